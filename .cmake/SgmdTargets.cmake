@@ -1,0 +1,30 @@
+# The three kinds of target in this tree. Each takes: SOURCES files..., LINK libraries...
+
+# sgmd_library(name SOURCES a.cc LINK lib): a static library; headers are included from the repository root.
+function(sgmd_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PUBLIC ${ARG_LINK} Threads::Threads)
+endfunction()
+
+# sgmd_program(name SOURCES main.cc LINK lib): an executable in bin/, installed with the relocatable tree.
+function(sgmd_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  set_target_properties(${name} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib;$ORIGIN/../torch/lib")
+  install(TARGETS ${name} RUNTIME DESTINATION bin)
+endfunction()
+
+# sgmd_test(name LABEL unit|torch|process TIMEOUT seconds SOURCES a_test.cc LINK lib): a GoogleTest program whose cases
+# ctest runs one by one, each under the time limit.
+function(sgmd_test name)
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock_main)
+  target_compile_definitions(${name} PRIVATE SGMD_BIN_DIR="${CMAKE_BINARY_DIR}/bin" SGMD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+endfunction()

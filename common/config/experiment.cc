@@ -1,0 +1,156 @@
+#include "common/config/experiment.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "common/config/toml_reader.h"
+#include "common/config/toml_writer.h"
+#include "common/error/error.h"
+
+namespace sgmd {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr NumberRange kPositive{0, kInfinity, true, true};
+constexpr NumberRange kNotNegative{0, kInfinity, false, true};
+constexpr NumberRange kCount{1, 1e15};
+constexpr NumberRange kCountOrZero{0, 1e15};
+constexpr NumberRange kBeta{0, 1, false, true};
+constexpr NumberRange kOpenUnit{0, 1, true, true};
+
+OptimizerConfig ReadOptimizer(TomlTable table) {
+  OptimizerConfig config;
+  config.learning_rate = table.Real("learning_rate", kPositive);
+  config.beta1 = table.Real("beta1", kBeta, config.beta1);
+  config.beta2 = table.Real("beta2", kOpenUnit, config.beta2);
+  config.epsilon = table.Real("epsilon", kPositive, config.epsilon);
+  config.weight_decay = table.Real("weight_decay", kNotNegative, config.weight_decay);
+  config.clip_norm = table.Real("clip_norm", kPositive, config.clip_norm);
+  config.warmup_steps = table.Integer("warmup_steps", kCountOrZero, config.warmup_steps);
+  return config;
+}
+
+void ReadModelAndData(TomlTable root, Experiment& e) {
+  TomlTable model = root.Table("model");
+  e.teacher = model.Path("teacher");
+  if (!std::filesystem::exists(e.teacher / "config.json")) {
+    model.Fail("teacher", StrCat("no model in ", e.teacher.string()), "a model folder holds config.json and *.safetensors");
+  }
+  e.prompts = model.Path("prompts");
+  if (!std::filesystem::exists(e.prompts)) model.Fail("prompts", StrCat("no prompt bank at ", e.prompts.string()));
+  e.guidance = model.Real("guidance", kNotNegative);
+  TomlTable data = root.Table("data");
+  e.latent = data.Integers("latent", kCount);
+  if (e.latent.size() != 4) data.Fail("latent", "\"latent\" must be [channels, frames, height, width]");
+  e.micro_batch = data.Integer("micro_batch", kCount, e.micro_batch);
+  e.micro_batches = data.Integer("micro_batches", kCount, e.micro_batches);
+}
+
+void ReadSchedule(TomlTable table, Experiment& e) {
+  e.student_steps = table.Integers("student_steps", {1, 1000}, e.student_steps);
+  if (e.student_steps.empty() ||
+      std::adjacent_find(e.student_steps.begin(), e.student_steps.end(), std::less_equal<>()) != e.student_steps.end()) {
+    table.Fail("student_steps", "\"student_steps\" must be strictly descending", "such as [1000, 750, 500, 250]");
+  }
+  e.student_shift = table.Real("student_shift", kPositive, e.student_shift);
+  e.score_shift = table.Real("score_shift", kPositive, e.score_shift);
+  e.score_sigma_min = table.Real("score_sigma_min", kOpenUnit, e.score_sigma_min);
+  e.score_sigma_max = table.Real("score_sigma_max", kOpenUnit, e.score_sigma_max);
+  if (e.score_sigma_min >= e.score_sigma_max) {
+    table.Fail("score_sigma_min", "\"score_sigma_min\" must be below \"score_sigma_max\"");
+  }
+}
+
+void ReadTraining(TomlTable root, Experiment& e) {
+  TomlTable objective = root.Table("objective");
+  e.objective = objective.Choice("name", {"sgmd", "dmd2"}, e.objective);
+  e.weighting = objective.Choice("weighting", {"lightx2v", "paper"}, e.weighting);
+  e.lambda = objective.Real("lambda", kNotNegative, e.lambda);
+  TomlTable inner = root.Table("inner");
+  e.inner_updates = inner.Integer("updates", kCount, e.inner_updates);
+  e.inner_source = inner.Choice("source", {"shared", "fresh"}, e.inner_source);
+  TomlTable optimizer = root.Table("optimizer");
+  e.generator_optimizer = ReadOptimizer(optimizer.Table("generator"));
+  e.fake_score_optimizer = ReadOptimizer(optimizer.Table("fake_score"));
+  e.ema_decay = root.Table("ema").Real("decay", kBeta, e.ema_decay);
+  TomlTable checkpoint = root.Table("checkpoint");
+  e.checkpoint_every = checkpoint.Integer("every", kCount, e.checkpoint_every);
+  e.checkpoint_keep = checkpoint.Integer("keep", kCount, e.checkpoint_keep);
+  TomlTable threads = root.Table("threads");
+  e.generator_threads = threads.Integer("generator", {1, 1024}, e.generator_threads);
+  e.fake_score_threads = threads.Integer("fake_score", {1, 1024}, e.fake_score_threads);
+}
+
+void WriteOptimizer(TomlWriter& out, const std::string& name, const OptimizerConfig& config) {
+  out.Table("optimizer." + name);
+  out.Real("learning_rate", config.learning_rate).Real("beta1", config.beta1).Real("beta2", config.beta2);
+  out.Real("epsilon", config.epsilon).Real("weight_decay", config.weight_decay).Real("clip_norm", config.clip_norm);
+  out.Integer("warmup_steps", config.warmup_steps);
+}
+
+// The settings that decide the weights, without paths, length and bookkeeping.
+std::string SettingsToml(Experiment e) {
+  e.name = "";
+  e.steps = 1;
+  e.teacher = e.prompts = "";
+  e.checkpoint_every = e.checkpoint_keep = 1;
+  return ToToml(e);
+}
+
+}  // namespace
+
+Experiment LoadExperiment(const std::filesystem::path& path) {
+  TomlTable root = TomlFile::Open(path).root();
+  Experiment e;
+  TomlTable table = root.Table("experiment");
+  e.name = table.Text("name");
+  e.seed = static_cast<std::uint64_t>(table.Integer("seed", {0, 9e18}, static_cast<std::int64_t>(e.seed)));
+  e.steps = table.Integer("steps", kCount);
+  e.max_staleness = table.Integer("max_staleness", {0, 1}, e.max_staleness);
+  ReadModelAndData(root, e);
+  ReadSchedule(root.Table("schedule"), e);
+  ReadTraining(root, e);
+  root.Finish();
+  return e;
+}
+
+std::string ToToml(const Experiment& e) {
+  TomlWriter out;
+  out.Table("experiment").Text("name", e.name).Integer("seed", static_cast<std::int64_t>(e.seed));
+  out.Integer("steps", e.steps).Integer("max_staleness", e.max_staleness);
+  out.Table("model").Text("teacher", e.teacher.string()).Text("prompts", e.prompts.string()).Real("guidance", e.guidance);
+  out.Table("data").Integers("latent", e.latent).Integer("micro_batch", e.micro_batch);
+  out.Integer("micro_batches", e.micro_batches);
+  out.Table("schedule").Integers("student_steps", e.student_steps).Real("student_shift", e.student_shift);
+  out.Real("score_shift", e.score_shift).Real("score_sigma_min", e.score_sigma_min);
+  out.Real("score_sigma_max", e.score_sigma_max);
+  out.Table("objective").Text("name", e.objective).Text("weighting", e.weighting).Real("lambda", e.lambda);
+  out.Table("inner").Integer("updates", e.inner_updates).Text("source", e.inner_source);
+  WriteOptimizer(out, "generator", e.generator_optimizer);
+  WriteOptimizer(out, "fake_score", e.fake_score_optimizer);
+  out.Table("ema").Real("decay", e.ema_decay);
+  out.Table("checkpoint").Integer("every", e.checkpoint_every).Integer("keep", e.checkpoint_keep);
+  out.Table("threads").Integer("generator", e.generator_threads).Integer("fake_score", e.fake_score_threads);
+  return out.text();
+}
+
+Digest ExperimentDigest(const Experiment& experiment) {
+  const Digest teacher = ModelDigest(experiment.teacher), prompts = DigestFile(experiment.prompts);
+  return Hasher().Text("experiment").Text(SettingsToml(experiment)).Text(teacher.Hex()).Text(prompts.Hex()).Finish();
+}
+
+Digest ModelDigest(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  if (!std::filesystem::is_directory(folder)) throw Error("no such model folder", folder.string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const bool weights = entry.path().extension() == ".safetensors" && entry.path().filename() != "prompt_bank.safetensors";
+    if (weights || entry.path().filename() == "config.json") files.push_back(entry.path());
+  }
+  if (files.size() < 2) throw Error("not a model folder", folder.string(), "it holds config.json and *.safetensors");
+  std::sort(files.begin(), files.end());
+  Hasher hasher;
+  for (const auto& file : files) hasher.Text(file.filename().string()).Text(DigestFile(file).Hex());
+  return hasher.Finish();
+}
+
+}  // namespace sgmd

@@ -1,0 +1,222 @@
+#include "common/config/toml_reader.h"
+
+#define TOML_EXCEPTIONS 1
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
+
+namespace sgmd {
+namespace {
+
+struct Source {
+  std::filesystem::path path;
+  std::vector<std::string> lines;
+  toml::table table;
+};
+
+// "path:line:col: message", the line and a caret below the column.
+[[noreturn]] void FailAt(const Source& source, const toml::source_position& at, const std::string& message,
+                         const std::string& hint) {
+  std::string text = message;
+  if (at.line >= 1 && at.line <= source.lines.size()) {
+    const std::string& line = source.lines[at.line - 1];
+    const std::string number = std::to_string(at.line);
+    text += StrCat("\n  ", number, " | ", line, "\n  ", std::string(number.size(), ' '), " | ",
+                   std::string(at.column > 0 ? at.column - 1 : 0, ' '), "^");
+  }
+  throw Error(text, StrCat(source.path.string(), ":", at.line, ":", at.column), hint);
+}
+
+// Levenshtein distance.
+std::size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string Join(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+std::string RangeText(const NumberRange& range) {
+  return StrCat(range.low_open ? "(" : "[", range.low, ", ", range.high, range.high_open ? ")" : "]");
+}
+
+bool Inside(double value, const NumberRange& range) {
+  return (range.low_open ? value > range.low : value >= range.low) &&
+         (range.high_open ? value < range.high : value <= range.high);
+}
+
+}  // namespace
+
+struct TomlTable::Node {
+  std::shared_ptr<const Source> source;
+  const toml::table* table = nullptr;  // null for an absent table
+  std::string name;                    // dotted, empty for the root
+  toml::source_position position{1, 1};
+  std::set<std::string, std::less<>> known;
+  std::vector<std::shared_ptr<Node>> children;
+
+  const toml::node* Find(std::string_view key) {
+    known.emplace(key);
+    return table == nullptr ? nullptr : table->get(key);
+  }
+
+  [[noreturn]] void FailAtKey(std::string_view key, const std::string& message, const std::string& hint) const {
+    const toml::node* found = table == nullptr ? nullptr : table->get(key);
+    FailAt(*source, found != nullptr ? found->source().begin : position, message, hint);
+  }
+
+  // The key as a T; nothing when absent and there is a fallback.
+  template <typename T>
+  std::optional<T> Read(std::string_view key, const char* type, bool optional) {
+    const toml::node* found = Find(key);
+    if (found == nullptr) {
+      if (optional) return {};
+      FailAtKey(key, StrCat("key \"", key, "\" is missing", name.empty() ? "" : " in [" + name + "]"),
+                StrCat("add ", key, " = <", type, ">"));
+    }
+    const std::optional<T> value = found->value_exact<T>();
+    if (!value) FailAtKey(key, StrCat("\"", key, "\" must be ", type), {});
+    return value;
+  }
+};
+
+TomlTable::TomlTable(std::shared_ptr<Node> node) : node_(std::move(node)) {}
+
+std::string TomlTable::Text(std::string_view key, std::optional<std::string> fallback) {
+  return node_->Read<std::string>(key, "text in quotes", fallback.has_value()).value_or(fallback.value_or(""));
+}
+
+std::string TomlTable::Choice(std::string_view key, const std::vector<std::string>& allowed,
+                              std::optional<std::string> fallback) {
+  const std::string value = Text(key, std::move(fallback));
+  if (std::find(allowed.begin(), allowed.end(), value) == allowed.end()) {
+    Fail(key, StrCat("\"", key, "\" is \"", value, "\""), "one of: " + Join(allowed));
+  }
+  return value;
+}
+
+std::int64_t TomlTable::Integer(std::string_view key, NumberRange range, std::optional<std::int64_t> fallback) {
+  const auto read = node_->Read<std::int64_t>(key, "an integer", fallback.has_value());
+  const std::int64_t value = read ? *read : *fallback;
+  if (!Inside(static_cast<double>(value), range)) Fail(key, StrCat("\"", key, "\" is out of range"), "allowed: " + RangeText(range));
+  return value;
+}
+
+double TomlTable::Real(std::string_view key, NumberRange range, std::optional<double> fallback) {
+  const toml::node* found = node_->Find(key);
+  double value = 0;
+  if (found != nullptr && found->is_integer()) {
+    value = static_cast<double>(*found->value<std::int64_t>());
+  } else {
+    const auto read = node_->Read<double>(key, "a number", fallback.has_value());
+    value = read ? *read : *fallback;
+  }
+  if (!Inside(value, range)) Fail(key, StrCat("\"", key, "\" is out of range"), "allowed: " + RangeText(range));
+  return value;
+}
+
+bool TomlTable::Boolean(std::string_view key, std::optional<bool> fallback) {
+  return node_->Read<bool>(key, "true or false", fallback.has_value()).value_or(fallback.value_or(false));
+}
+
+std::vector<std::int64_t> TomlTable::Integers(std::string_view key, NumberRange range,
+                                              std::optional<std::vector<std::int64_t>> fallback) {
+  const toml::node* found = node_->Find(key);
+  if (found == nullptr && fallback) return *fallback;
+  if (found == nullptr) Fail(key, StrCat("key \"", key, "\" is missing in [", node_->name, "]"), StrCat("add ", key, " = [...]"));
+  std::vector<std::int64_t> values;
+  if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of integers"));
+  for (const toml::node& item : *found->as_array()) {
+    const auto value = item.value_exact<std::int64_t>();
+    if (!value) FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of integers"), {});
+    if (!Inside(static_cast<double>(*value), range)) {
+      FailAt(*node_->source, item.source().begin, StrCat("an entry of \"", key, "\" is out of range"), "allowed: " + RangeText(range));
+    }
+    values.push_back(*value);
+  }
+  return values;
+}
+
+std::filesystem::path TomlTable::Path(std::string_view key, std::optional<std::filesystem::path> fallback) {
+  const auto read = node_->Read<std::string>(key, "a path in quotes", fallback.has_value());
+  const std::filesystem::path value = read ? std::filesystem::path(*read) : *fallback;
+  if (value.empty()) return value;
+  return std::filesystem::weakly_canonical(node_->source->path.parent_path() / value);
+}
+
+TomlTable TomlTable::Table(std::string_view key) {
+  const toml::node* found = node_->Find(key);
+  if (found != nullptr && !found->is_table()) Fail(key, StrCat("\"", key, "\" must be a table, [", key, "]"));
+  auto child = std::make_shared<Node>();
+  child->source = node_->source;
+  child->name = node_->name.empty() ? std::string(key) : StrCat(node_->name, ".", key);
+  child->position = node_->position;
+  if (found != nullptr) {
+    child->table = found->as_table();
+    child->position = found->source().begin;
+  }
+  node_->children.push_back(child);
+  return TomlTable(child);
+}
+
+void TomlTable::Finish() {
+  for (const auto& child : node_->children) TomlTable(child).Finish();
+  if (node_->table == nullptr) return;
+  for (const auto& [key, value] : *node_->table) {
+    if (node_->known.contains(key.str())) continue;
+    const auto nearest = std::min_element(node_->known.begin(), node_->known.end(), [&](const auto& a, const auto& b) {
+      return EditDistance(a, key.str()) < EditDistance(b, key.str());
+    });
+    const bool close = nearest != node_->known.end() && EditDistance(*nearest, key.str()) <= 3;
+    const std::string hint =
+        close ? "did you mean \"" + *nearest + "\"?"
+              : "known here: " + Join(std::vector<std::string>(node_->known.begin(), node_->known.end()));
+    FailAt(*node_->source, key.source().begin, StrCat("unknown key \"", key.str(), "\""), hint);
+  }
+}
+
+void TomlTable::Fail(std::string_view key, std::string message, std::string hint) const {
+  node_->FailAtKey(key, message, hint);
+}
+
+TomlFile::TomlFile(TomlTable root) : root_(std::make_shared<TomlTable>(std::move(root))) {}
+
+TomlFile TomlFile::Open(const std::filesystem::path& path) {
+  auto source = std::make_shared<Source>();
+  source->path = std::filesystem::absolute(path);
+  const std::string text = ReadFile(path);
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) source->lines.push_back(line);
+  try {
+    source->table = toml::parse(text, source->path.string());
+  } catch (const toml::parse_error& error) {
+    FailAt(*source, error.source().begin, std::string(error.description()), {});
+  }
+  auto node = std::make_shared<TomlTable::Node>();
+  node->source = source;
+  node->table = &source->table;
+  return TomlFile(TomlTable(node));
+}
+
+TomlTable TomlFile::root() const { return *root_; }
+
+}  // namespace sgmd

@@ -1,0 +1,59 @@
+// Typed reading of TOML with errors a person can act on: file:line:col, the line, a caret, a hint.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sgmd {
+
+/// A closed-open style choice is spelled by `low_open`/`high_open`.
+struct NumberRange {
+  double low, high;
+  bool low_open = false, high_open = false;
+};
+
+class TomlFile;
+
+/// One table of a file. Every read key is remembered; Finish() refuses the others.
+class TomlTable {
+ public:
+  /// Each returns the value, or `fallback` when the key is absent; without a fallback an absent key is an Error.
+  std::string Text(std::string_view key, std::optional<std::string> fallback = {});
+  std::string Choice(std::string_view key, const std::vector<std::string>& allowed, std::optional<std::string> fallback = {});
+  std::int64_t Integer(std::string_view key, NumberRange range, std::optional<std::int64_t> fallback = {});
+  double Real(std::string_view key, NumberRange range, std::optional<double> fallback = {});
+  bool Boolean(std::string_view key, std::optional<bool> fallback = {});
+  std::vector<std::int64_t> Integers(std::string_view key, NumberRange range, std::optional<std::vector<std::int64_t>> fallback = {});
+  /// Relative paths are taken from the folder of the file.
+  std::filesystem::path Path(std::string_view key, std::optional<std::filesystem::path> fallback = {});
+  /// An absent table reads as empty.
+  TomlTable Table(std::string_view key);
+  /// Throws Error at the first key that nothing asked for, with the nearest known name as hint.
+  void Finish();
+  /// An Error located at `key` (or at the table when the key is absent).
+  [[noreturn]] void Fail(std::string_view key, std::string message, std::string hint = {}) const;
+
+ private:
+  friend class TomlFile;
+  struct Node;
+  explicit TomlTable(std::shared_ptr<Node> node);
+  std::shared_ptr<Node> node_;
+};
+
+class TomlFile {
+ public:
+  /// Throws Error on a missing file or bad syntax.
+  static TomlFile Open(const std::filesystem::path& path);
+  TomlTable root() const;
+
+ private:
+  explicit TomlFile(TomlTable root);
+  std::shared_ptr<TomlTable> root_;
+};
+
+}  // namespace sgmd

@@ -1,0 +1,64 @@
+// Where it runs: a topology file (topologies/*.toml). It names its experiment.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "common/config/experiment.h"
+
+namespace sgmd {
+
+struct Topology {
+  std::filesystem::path experiment;            // [run] experiment: file, required
+  std::filesystem::path run_folder;            // [run] folder, required; logs, checkpoints, events, sockets live here
+
+  std::string generator_device = "cpu";        // [generator] device: cpu | cuda | cuda:N
+  std::string fake_score_device = "cpu";       // [fake_score] device
+  std::int64_t teacher_replicas = 1;           // [teacher] replicas, >= 0 (0 only with replay)
+  std::string teacher_device = "cpu";          // [teacher] device
+  std::int64_t teacher_threads = 1;            // [teacher] threads, >= 1: free, does not change results
+  std::int64_t teacher_max_restarts = 5;       // [teacher] max_restarts of one replica before the run fails, >= 0
+
+  std::filesystem::path cache_folder;          // [cache] folder; default <run_folder>/cache
+  bool cache_enabled = true;                   // [cache] enabled
+  double cache_limit_gib = 10.0;               // [cache] limit_gib, > 0: oldest entries go first above it
+
+  std::string data_endpoint;                   // [transport] data; default ipc in the run folder
+  std::string control_endpoint;                // [transport] control; default likewise
+  double lease_seconds = 60.0;                 // [transport] lease_seconds, > 0: unanswered leases are re-dispatched
+  double beat_seconds = 0.5;                   // [transport] beat_seconds, > 0
+  double silence_seconds = 15.0;               // [transport] silence_seconds, > beat: a silent node counts as dead
+};
+
+/// What a launch needs: where and what.
+struct LaunchPlan {
+  Topology topology;
+  Experiment experiment;
+};
+
+/// As LoadExperiment. Also loads and validates the experiment it names. An ipc path over 100 bytes is replaced by one
+/// under /tmp named by the digest of the run folder. A non-loopback tcp endpoint is refused (needs CURVE).
+LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path);
+
+/// Fills what a file leaves out and depends on run_folder: cache folder and endpoints.
+void ResolveDefaults(Topology& topology);
+
+std::string ToToml(const Topology& topology);
+
+/// The files inside a run folder, one place for their names.
+struct RunFolder {
+  std::filesystem::path root;
+  std::filesystem::path Experiment() const { return root / "resolved" / "experiment.toml"; }
+  std::filesystem::path Topology() const { return root / "resolved" / "topology.toml"; }
+  std::filesystem::path Checkpoints() const { return root / "checkpoints"; }
+  std::filesystem::path Logs() const { return root / "logs"; }
+  std::filesystem::path Events() const { return root / "events"; }
+  std::filesystem::path Student() const { return root / "student"; }
+};
+
+/// Writes resolved/experiment.toml and resolved/topology.toml; LoadRun reads them back (nodes do).
+void SaveRun(const LaunchPlan& plan);
+LaunchPlan LoadRun(const std::filesystem::path& run_folder);
+
+}  // namespace sgmd

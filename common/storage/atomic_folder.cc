@@ -1,0 +1,87 @@
+#include "common/storage/atomic_folder.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+
+#include "common/error/error.h"
+
+namespace sgmd {
+namespace {
+
+std::filesystem::path ParentOf(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+// Owns a descriptor so that no error path leaks it.
+struct Descriptor {
+  int fd;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+void WriteAll(int fd, std::string_view bytes, const std::filesystem::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) ThrowErrno("cannot write", path.string());
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+}  // namespace
+
+std::filesystem::path StagingFolder(const std::filesystem::path& final_path) {
+  return ParentOf(final_path) / (".tmp-" + final_path.filename().string());
+}
+
+void SyncPath(const std::filesystem::path& path) {
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) ThrowErrno("cannot open to sync", path.string());
+  if (::fsync(file.fd) != 0) ThrowErrno("cannot sync", path.string());
+}
+
+void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes) {
+  WriteFileAtomically(path, std::span(&bytes, 1));
+}
+
+void WriteFileAtomically(const std::filesystem::path& path, std::span<const std::string_view> pieces) {
+  const std::filesystem::path staged = StagingFolder(path);
+  try {
+    const Descriptor file{::open(staged.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+    if (file.fd < 0) ThrowErrno("cannot create", staged.string());
+    for (const std::string_view piece : pieces) WriteAll(file.fd, piece, staged);
+    if (::fsync(file.fd) != 0) ThrowErrno("cannot sync", staged.string());
+    if (::rename(staged.c_str(), path.c_str()) != 0) ThrowErrno("cannot rename into place", path.string());
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove(staged, ignored);
+    throw;
+  }
+  SyncPath(ParentOf(path));
+}
+
+std::string ReadFile(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file || std::filesystem::is_directory(path)) ThrowErrno("cannot open", path.string());
+  std::string bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (file.bad()) ThrowErrno("cannot read", path.string());
+  return bytes;
+}
+
+void CommitFolder(const std::filesystem::path& final_path) {
+  const std::filesystem::path staged = StagingFolder(final_path);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(staged)) {
+    if (entry.is_regular_file()) SyncPath(entry.path());
+  }
+  SyncPath(staged);
+  std::filesystem::remove_all(final_path);
+  if (::rename(staged.c_str(), final_path.c_str()) != 0) ThrowErrno("cannot rename into place", final_path.string());
+  SyncPath(ParentOf(final_path));
+}
+
+}  // namespace sgmd

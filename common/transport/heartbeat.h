@@ -1,0 +1,32 @@
+// Signs of life: a thread that tells the broker how far this process has come.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "common/transport/client.h"
+
+namespace sgmd {
+
+/// Tells the broker every `beat_seconds` how much this process has done; owns its control socket and thread. A process that
+/// hangs stops counting, which is how it differs from a slow one.
+class Heartbeat {
+ public:
+  Heartbeat(const std::string& control_endpoint, NodeIdentity identity, double beat_seconds);
+  ~Heartbeat();
+
+  /// One more unit of work done (a micro-batch, an update). Thread-safe.
+  void Progress();
+  /// Latest values of named metrics, sent with every following beat. Thread-safe.
+  void Report(const std::map<std::string, double>& scalars);
+  /// True once Drain arrived on the control socket. Thread-safe.
+  bool drain_requested() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sgmd

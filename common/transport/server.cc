@@ -1,0 +1,102 @@
+#include "common/transport/server.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "common/transport/socket.h"
+
+namespace sgmd {
+namespace {
+
+constexpr std::string_view kIpc = "ipc://";
+
+// Whether a process accepts connections at this path of a unix socket.
+bool IsServed(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return false;
+  path.copy(address.sun_path, path.size());
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool served = fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  if (fd >= 0) ::close(fd);
+  return served;
+}
+
+// ZeroMQ silently takes over an ipc path that another process serves.
+void PrepareIpc(const std::string& endpoint) {
+  const std::filesystem::path path = endpoint.substr(kIpc.size());
+  if (IsServed(path)) throw Error("the endpoint is in use by another process", endpoint, "is the run already up?");
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
+}
+
+}  // namespace
+
+struct Server::Impl {
+  std::string endpoint;
+  zmq::socket_t socket;
+  std::int64_t malformed = 0;
+};
+
+Server::Server(const std::string& endpoint) : impl_(new Impl{endpoint, MakeSocket(zmq::socket_type::router)}) {
+  impl_->socket.set(zmq::sockopt::router_mandatory, true);
+  impl_->socket.set(zmq::sockopt::router_handover, true);
+  if (endpoint.starts_with(kIpc)) PrepareIpc(endpoint);
+  try {
+    impl_->socket.bind(endpoint);
+  } catch (const zmq::error_t& error) {
+    throw Error(StrCat("cannot bind: ", error.what()), endpoint,
+                error.num() == EADDRINUSE ? "another process uses it; is the run already up?" : "");
+  }
+}
+
+// The IO thread closes a listener in its own time, and with it the file of an ipc endpoint. Waiting for it here keeps it
+// from closing what a later Server has bound meanwhile. Connections stay open for what is still to be sent.
+Server::~Server() {
+  try {
+    const std::string address = StrCat("inproc://closing-", this);
+    zmq::socket_t monitor = MakeSocket(zmq::socket_type::pair);
+    monitor.set(zmq::sockopt::rcvtimeo, 1000);
+    if (zmq_socket_monitor(impl_->socket.handle(), address.c_str(), ZMQ_EVENT_CLOSED) != 0) return;
+    monitor.connect(address);
+    impl_->socket.unbind(impl_->socket.get(zmq::sockopt::last_endpoint));
+    zmq::message_t event;
+    if (!monitor.recv(event)) LogDebug("the listener of ", impl_->endpoint, " is slow to close");
+  } catch (const zmq::error_t& error) {
+    LogDebug("closing ", impl_->endpoint, ": ", error.what());
+  }
+}
+
+bool Server::Send(const std::string& peer, const Envelope& envelope) {
+  return SendEnvelope(impl_->socket, peer, envelope);
+}
+
+std::optional<Server::Incoming> Server::TryReceive() {
+  while (auto raw = TryReceiveRaw(impl_->socket, /*has_peer=*/true)) {
+    try {
+      return Incoming{raw->peer, DecodeEnvelope(raw->header.bytes, std::move(raw->tensors))};
+    } catch (const Error& error) {
+      ++impl_->malformed;
+      LogWarning("dropped a malformed message from ", raw->peer, " on ", impl_->endpoint, ": ", error.message());
+    }
+  }
+  return {};
+}
+
+std::int64_t Server::malformed() const { return impl_->malformed; }
+
+void Server::Wait(const std::vector<Server*>& servers, std::chrono::milliseconds timeout) {
+  std::vector<zmq::pollitem_t> items;
+  for (Server* server : servers) items.push_back({server->impl_->socket.handle(), 0, ZMQ_POLLIN, 0});
+  try {
+    zmq::poll(items, timeout);
+  } catch (const zmq::error_t& error) {
+    if (error.num() != EINTR) throw;  // a signal: the caller looks at its flags
+  }
+}
+
+}  // namespace sgmd

@@ -1,0 +1,122 @@
+#include "launch/console.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "common/error/error.h"
+#include "common/metrics/progress.h"
+
+namespace sgmd {
+namespace {
+
+constexpr int kBarWidth = 20;
+constexpr std::chrono::seconds kQuietPeriod{10};
+using nlohmann::json;
+
+int ColourOf(const std::string& name) {
+  if (name == "broker") return 33;
+  if (name == "generator") return 36;
+  if (name == "fake_score") return 35;
+  return 32;  // teachers
+}
+
+std::string Fixed(double value, int digits) {
+  char text[48];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+std::string HitRate(const json& status) {
+  const double hits = status["cache"].value("hits", 0.0), misses = status["cache"].value("misses", 0.0);
+  return hits + misses == 0 ? "-" : Fixed(100 * hits / (hits + misses), 0) + "%";
+}
+
+long TeachersAlive(const json& status) {
+  return std::count_if(status["nodes"].begin(), status["nodes"].end(), [](const json& node) {
+    return node["name"].get<std::string>().starts_with("teacher.") && node["alive"].get<bool>();
+  });
+}
+
+}  // namespace
+
+Console::Console(bool quiet)
+    : quiet_(quiet), terminal_(::isatty(STDOUT_FILENO) != 0), colour_(terminal_ && std::getenv("NO_COLOR") == nullptr) {}
+
+Console::~Console() {
+  if (terminal_ && !progress_.empty()) std::puts("");
+}
+
+std::string Console::Prefix(const std::string& name) const {
+  std::string padded = name;
+  padded.resize(std::max<std::size_t>(padded.size(), 11), ' ');
+  return colour_ ? StrCat("\x1b[", ColourOf(name), "m", padded, "\x1b[0m | ") : padded + " | ";
+}
+
+void Console::Print(const std::string& line) {
+  if (terminal_) std::fputs("\r\x1b[K", stdout);
+  std::puts(line.c_str());
+  if (terminal_) std::fputs(progress_.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void Console::ProcessLine(const std::string& name, const std::string& line) {
+  if (!quiet_) Print(Prefix(name) + line);
+}
+
+void Console::Say(std::string_view line) { Print(Prefix("launch") + std::string(line)); }
+
+void Console::Progress(const std::string& status_json) {
+  const json status = json::parse(status_json);
+  const double step = status.value("step", 0.0), steps = status.value("steps", 1.0);
+  const auto now = std::chrono::steady_clock::now();
+  if (first_step_ < 0 || step < first_step_) {
+    first_step_ = step;
+    first_step_time_ = now;
+  }
+  const json& scalars = status["scalars"];
+  const double done = step - first_step_;
+  const double each = done > 0 ? std::chrono::duration<double>(now - first_step_time_).count() / done : 0;
+  const int filled = static_cast<int>(kBarWidth * step / steps);
+  std::string line = StrCat("[", std::string(filled, '#'), std::string(kBarWidth - filled, '.'), "] step ", step, "/", steps,
+                            "  loss ", Fixed(scalars.value("generator_loss", 0.0), 4), "  fake ",
+                            Fixed(scalars.value("fake_score_loss", 0.0), 4), "  ",
+                            Fixed(scalars.value("step_time_sec", 0.0), 2), " s/step  cache hits ", HitRate(status),
+                            "  teachers ", TeachersAlive(status), "  ETA ",
+                            done > 0 ? FormatDuration(each * (steps - step)) : "-");
+  if (terminal_) {
+    progress_ = line;
+    std::fputs(("\r\x1b[K" + line).c_str(), stdout);
+    std::fflush(stdout);
+  } else if (now - last_progress_ >= kQuietPeriod) {
+    last_progress_ = now;
+    Print(line);
+  }
+}
+
+std::string StatusTable(const std::string& status_json) {
+  const json status = json::parse(status_json);
+  const json& cache = status["cache"];
+  std::string text = StrCat("state      ", status.value("state", ""), "\nstep       ", status.value("step", 0.0), " of ",
+                            status.value("steps", 0.0), "\nin flight  ", status.value("in_flight", 0), " leased, ",
+                            status.value("queued", 0), " waiting\ncache      ", cache.value("hits", 0), " hits, ",
+                            cache.value("misses", 0), " misses, ", cache.value("entries", 0), " entries, ",
+                            Fixed(cache.value("bytes", 0.0) / 1048576, 1), " MiB\n");
+  for (const auto& [name, value] : status["scalars"].items()) {
+    if (name != "step") text += StrCat("  ", name, " ", value.get<double>(), "\n");
+  }
+  text += "process       state   silent  progress\n";
+  for (const json& node : status["nodes"]) {
+    char line[160];
+    std::snprintf(line, sizeof line, "%-13s %-7s %5.1fs  %lld\n", node["name"].get<std::string>().c_str(),
+                  node["alive"].get<bool>() ? "alive" : "gone", node["silent_seconds"].get<double>(),
+                  node["progress"].get<long long>());
+    text += line;
+  }
+  return text;
+}
+
+}  // namespace sgmd

@@ -1,0 +1,37 @@
+// What the person at the terminal sees: prefixed output of every process, and one progress line below it.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+namespace sgmd {
+
+class Console {
+ public:
+  /// `quiet` hides process output. Colours and redrawing only on a terminal, and not with NO_COLOR.
+  explicit Console(bool quiet);
+  ~Console();
+
+  /// A line of a process, with its coloured name before it.
+  void ProcessLine(const std::string& name, const std::string& line);
+  /// A line of the launcher itself.
+  void Say(std::string_view line);
+  /// The broker's status JSON as a progress line: redrawn on a terminal, at most every ten seconds elsewhere.
+  void Progress(const std::string& status_json);
+
+ private:
+  void Print(const std::string& line);
+  std::string Prefix(const std::string& name) const;
+
+  bool quiet_, terminal_, colour_;
+  std::string progress_;
+  std::chrono::steady_clock::time_point last_progress_{};
+  double first_step_ = -1;
+  std::chrono::steady_clock::time_point first_step_time_{};
+};
+
+/// The status JSON as a table for people.
+std::string StatusTable(const std::string& status_json);
+
+}  // namespace sgmd

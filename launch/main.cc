@@ -1,0 +1,160 @@
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <iostream>
+#include <thread>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "launch/console.h"
+#include "launch/plan.h"
+#include "launch/run_control.h"
+#include "launch/session.h"
+
+namespace {
+
+struct Options {
+  std::filesystem::path target;  // topology file or run folder
+  std::string run_folder, emit, scale, process;
+  bool quiet = false, fresh = false, now = false, follow = false;
+  int lines = 40;
+};
+
+std::filesystem::path ProgramFolder() {
+  if (const char* folder = std::getenv("SGMD_BIN_DIR")) return folder;
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path();
+}
+
+sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
+  sgmd::LaunchPlan plan = std::filesystem::is_directory(o.target) ? sgmd::LoadRun(o.target) : sgmd::LoadLaunchPlan(o.target);
+  if (o.run_folder.empty() && !replay) return plan;
+  sgmd::Topology& topology = plan.topology;  // the cache stays that of the original run
+  topology.run_folder = o.run_folder.empty() ? std::filesystem::path(topology.run_folder.string() + "-replay")
+                                            : std::filesystem::absolute(o.run_folder);
+  topology.data_endpoint = topology.control_endpoint = "";
+  if (!replay) topology.cache_folder = "";
+  sgmd::ResolveDefaults(topology);
+  return plan;
+}
+
+int Up(const Options& o, bool replay) {
+  const sgmd::LaunchPlan plan = PlanOf(o, replay);
+  const auto checkpoints = sgmd::RunFolder{plan.topology.run_folder}.Checkpoints();
+  if (o.fresh && std::filesystem::exists(checkpoints)) {
+    throw sgmd::Error("--fresh, but the folder holds checkpoints", checkpoints.string(), "remove it or choose another with --run-folder");
+  }
+  if (!replay && plan.topology.teacher_replicas == 0) {
+    throw sgmd::Error("[teacher] replicas = 0", o.target.string(), "a run without teachers is a replay");
+  }
+  return sgmd::Session(plan, {replay, o.quiet}, ProgramFolder()).Run();
+}
+
+int Status(const Options& o) {
+  const auto run = sgmd::FindRunFolder(o.target);
+  const auto client = sgmd::ConnectToRun(run);
+  std::cout << "run        " << run.string() << "\n" << sgmd::StatusTable(sgmd::RequestStatus(*client));
+  return 0;
+}
+
+int Scale(const Options& o) {
+  int count = -1;
+  if (std::sscanf(o.scale.c_str(), "teacher=%d", &count) != 1 || count < 1) {
+    throw sgmd::Error("cannot scale by \"" + o.scale + "\"", {}, "such as teacher=3, at least 1");
+  }
+  const auto client = sgmd::ConnectToRun(sgmd::FindRunFolder(o.target));
+  sgmd::Envelope request;
+  request.kind = sgmd::wire::Kind::Scale;
+  request.count = count;
+  client->Send(request);
+  const auto answer = client->Receive(std::chrono::seconds(5));
+  if (!answer || answer->kind != sgmd::wire::Kind::Welcome) {
+    throw sgmd::Error("the run did not take the order: " + (answer ? answer->text : std::string("no answer")));
+  }
+  std::cout << "scaling to " << count << " teachers\n";
+  return 0;
+}
+
+int Down(const Options& o) {
+  const auto run = sgmd::FindRunFolder(o.target);
+  if (sgmd::RunLock::HolderOf(run) == 0) {
+    throw sgmd::Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
+  }
+  for (int i = 0; i < (o.now ? 2 : 1); ++i) {
+    ::kill(sgmd::RunLock::HolderOf(run), SIGTERM);
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  }
+  std::cout << (o.now ? "killing" : "draining: waiting for the step and the checkpoint") << std::flush;
+  while (sgmd::RunLock::HolderOf(run) != 0) {
+    std::cout << "." << std::flush;
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  std::cout << " down\n";
+  return 0;
+}
+
+int Logs(const Options& o) {
+  const auto folder = sgmd::RunFolder{sgmd::FindRunFolder(o.target)}.Logs();
+  std::vector<std::string> command{"tail", "-n", std::to_string(o.lines)};
+  if (o.follow) command.emplace_back("-F");
+  if (!std::filesystem::is_directory(folder)) throw sgmd::Error("no logs", folder.string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (o.process.empty() || entry.path().stem() == o.process) command.push_back(entry.path().string());
+  }
+  if (command.size() == (o.follow ? 4U : 3U)) throw sgmd::Error("no log of process \"" + o.process + "\"", folder.string());
+  std::vector<char*> arguments;
+  for (std::string& part : command) arguments.push_back(part.data());
+  arguments.push_back(nullptr);
+  ::execvp(arguments[0], arguments.data());
+  sgmd::ThrowErrno("cannot run", "tail");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "Runs a distillation: broker, fake score, generator and teachers, from one topology file.\n\n"
+      "  sgmd-launch plan   topology.toml             check everything, start nothing\n"
+      "  sgmd-launch up     topology.toml             start, or resume from the last checkpoint\n"
+      "  sgmd-launch scale  topology.toml teacher=3   more or fewer teachers while it runs\n"
+      "  sgmd-launch replay topology.toml             the same run from cached scores, without a teacher"};
+  app.require_subcommand(1);
+  Options o;
+  const auto add = [&](const char* name, const char* help) {
+    CLI::App* command = app.add_subcommand(name, help);
+    command->add_option("topology", o.target, "Topology file, or the folder of a run")->required()->check(CLI::ExistingPath);
+    return command;
+  };
+  CLI::App* plan = add("plan", "Validate and show what would run");
+  plan->add_option("--emit", o.emit, "Print a job script that starts the same commands")->check(CLI::IsMember({"slurm"}));
+  CLI::App* up = add("up", "Start the run or resume it; Ctrl-C drains and checkpoints, a second one kills");
+  up->add_flag("--fresh", o.fresh, "Refuse to resume: the run folder must hold no checkpoint");
+  CLI::App* replay = add("replay", "Run the recorded experiment again from the score cache; needs no teacher");
+  for (CLI::App* command : {plan, up, replay}) {
+    command->add_option("--run-folder", o.run_folder, "Run here instead of in the topology's folder");
+  }
+  for (CLI::App* command : {up, replay}) command->add_flag("--quiet", o.quiet, "Progress only; process output goes to the logs");
+  CLI::App* status = add("status", "Show the live run");
+  CLI::App* scale = add("scale", "Change the number of teachers of the live run");
+  scale->add_option("count", o.scale, "teacher=N")->required();
+  CLI::App* down = add("down", "Drain, checkpoint and end the live run");
+  down->add_flag("--now", o.now, "Kill instead; the next up resumes from the last checkpoint");
+  CLI::App* logs = add("logs", "Show the processes' logs");
+  logs->add_option("process", o.process, "broker, generator, fake_score or teacher.N (default: all)");
+  logs->add_option("-n,--lines", o.lines, "Lines of each")->capture_default_str();
+  logs->add_flag("-f,--follow", o.follow, "Go on as they grow");
+  CLI11_PARSE(app, argc, argv);
+  return sgmd::RunGuarded("sgmd-launch", [&] {
+    sgmd::InitLog("launch", sgmd::LogLevel::kWarning);
+    if (plan->parsed()) {
+      std::cout << (o.emit.empty() ? sgmd::PlanText(PlanOf(o, false), ProgramFolder())
+                                   : sgmd::SlurmScript(PlanOf(o, false), ProgramFolder()));
+      return 0;
+    }
+    if (up->parsed() || replay->parsed()) return Up(o, replay->parsed());
+    if (status->parsed()) return Status(o);
+    if (scale->parsed()) return Scale(o);
+    if (down->parsed()) return Down(o);
+    return Logs(o);
+  });
+}

@@ -1,0 +1,147 @@
+#include "launch/supervisor.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/error/error.h"
+
+namespace sgmd {
+namespace {
+
+constexpr std::size_t kLastLines = 20;
+
+// Between fork and exec: only async-signal-safe calls.
+[[noreturn]] void BecomeChild(pid_t parent, int output, char* const* arguments) {
+  ::setpgid(0, 0);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(127);  // the parent died before the line above took effect
+  ::dup2(output, STDOUT_FILENO);
+  ::dup2(output, STDERR_FILENO);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execv(arguments[0], arguments);
+  const char* text = ::strerror(errno);
+  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, text, ::strlen(text));
+  ::_exit(127);
+}
+
+}  // namespace
+
+std::string ExitReport::Reason() const {
+  return signal != 0 ? StrCat("signal ", signal, " (", ::strsignal(signal), ")") : StrCat("exit code ", code);
+}
+
+Supervisor::Supervisor(std::filesystem::path logs, LineHandler on_line) : logs_(std::move(logs)), on_line_(std::move(on_line)) {
+  std::filesystem::create_directories(logs_);
+}
+
+Supervisor::~Supervisor() { StopAll(std::chrono::milliseconds(0)); }
+
+void Supervisor::Start(const std::string& name, const std::vector<std::string>& command) {
+  if (children_.contains(name)) throw Error("process " + name + " is already running");
+  if (::access(command.front().c_str(), X_OK) != 0) ThrowErrno("cannot execute", command.front(), "is the build complete?");
+  Child child;
+  const std::string log = (logs_ / (name + ".log")).string();
+  child.log = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (child.log < 0) ThrowErrno("cannot open", log);
+  int pipe_ends[2];
+  if (::pipe2(pipe_ends, O_CLOEXEC) != 0) ThrowErrno("cannot make a pipe for", name);
+  std::vector<char*> arguments;
+  for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
+  arguments.push_back(nullptr);
+  const pid_t self = ::getpid();
+  child.pid = ::fork();
+  if (child.pid < 0) ThrowErrno("cannot fork for", name);
+  if (child.pid == 0) BecomeChild(self, pipe_ends[1], arguments.data());
+  ::close(pipe_ends[1]);
+  child.output = pipe_ends[0];
+  ::fcntl(child.output, F_SETFL, O_NONBLOCK);
+  child.pidfd = static_cast<int>(::syscall(SYS_pidfd_open, child.pid, 0));
+  if (child.pidfd < 0) ThrowErrno("cannot watch", name);
+  children_.emplace(name, std::move(child));
+}
+
+void Supervisor::ReadOutput(const std::string& name, Child& child) {
+  char block[65536];
+  ssize_t size = 0;
+  while ((size = ::read(child.output, block, sizeof block)) > 0) {
+    [[maybe_unused]] const ssize_t written = ::write(child.log, block, static_cast<std::size_t>(size));
+    child.partial.append(block, static_cast<std::size_t>(size));
+    for (std::size_t end = 0; (end = child.partial.find('\n')) != std::string::npos; child.partial.erase(0, end + 1)) {
+      const std::string line = child.partial.substr(0, end);
+      child.last_lines.push_back(line);
+      if (child.last_lines.size() > kLastLines) child.last_lines.pop_front();
+      on_line_(name, line);
+    }
+  }
+}
+
+std::optional<ExitReport> Supervisor::Reap(const std::string& name, Child& child) {
+  int status = 0;
+  if (::waitpid(child.pid, &status, WNOHANG) != child.pid) return {};
+  ReadOutput(name, child);
+  if (!child.partial.empty()) {
+    child.last_lines.push_back(child.partial);
+    on_line_(name, child.partial);
+  }
+  ExitReport report;
+  report.name = name;
+  report.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  report.code = report.signal != 0 ? 128 + report.signal : WEXITSTATUS(status);
+  report.last_lines.assign(child.last_lines.begin(), child.last_lines.end());
+  for (const int fd : {child.pidfd, child.output, child.log}) ::close(fd);
+  return report;
+}
+
+std::vector<ExitReport> Supervisor::Poll(std::chrono::milliseconds timeout, int extra_fd) {
+  std::vector<pollfd> watched;
+  for (const auto& [name, child] : children_) {
+    watched.push_back({child.pidfd, POLLIN, 0});
+    watched.push_back({child.output, POLLIN, 0});
+  }
+  if (extra_fd >= 0) watched.push_back({extra_fd, POLLIN, 0});
+  ::poll(watched.data(), watched.size(), static_cast<int>(timeout.count()));  // EINTR: the caller looks at its signals
+  std::vector<ExitReport> ended;
+  for (auto it = children_.begin(); it != children_.end();) {
+    ReadOutput(it->first, it->second);
+    if (auto report = Reap(it->first, it->second)) {
+      ended.push_back(std::move(*report));
+      it = children_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  return ended;
+}
+
+void Supervisor::Signal(const std::string& name, int signal) {
+  const auto it = children_.find(name);
+  if (it != children_.end()) ::kill(-it->second.pid, signal);
+}
+
+void Supervisor::SignalAll(int signal) {
+  for (const auto& [name, child] : children_) ::kill(-child.pid, signal);
+}
+
+void Supervisor::StopAll(std::chrono::milliseconds grace) {
+  SignalAll(SIGTERM);
+  const auto deadline = std::chrono::steady_clock::now() + grace;
+  while (!children_.empty() && std::chrono::steady_clock::now() < deadline) Poll(std::chrono::milliseconds(50));
+  SignalAll(SIGKILL);
+  while (!children_.empty()) Poll(std::chrono::milliseconds(50));
+}
+
+std::vector<std::string> Supervisor::Names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, child] : children_) names.push_back(name);
+  return names;
+}
+
+}  // namespace sgmd

@@ -1,0 +1,71 @@
+// Which teacher scores which sample: leases, credit, re-dispatch. A state machine without sockets or clocks of its own.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+namespace sgmd {
+
+/// State of a ticket, and what moves it:
+///
+///   from      event                               to
+///   -         Add                                 waiting
+///   waiting   NextLease (a teacher has credit)    leased
+///   leased    Accept (from any teacher)           gone, true: the first answer fills the slot
+///   waiting   Accept (late, after re-dispatch)    gone, true: a score is the same whoever computes it
+///   leased    Expire, Release of its teacher      waiting, at its old place in the order
+///   gone      Accept                              gone, false: dropped and counted
+///
+/// A teacher never holds more leases than it has asked for by AddCredit.
+class Dispatcher {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+
+  struct Lease {
+    std::uint64_t ticket = 0;
+    std::string teacher;
+    std::uint32_t attempt = 1;  // counts the leases of this ticket
+  };
+
+  /// `lease_time`: an unanswered lease goes to the next teacher after this long.
+  explicit Dispatcher(std::chrono::duration<double> lease_time) : lease_time_(lease_time) {}
+
+  /// Tickets are served in ascending order. Adding one twice changes nothing.
+  void Add(std::uint64_t ticket);
+  void AddCredit(const std::string& teacher, int count);
+  /// The lowest waiting ticket to the teacher with credit that holds the fewest leases; nothing when either lacks.
+  std::optional<Lease> NextLease(Time now);
+  /// True when this answer fills the slot.
+  bool Accept(std::uint64_t ticket);
+  /// The teacher is gone or starts anew: its credit is void, its leases wait again. Returns how many there were.
+  int Release(const std::string& teacher);
+  /// Leases past their deadline wait again. Returns how many. The teacher's credit for them is void.
+  int Expire(Time now);
+
+  int waiting() const { return static_cast<int>(waiting_.size()); }
+  int leased() const { return static_cast<int>(leased_.size()); }
+  std::int64_t redispatched() const { return redispatched_; }
+  std::int64_t dropped() const { return dropped_; }
+
+ private:
+  struct Held {
+    std::string teacher;
+    Time deadline;
+  };
+  template <typename Predicate>
+  int Requeue(Predicate matches);
+  int HeldBy(const std::string& teacher) const;
+
+  std::chrono::duration<double> lease_time_;
+  std::set<std::uint64_t> waiting_;
+  std::map<std::uint64_t, Held> leased_;
+  std::map<std::uint64_t, std::uint32_t> attempts_;  // of tickets not gone
+  std::map<std::string, int> credit_;
+  std::int64_t redispatched_ = 0, dropped_ = 0;
+};
+
+}  // namespace sgmd

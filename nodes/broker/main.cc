@@ -1,0 +1,28 @@
+#include <CLI/CLI.hpp>
+#include <csignal>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "nodes/broker/broker.h"
+
+namespace {
+
+volatile bool stop_requested = false;
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"The score broker of a run: routes samples, leases them to teachers, keeps their scores.\n"
+               "Started by sgmd-launch."};
+  std::filesystem::path run;
+  sgmd::Broker::Options options;
+  app.add_option("--run", run, "Run folder")->required();
+  app.add_option("--epoch", options.epoch, "Which start of the run this is")->required();
+  app.add_flag("--replay", options.replay, "Serve from the score cache alone; a miss fails the run");
+  CLI11_PARSE(app, argc, argv);
+  return sgmd::RunGuarded("sgmd-broker", [&] {
+    sgmd::InitLog("broker");
+    std::signal(SIGTERM, [](int) { stop_requested = true; });
+    return sgmd::Broker(sgmd::LoadRun(run), options).Run(stop_requested);
+  });
+}

@@ -1,0 +1,142 @@
+#include "nodes/fake_score/fake_score_node.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "common/storage/checkpoint_store.h"
+
+namespace sgmd {
+namespace {
+
+at::Tensor TensorOf(const Envelope& message, const char* name) { return CopyToTensor(message.At(name).view); }
+
+std::vector<Digest> PromptsOf(const Envelope& message) { return PromptsFromTensor(TensorOf(message, "prompts")); }
+
+}  // namespace
+
+FakeScoreNode::FakeScoreNode(const RingNode& node)
+    : node_(node),
+      fake_(experiment(), node.device),
+      events_(RunFolder{node.plan.topology.run_folder}.Events() / "fake_score"),
+      heartbeat_(node.plan.topology.control_endpoint, node.identity, node.plan.topology.beat_seconds),
+      client_(node.Connect()) {
+  const CheckpointStore store(RunFolder{node.plan.topology.run_folder}.Checkpoints(), node.identity.run_id);
+  if (const auto checkpoint = store.Newest()) {
+    fake_.LoadState(checkpoint->folder);
+    step_ = checkpoint->step;
+  }
+  LogInfo("ready on ", node.device.str(), " at step ", step_);
+}
+
+int FakeScoreNode::Run() {
+  while (true) {
+    const auto message = client_.Receive(std::chrono::milliseconds(-1));
+    if (!message) continue;
+    if (message->kind == wire::Kind::Close) return 0;
+    OnMessage(*message);
+    Advance();
+  }
+}
+
+void FakeScoreNode::OnMessage(const Envelope& message) {
+  switch (message.kind) {
+    case wire::Kind::ScoredSample: scored_[message.step].push_back(message); return;
+    case wire::Kind::InnerSample:
+      fresh_[{message.step * experiment().inner_updates + message.version, message.index}] = {TensorOf(message, "x_g"),
+                                                                                            PromptsOf(message)};
+      return;
+    case wire::Kind::CheckpointPart: parts_wanted_.insert(message.step); break;
+    default: LogWarning("unexpected ", wire::EnumNameKind(message.kind));
+  }
+  if (parts_wanted_.contains(step_)) SaveCheckpointPart();
+}
+
+// Everything that can be done with what has arrived.
+void FakeScoreNode::Advance() {
+  while (true) {
+    const auto ready = scored_.find(step_);
+    if (ready != scored_.end()) {
+      const std::vector<Envelope> batch = std::move(ready->second);
+      scored_.erase(ready);
+      for (const Envelope& scored : batch) AnswerGradient(scored);
+    }
+    if (static_cast<std::int64_t>(shared_.size()) < experiment().micro_batches || !InnerSamplesComplete()) return;
+    RunInnerUpdates();
+    if (step_ % experiment().checkpoint_every == 0 || parts_wanted_.contains(step_)) SaveCheckpointPart();
+  }
+}
+
+void FakeScoreNode::AnswerGradient(const Envelope& scored) {
+  InnerSample sample{TensorOf(scored, "x_g"), PromptsOf(scored)};
+  const GeneratorGradient result = fake_.Gradient(sample.x_g, TensorOf(scored, "x_s"), TensorOf(scored, "sigma"),
+                                                  TensorOf(scored, "velocity"), sample.prompts);
+  Envelope answer;
+  answer.kind = wire::Kind::Gradient;
+  answer.step = scored.step;
+  answer.index = scored.index;
+  answer.version = step_ * experiment().inner_updates;
+  answer.scalars = result.terms;
+  answer.scalars["cache_hit"] = scored.scalars.contains("cache_hit") ? scored.scalars.at("cache_hit") : 0;
+  answer.tensors.push_back(ToFrame("gradient", result.gradient));
+  client_.Send(std::move(answer));
+  shared_[scored.index] = std::move(sample);
+  heartbeat_.Progress();
+}
+
+bool FakeScoreNode::InnerSamplesComplete() const {
+  if (experiment().inner_source == "shared") return true;
+  for (std::int64_t update = 0; update < experiment().inner_updates; ++update) {
+    for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+      if (!fresh_.contains({step_ * experiment().inner_updates + update, index})) return false;
+    }
+  }
+  return true;
+}
+
+const FakeScoreNode::InnerSample& FakeScoreNode::SampleFor(std::int64_t update, std::int64_t index) const {
+  return experiment().inner_source == "shared" ? shared_.at(index)
+                                               : fresh_.at({step_ * experiment().inner_updates + update, index});
+}
+
+void FakeScoreNode::RunInnerUpdates() {
+  double loss = 0;
+  AdamW::StepReport report;
+  for (std::int64_t update = 0; update < experiment().inner_updates; ++update) {
+    loss = 0;
+    for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+      const InnerSample& sample = SampleFor(update, index);
+      loss += fake_.Accumulate(sample.x_g, PlanInner(experiment(), step_, index, update), sample.prompts);
+      heartbeat_.Progress();
+    }
+    report = fake_.Update();
+  }
+  loss /= static_cast<double>(experiment().micro_batches);
+  if (!std::isfinite(loss)) throw Error(StrCat("fake_score_loss became ", loss, " at step ", step_));
+  events_.Scalar("fake_score_loss", step_, loss);
+  events_.Scalar("fake_score_grad_norm", step_, report.gradient_norm);
+  events_.Scalar("fake_score_learning_rate", step_, report.learning_rate);
+  heartbeat_.Report({{"fake_score_loss", loss}, {"fake_score_grad_norm", report.gradient_norm}});
+  std::erase_if(fresh_, [&](const auto& entry) { return entry.first.first < (step_ + 1) * experiment().inner_updates; });
+  shared_.clear();
+  ++step_;
+}
+
+void FakeScoreNode::SaveCheckpointPart() {
+  parts_wanted_.erase(step_);
+  const CheckpointStore store(RunFolder{node_.plan.topology.run_folder}.Checkpoints(), node_.identity.run_id);
+  const std::filesystem::path staged = store.Stage(step_);
+  for (const std::string& name : fake_.SaveState(staged)) {
+    Envelope part;
+    part.kind = wire::Kind::CheckpointPart;
+    part.step = step_;
+    part.text = name;
+    part.digest = DigestFile(staged / name);
+    part.count = 2;  // files in all
+    part.scalars = {{"forward_equivalents", fake_.work().ForwardEquivalents()}};
+    client_.Send(std::move(part));
+  }
+}
+
+}  // namespace sgmd

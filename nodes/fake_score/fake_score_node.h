@@ -1,0 +1,50 @@
+// The fake-score process: gives the generator its gradient and tracks the student's distribution.
+#pragma once
+
+#include <map>
+#include <set>
+#include <utility>
+
+#include "common/metrics/event_writer.h"
+#include "nodes/ring_node.h"
+#include "pipeline/training/roles.h"
+
+namespace sgmd {
+
+/// Gradients of step k are taken with the parameters after k * R updates: all micro-batches of a step first, in the order
+/// in which they arrive (they do not touch parameters), then the R inner updates over them, in order of index.
+class FakeScoreNode {
+ public:
+  explicit FakeScoreNode(const RingNode& node);
+  /// Until the broker closes the run. Returns the exit code.
+  int Run();
+
+ private:
+  struct InnerSample {
+    at::Tensor x_g;
+    std::vector<Digest> prompts;
+  };
+
+  void OnMessage(const Envelope& message);
+  void Advance();
+  void AnswerGradient(const Envelope& scored);
+  bool InnerSamplesComplete() const;
+  const InnerSample& SampleFor(std::int64_t update, std::int64_t index) const;
+  void RunInnerUpdates();
+  void SaveCheckpointPart();
+
+  const Experiment& experiment() const { return node_.plan.experiment; }
+
+  RingNode node_;
+  FakeScore fake_;
+  EventWriter events_;
+  Heartbeat heartbeat_;
+  Client client_;
+  std::int64_t step_ = 0;                                       // inner loops done
+  std::map<std::int64_t, std::vector<Envelope>> scored_;        // by step, not yet answered
+  std::map<std::int64_t, InnerSample> shared_;                  // this step's answered samples by index
+  std::map<std::pair<std::int64_t, std::int64_t>, InnerSample> fresh_;  // (step * R + update, index)
+  std::set<std::int64_t> parts_wanted_;                         // checkpoints asked for beside the periodic ones
+};
+
+}  // namespace sgmd

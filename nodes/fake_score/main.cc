@@ -1,0 +1,7 @@
+#include "nodes/fake_score/fake_score_node.h"
+
+int main(int argc, char** argv) {
+  return sgmd::RunRingNode(argc, argv, "fake_score",
+                           "The fake score: the generator's gradient and the model of the student's own distribution.",
+                           [](const sgmd::RingNode& node) { return sgmd::FakeScoreNode(node).Run(); });
+}

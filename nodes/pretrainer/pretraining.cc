@@ -1,0 +1,150 @@
+#include "nodes/pretrainer/pretraining.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "common/metrics/event_writer.h"
+#include "common/metrics/progress.h"
+#include "common/storage/atomic_folder.h"
+#include "pipeline/data/prompt_bank.h"
+#include "pipeline/flow/flow_matching.h"
+#include "pipeline/flow/random.h"
+#include "pipeline/models/wan_transformer.h"
+#include "pipeline/training/adamw.h"
+
+namespace sgmd {
+namespace {
+
+// Model, optimizer and average of one run, and the state it resumes from.
+class Run {
+ public:
+  explicit Run(const PretrainingOptions& options)
+      : options_(options),
+        model_(Prepared(options)),
+        optimizer_(model_.parameters(), Optimizer(options)),
+        ema_(model_.parameters(), options.ema_decay),
+        bank_(PromptBank::Open(options.out / "prompt_bank.safetensors")) {}
+
+  // The flow-matching loss of update `step` (wan_facts §4 "Flow training"): unweighted MSE on v, sigma uniform.
+  double Update(std::int64_t step) {
+    const auto seed = [&](const char* purpose) { return SeedFor(options_.seed, step, 0, purpose); };
+    const BouncingBallBatch batch = DrawBouncingBalls(options_.shape, options_.batch, seed("pretrain_video"));
+    const at::Tensor sigma = Uniform({options_.batch}, seed("pretrain_sigma"));
+    const at::Tensor noise = Noise(batch.video.sizes(), seed("pretrain_noise"));
+    const at::Tensor dropped = Uniform({options_.batch}, seed("pretrain_dropout")) < options_.prompt_dropout;
+    std::vector<Digest> prompts;
+    for (std::int64_t i = 0; i < options_.batch; ++i) {
+      prompts.push_back(dropped[i].item<bool>() ? bank_.negative() : bank_.prompts()[batch.prompt[i]]);
+    }
+    const at::Tensor velocity =
+        model_.Forward(AddNoise(batch.video, noise, sigma), sigma, bank_.Gather(prompts, model_.config().text_len));
+    const at::Tensor loss = at::mse_loss(velocity, noise - batch.video);
+    loss.backward();
+    const double progress = static_cast<double>(step) / static_cast<double>(options_.steps);
+    optimizer_.Step(0.5 * (1 + std::cos(std::numbers::pi * progress)));
+    ema_.Update(model_.parameters());
+    return loss.item<double>();
+  }
+
+  std::int64_t steps_done() const { return optimizer_.steps(); }
+
+  void SaveState() const {
+    const auto state = options_.out / ".pretraining", staged = StagingFolder(state);
+    std::filesystem::create_directories(staged);
+    SaveTensors(staged / "model.safetensors", model_.parameters());
+    SaveTensors(staged / "optimizer.safetensors", optimizer_.State());
+    SaveTensors(staged / "ema.safetensors", ema_.State());
+    CommitFolder(state);
+  }
+
+  void ResumeIfSaved() {
+    const auto state = options_.out / ".pretraining";
+    if (!std::filesystem::exists(state)) return;
+    LoadTensors(SafetensorsFile::Open(state / "model.safetensors"), model_.parameters());
+    optimizer_.LoadState(SafetensorsFile::Open(state / "optimizer.safetensors"));
+    ema_.LoadState(SafetensorsFile::Open(state / "ema.safetensors"));
+    LogInfo("resuming at update ", steps_done());
+  }
+
+  void SaveModel() const {
+    WanTransformer average = model_.Clone();
+    c10::NoGradGuard no_grad;
+    for (std::size_t i = 0; i < average.parameters().size(); ++i) {
+      average.parameters()[i].second.copy_(ema_.average()[i].second);
+    }
+    average.Save(options_.out, {{"sgmd.pretraining", StrCat("steps=", options_.steps, " batch=", options_.batch,
+                                                            " learning_rate=", options_.learning_rate,
+                                                            " seed=", options_.seed)}});
+    std::filesystem::remove_all(options_.out / ".pretraining");
+  }
+
+ private:
+  static WanTransformer Prepared(const PretrainingOptions& options) {
+    std::filesystem::create_directories(options.out);
+    WanTransformer model(EmbeddedModelConfig());
+    WriteWordPromptBank(options.out / "prompt_bank.safetensors", BouncingBallPrompts(), "", model.config().text_dim);
+    model.Initialise(SeedFor(options.seed, 0, 0, "pretrain_initialise"));
+    model.SetRequiresGrad(true);
+    return model;
+  }
+
+  static OptimizerConfig Optimizer(const PretrainingOptions& options) {
+    OptimizerConfig config;
+    config.learning_rate = options.learning_rate;
+    config.beta1 = 0.9;
+    config.beta2 = 0.99;
+    config.clip_norm = 1.0;
+    config.warmup_steps = options.warmup_steps;
+    return config;
+  }
+
+  PretrainingOptions options_;
+  WanTransformer model_;
+  AdamW optimizer_;
+  Ema ema_;
+  PromptBank bank_;
+};
+
+}  // namespace
+
+WanConfig EmbeddedModelConfig() {
+  WanConfig config;
+  config.in_dim = config.out_dim = 3;
+  config.dim = 128;
+  config.ffn_dim = 512;
+  config.freq_dim = 256;
+  config.text_dim = 32;
+  config.text_len = 8;
+  config.num_heads = 4;
+  config.num_layers = 4;
+  config.patch_size = {2, 2, 2};
+  return config;
+}
+
+void Pretrain(const PretrainingOptions& options) {
+  Run run(options);
+  run.ResumeIfSaved();
+  EventWriter events(options.out / "events");
+  ProgressLine progress("pretraining", options.steps);
+  double smoothed = 0;
+  for (std::int64_t step = run.steps_done(); step < options.steps; ++step) {
+    const double loss = run.Update(step);
+    if (!std::isfinite(loss)) {
+      throw Error(StrCat("the loss became ", loss, " at update ", step), options.out.string(), "lower --learning-rate");
+    }
+    smoothed = smoothed == 0 ? loss : 0.98 * smoothed + 0.02 * loss;
+    events.Scalar("loss", step, loss);
+    progress.Update(step + 1, StrCat("loss ", smoothed));
+    if ((step + 1) % options.save_every == 0) run.SaveState();
+  }
+  progress.Finish();
+  run.SaveModel();
+}
+
+}  // namespace sgmd

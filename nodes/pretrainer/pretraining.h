@@ -1,0 +1,32 @@
+// Pretrains the embedded teacher by flow matching on the procedural videos.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "pipeline/data/bouncing_balls.h"
+#include "pipeline/models/wan_config.h"
+
+namespace sgmd {
+
+struct PretrainingOptions {
+  std::filesystem::path out;          // model folder to write: config.json, weights, prompt_bank.safetensors
+  std::int64_t steps = 3200;          // updates, >= 1
+  std::int64_t batch = 64;            // videos per update, >= 1
+  double learning_rate = 1.5e-3;      // peak; linear warm-up, cosine decay to 0
+  std::int64_t warmup_steps = 100;    // >= 0
+  double ema_decay = 0.998;           // [0, 1); the average is what is saved
+  double prompt_dropout = 0.1;        // share of samples trained on the negative prompt, [0, 1]
+  std::uint64_t seed = 1;
+  std::int64_t save_every = 200;      // updates between resumable states, >= 1
+  BouncingBallsShape shape;
+};
+
+/// The embedded model: 4 layers of width 128, 4 heads, patch (2, 2, 2), 8 words of 32 numbers.
+WanConfig EmbeddedModelConfig();
+
+/// Trains and writes the folder; resumes from <out>/.pretraining by itself and removes it at the end. Every batch is a
+/// function of (seed, update), so an interrupted run ends in the same weights. Throws Error on a non-finite loss.
+void Pretrain(const PretrainingOptions& options);
+
+}  // namespace sgmd

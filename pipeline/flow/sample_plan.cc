@@ -1,0 +1,56 @@
+#include "pipeline/flow/sample_plan.h"
+
+#include <ATen/ATen.h>
+
+#include "common/error/error.h"
+#include "pipeline/flow/flow_matching.h"
+#include "pipeline/flow/random.h"
+
+namespace sgmd {
+namespace {
+
+std::vector<std::int64_t> BatchShape(const Experiment& experiment) {
+  std::vector<std::int64_t> shape{experiment.micro_batch};
+  shape.insert(shape.end(), experiment.latent.begin(), experiment.latent.end());
+  return shape;
+}
+
+at::Tensor ScoreSigma(const Experiment& experiment, std::uint64_t seed) {
+  const at::Tensor t = Integers(0, 1000, experiment.micro_batch, seed).to(at::kFloat) / 1000.0;
+  return Shift(t, experiment.score_shift).clamp(experiment.score_sigma_min, experiment.score_sigma_max);
+}
+
+SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
+                const std::string& purpose) {
+  const auto seed = [&](const char* draw) { return SeedFor(experiment.seed, step, index, purpose + "." + draw); };
+  const auto prompt_count = static_cast<std::int64_t>(bank.prompts().size());
+  const at::Tensor chosen = Integers(0, prompt_count, experiment.micro_batch, seed("prompt"));
+  SamplePlan plan;
+  for (std::int64_t i = 0; i < experiment.micro_batch; ++i) {
+    plan.prompts.push_back(bank.prompts()[chosen[i].item<std::int64_t>()]);
+  }
+  plan.noise = Noise(BatchShape(experiment), seed("noise"));
+  const auto student_steps = static_cast<std::int64_t>(experiment.student_steps.size());
+  plan.exit_step = Integers(0, student_steps, 1, seed("exit_step")).item<std::int64_t>();
+  plan.score_sigma = ScoreSigma(experiment, seed("score_sigma"));
+  plan.score_noise = Noise(BatchShape(experiment), seed("score_noise"));
+  return plan;
+}
+
+}  // namespace
+
+SamplePlan PlanSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index) {
+  return Plan(experiment, bank, step, index, "sample");
+}
+
+SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
+                           std::int64_t update) {
+  return Plan(experiment, bank, step, index, StrCat("fresh.", update));
+}
+
+InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {
+  const auto seed = [&](const char* draw) { return SeedFor(experiment.seed, step, index, StrCat("inner.", update, ".", draw)); };
+  return {ScoreSigma(experiment, seed("sigma")), Noise(BatchShape(experiment), seed("noise"))};
+}
+
+}  // namespace sgmd

@@ -1,0 +1,36 @@
+// Sizes of a Wan video transformer (wan_facts §1.1), read from the original config.json.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace sgmd {
+
+/// Keys of the original `config.json`; those that original files leave out have the family's values as defaults.
+struct WanConfig {
+  std::int64_t in_dim = 16;    // latent channels in
+  std::int64_t out_dim = 16;   // latent channels out
+  std::int64_t dim = 1536;     // D, divisible by num_heads; head size even
+  std::int64_t ffn_dim = 8960; // F
+  std::int64_t freq_dim = 256; // sinusoid of the timestep, even
+  std::int64_t text_dim = 4096;
+  std::int64_t text_len = 512; // every prompt is zero-padded to this many rows, and all rows are attended
+  std::int64_t num_heads = 12;
+  std::int64_t num_layers = 30;
+  std::array<std::int64_t, 3> patch_size{1, 2, 2};  // frames, height, width
+  double eps = 1e-6;
+
+  std::int64_t head_dim() const { return dim / num_heads; }
+  std::int64_t patch_volume() const { return patch_size[0] * patch_size[1] * patch_size[2]; }
+
+  /// Throws Error naming file and key on a missing size, an impossible one, or a model_type other than t2v.
+  static WanConfig FromFile(const std::filesystem::path& path);
+  /// The original form of config.json.
+  std::string ToJson() const;
+  /// Throws Error unless sizes are positive and divide as they must.
+  void Validate(const std::string& where) const;
+};
+
+}  // namespace sgmd

@@ -1,0 +1,65 @@
+// AdamW with global-norm clipping, and the exponential moving average of parameters.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "common/config/experiment.h"
+#include "pipeline/models/tensor_bytes.h"
+
+namespace sgmd {
+
+/// L2 norm over all tensors together (undefined ones skipped).
+double GlobalNorm(const std::vector<at::Tensor>& tensors);
+
+/// Decoupled weight decay Adam. With beta1 = 0 (the recipe of wan_facts §5) the first moment equals the gradient and is
+/// neither stored nor computed: 12 bytes a parameter instead of 16.
+class AdamW {
+ public:
+  /// `parameters` share storage with the model. State is float32 zeros of the same shapes.
+  AdamW(NamedTensors parameters, const OptimizerConfig& config);
+
+  struct StepReport {
+    double gradient_norm = 0;  // before clipping
+    double learning_rate = 0;  // as used
+  };
+  /// One update from the parameters' .grad() (undefined counts as zero), clipped to config.clip_norm, learning rate
+  /// learning_rate * scale * min(1, step / warmup_steps). Clears the gradients.
+  StepReport Step(double scale = 1.0);
+
+  std::int64_t steps() const { return steps_; }
+
+  /// "<parameter>.v" and, with beta1 > 0, "<parameter>.m", float32; "adamw.steps" int64 [1].
+  NamedTensors State() const;
+  /// Throws Error when the file's tensors do not fit State().
+  void LoadState(const SafetensorsFile& file);
+
+ private:
+  void Update(std::size_t i, at::Tensor gradient, double learning_rate);
+
+  OptimizerConfig config_;
+  NamedTensors parameters_;
+  std::vector<at::Tensor> first_, second_;
+  std::int64_t steps_ = 0;
+};
+
+/// ema = decay ema + (1 - decay) parameter, after each update; the first updates use min(decay, (1 + n) / (10 + n)) so
+/// that a short run does not stay at its start.
+class Ema {
+ public:
+  Ema(const NamedTensors& parameters, double decay);
+  void Update(const NamedTensors& parameters);
+  /// The averaged parameters under the parameters' names, and "ema.updates" int64 [1].
+  NamedTensors State() const;
+  const NamedTensors& average() const { return average_; }
+  void LoadState(const SafetensorsFile& file);
+
+ private:
+  NamedTensors average_;
+  double decay_;
+  std::int64_t updates_ = 0;
+};
+
+}  // namespace sgmd

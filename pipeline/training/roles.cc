@@ -1,0 +1,157 @@
+#include "pipeline/training/roles.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include "pipeline/flow/flow_matching.h"
+#include "pipeline/flow/sampling.h"
+
+namespace sgmd {
+namespace {
+
+WanTransformer Trainable(WanTransformer model) {
+  model.SetRequiresGrad(true);
+  return model;
+}
+
+void SaveAs(const std::filesystem::path& folder, const std::string& name, const NamedTensors& tensors,
+            std::vector<std::string>* names) {
+  SaveTensors(folder / name, tensors);
+  names->push_back(name);
+}
+
+}  // namespace
+
+Teacher::Teacher(const Experiment& experiment, at::Device device)
+    : bank_(PromptBank::Open(experiment.prompts)),
+      model_(WanTransformer::Load(experiment.teacher, device)),
+      guidance_(experiment.guidance) {}
+
+at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts) {
+  c10::NoGradGuard no_grad;
+  const std::int64_t batch = x_s.size(0), text_len = model_.config().text_len;
+  work_.forward += guidance_ == 1.0 ? batch : 2 * batch;
+  const at::Device device = model_.device();
+  return GuidedVelocity(model_, x_s.to(device), sigma.to(device), bank_.Gather(prompts, text_len).to(device),
+                        bank_.GatherNegative(batch, text_len).to(device), guidance_)
+      .to(at::kCPU)
+      .contiguous();
+}
+
+Generator::Generator(const Experiment& experiment, at::Device device)
+    : experiment_(experiment),
+      bank_(PromptBank::Open(experiment.prompts)),
+      model_(Trainable(WanTransformer::Load(experiment.teacher, device))),
+      sigmas_(StudentSigmas(experiment.student_steps, experiment.student_shift)),
+      optimizer_(model_.parameters(), experiment.generator_optimizer) {
+  if (experiment.ema_decay > 0) ema_.emplace(model_.parameters(), experiment.ema_decay);
+}
+
+at::Tensor Generator::Context(const SamplePlan& plan) const {
+  return bank_.Gather(plan.prompts, model_.config().text_len).to(model_.device());
+}
+
+at::Tensor Generator::ExitStep(const SamplePlan& plan, const at::Tensor& x_exit) {
+  const at::Tensor sigma = at::full({x_exit.size(0)}, sigmas_[plan.exit_step], x_exit.options());
+  work_.forward += x_exit.size(0);
+  return CleanFromVelocity(x_exit, model_.Forward(x_exit, sigma, Context(plan)), sigma);
+}
+
+Generator::Rollout Generator::RollOut(const SamplePlan& plan) {
+  c10::NoGradGuard no_grad;
+  at::Tensor x = plan.noise.to(model_.device());
+  if (plan.exit_step > 0) {
+    const std::vector<double> sigmas(sigmas_.begin(), sigmas_.begin() + plan.exit_step + 1);
+    x = EulerSample(model_, x, sigmas, Context(plan), {}, 1.0);
+    work_.forward += plan.exit_step * x.size(0);
+  }
+  return {x, ExitStep(plan, x).to(at::kCPU).contiguous()};
+}
+
+void Generator::Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient) {
+  const at::Tensor x_g = ExitStep(plan, x_exit);
+  work_.backward_full += x_exit.size(0);
+  x_g.backward(gradient.to(model_.device()) / static_cast<double>(experiment_.micro_batches));
+}
+
+AdamW::StepReport Generator::Update() {
+  const AdamW::StepReport report = optimizer_.Step();
+  if (ema_) ema_->Update(model_.parameters());
+  return report;
+}
+
+std::vector<std::string> Generator::SaveState(const std::filesystem::path& folder) const {
+  std::vector<std::string> names;
+  SaveAs(folder, "generator.model.safetensors", model_.parameters(), &names);
+  SaveAs(folder, "generator.optimizer.safetensors", optimizer_.State(), &names);
+  if (ema_) SaveAs(folder, "generator.ema.safetensors", ema_->State(), &names);
+  return names;
+}
+
+void Generator::LoadState(const std::filesystem::path& folder) {
+  LoadTensors(SafetensorsFile::Open(folder / "generator.model.safetensors"), model_.parameters());
+  optimizer_.LoadState(SafetensorsFile::Open(folder / "generator.optimizer.safetensors"));
+  if (ema_) ema_->LoadState(SafetensorsFile::Open(folder / "generator.ema.safetensors"));
+}
+
+void Generator::SaveStudent(const std::filesystem::path& folder) const {
+  std::filesystem::create_directories(folder);
+  WanTransformer student = model_.Clone();
+  c10::NoGradGuard no_grad;
+  for (std::size_t i = 0; ema_ && i < student.parameters().size(); ++i) {
+    student.parameters()[i].second.copy_(ema_->average()[i].second);
+  }
+  student.Save(folder, {{"sgmd.experiment", ExperimentDigest(experiment_).Hex()},
+                        {"sgmd.weights", ema_ ? "ema" : "raw"},
+                        {"sgmd.updates", std::to_string(optimizer_.steps())}});
+}
+
+FakeScore::FakeScore(const Experiment& experiment, at::Device device)
+    : experiment_(experiment),
+      bank_(PromptBank::Open(experiment.prompts)),
+      model_(WanTransformer::Load(experiment.teacher, device)),
+      optimizer_(model_.parameters(), experiment.fake_score_optimizer) {}
+
+at::Tensor FakeScore::Context(const std::vector<Digest>& prompts) const {
+  return bank_.Gather(prompts, model_.config().text_len).to(model_.device());
+}
+
+GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
+                                      const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) {
+  const at::Device device = model_.device();
+  const ObjectiveSettings settings{experiment_.objective, experiment_.weighting, experiment_.lambda};
+  model_.SetRequiresGrad(false);
+  GeneratorGradient result = ComputeGeneratorGradient(
+      settings, model_, {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device), Context(prompts)});
+  work_.forward += x_g.size(0);
+  if (settings.name != "dmd2") work_.backward_input += x_g.size(0);
+  result.gradient = result.gradient.to(at::kCPU).contiguous();
+  return result;
+}
+
+double FakeScore::Accumulate(const at::Tensor& x_g, const InnerPlan& plan, const std::vector<Digest>& prompts) {
+  const at::Device device = model_.device();
+  model_.SetRequiresGrad(true);
+  const at::Tensor loss = ResidualContractionLoss(model_, x_g.to(device), plan.sigma.to(device), plan.noise.to(device),
+                                                  Context(prompts));
+  (loss / static_cast<double>(experiment_.micro_batches)).backward();
+  work_.forward += x_g.size(0);
+  work_.backward_full += x_g.size(0);
+  return loss.item<double>();
+}
+
+AdamW::StepReport FakeScore::Update() { return optimizer_.Step(); }
+
+std::vector<std::string> FakeScore::SaveState(const std::filesystem::path& folder) const {
+  std::vector<std::string> names;
+  SaveAs(folder, "fake_score.model.safetensors", model_.parameters(), &names);
+  SaveAs(folder, "fake_score.optimizer.safetensors", optimizer_.State(), &names);
+  return names;
+}
+
+void FakeScore::LoadState(const std::filesystem::path& folder) {
+  LoadTensors(SafetensorsFile::Open(folder / "fake_score.model.safetensors"), model_.parameters());
+  optimizer_.LoadState(SafetensorsFile::Open(folder / "fake_score.optimizer.safetensors"));
+}
+
+}  // namespace sgmd

@@ -1,0 +1,106 @@
+// The three roles as plain classes of tensors, without sockets: what a teacher, fake_score and generator process wraps, and
+// what a single-process loop can drive directly.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "common/config/experiment.h"
+#include "pipeline/data/prompt_bank.h"
+#include "pipeline/flow/sample_plan.h"
+#include "pipeline/models/wan_transformer.h"
+#include "pipeline/objectives/objective.h"
+#include "pipeline/training/adamw.h"
+#include "pipeline/training/work.h"
+
+namespace sgmd {
+
+/// The frozen teacher phi: guided velocity u + w (c - u). A pure function of its inputs, bitwise independent of threads.
+class Teacher {
+ public:
+  Teacher(const Experiment& experiment, at::Device device);
+  /// x_s [B, C, F, H, W] and sigma [B] on the CPU -> velocity of the same shape, float32 CPU.
+  at::Tensor Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts);
+  const Work& work() const { return work_; }
+
+ private:
+  PromptBank bank_;
+  WanTransformer model_;
+  double guidance_;
+  Work work_;
+};
+
+/// The student theta. Files: generator.model, generator.optimizer, generator.ema (.safetensors).
+class Generator {
+ public:
+  /// Starts from the teacher's weights.
+  Generator(const Experiment& experiment, at::Device device);
+
+  struct Rollout {
+    at::Tensor x_exit;  // input of the exit step [B, C, F, H, W], on the role's device; kept for Accumulate
+    at::Tensor x_g;     // x_e - s_e v(x_e), float32 CPU
+  };
+  /// Euler from sigma 1 to the exit step, no gradient.
+  Rollout RollOut(const SamplePlan& plan);
+  /// Re-runs the exit step with gradient and adds the parameter gradients of <dL/dx_g, x_g> / micro_batches.
+  void Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient);
+  /// AdamW and EMA; clears the gradients.
+  AdamW::StepReport Update();
+
+  /// Names of the state files, written into and read from a checkpoint folder.
+  std::vector<std::string> SaveState(const std::filesystem::path& folder) const;
+  void LoadState(const std::filesystem::path& folder);
+  /// The finished student (EMA weights if there are any) as a model folder; created.
+  void SaveStudent(const std::filesystem::path& folder) const;
+
+  const PromptBank& bank() const { return bank_; }
+  const WanTransformer& model() const { return model_; }
+  const Work& work() const { return work_; }
+
+ private:
+  at::Tensor ExitStep(const SamplePlan& plan, const at::Tensor& x_exit);
+  at::Tensor Context(const SamplePlan& plan) const;
+
+  Experiment experiment_;
+  PromptBank bank_;
+  WanTransformer model_;
+  std::vector<double> sigmas_;
+  AdamW optimizer_;
+  std::optional<Ema> ema_;
+  Work work_;
+};
+
+/// The fake score psi. Files: fake_score.model, fake_score.optimizer (.safetensors).
+class FakeScore {
+ public:
+  /// Starts from the teacher's weights.
+  FakeScore(const Experiment& experiment, at::Device device);
+
+  /// dL/dx_g of the experiment's objective; all tensors float32 CPU, shapes as in ScoredSample.
+  GeneratorGradient Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
+                             const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts);
+  /// Adds the parameter gradients of the residual-contraction loss / micro_batches; returns the loss.
+  double Accumulate(const at::Tensor& x_g, const InnerPlan& plan, const std::vector<Digest>& prompts);
+  AdamW::StepReport Update();
+
+  std::vector<std::string> SaveState(const std::filesystem::path& folder) const;
+  void LoadState(const std::filesystem::path& folder);
+
+  const WanTransformer& model() const { return model_; }
+  const Work& work() const { return work_; }
+
+ private:
+  at::Tensor Context(const std::vector<Digest>& prompts) const;
+
+  Experiment experiment_;
+  PromptBank bank_;
+  WanTransformer model_;
+  AdamW optimizer_;
+  Work work_;
+};
+
+}  // namespace sgmd

@@ -1,0 +1,100 @@
+// Envelopes, endpoints and a broker's first answer for tests of anything that sends.
+#pragma once
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <future>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "common/transport/client.h"
+#include "common/transport/server.h"
+
+namespace sgmd::testing {
+
+inline constexpr Digest kRun{0x0123456789abcdef, 0xfedcba9876543210};
+inline constexpr std::uint64_t kEpoch = 7;
+inline constexpr std::chrono::milliseconds kSoon{5000};
+
+inline NodeIdentity Identity(std::string node) { return {std::move(node), kRun, kEpoch}; }
+
+/// A float32 tensor that owns its bytes: values first, first + 1, ...
+inline TensorFrame FloatFrame(std::string name, std::vector<std::int64_t> shape, float first = 0) {
+  std::int64_t count = 1;
+  for (const std::int64_t extent : shape) count *= extent;
+  auto values = std::make_shared<std::vector<float>>(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values->size(); ++i) (*values)[i] = first + static_cast<float>(i);
+  const auto bytes = std::as_bytes(std::span(*values));
+  return {{std::move(name), DType::kF32, std::move(shape), bytes}, std::move(values)};
+}
+
+inline Envelope Message(wire::Kind kind, std::string node = "broker") {
+  Envelope envelope;
+  envelope.kind = kind;
+  envelope.node = std::move(node);
+  envelope.run_id = kRun;
+  envelope.epoch = kEpoch;
+  return envelope;
+}
+
+/// A port that nothing listens on now.
+inline int FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) throw std::runtime_error("no free port");
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
+/// A folder that disappears with this object. Short, because the path of an ipc socket has at most 107 bytes.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = "/tmp/sgmd-test-XXXXXX";
+    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
+    path_ = pattern;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// The next message that reaches `server`, or nothing after `timeout`.
+inline std::optional<Server::Incoming> Next(Server& server, std::chrono::milliseconds timeout = kSoon) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  while (std::chrono::steady_clock::now() < deadline) {
+    if (auto incoming = server.TryReceive()) return incoming;
+    Server::Wait({&server}, std::chrono::milliseconds(20));
+  }
+  return {};
+}
+
+/// A Client whose Hello `server` has answered with `answer`; `hello` receives what the server saw.
+inline std::unique_ptr<Client> Join(Server& server, const std::string& endpoint, const std::string& node,
+                                    Envelope answer = Message(wire::Kind::Welcome),
+                                    std::optional<Server::Incoming>* hello = nullptr) {
+  auto client = std::async(std::launch::async, [&] {
+    return std::make_unique<Client>(endpoint, Identity(node), Envelope{}, kSoon);
+  });
+  auto incoming = Next(server);
+  if (incoming) server.Send(incoming->peer, answer);
+  if (hello != nullptr) *hello = std::move(incoming);
+  return client.get();
+}
+
+}  // namespace sgmd::testing
