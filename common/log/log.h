@@ -9,8 +9,8 @@ namespace sgmd {
 
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
-/// Names the process in every line and sets the threshold (SGMD_LOG=debug|info|warning|error overrides it). Lines go to
-/// stderr: "21:03:11.042 I teacher.0 text".
+/// Starts logging and sets the threshold (SGMD_LOG=debug|info|warning|error overrides it). Lines go to stderr:
+/// "21:03:11.042 I text"; the launcher puts the process name before them.
 void InitLog(std::string_view process_name, LogLevel threshold = LogLevel::kInfo);
 
 void WriteLog(LogLevel level, std::string_view text);

@@ -1,9 +1,8 @@
 #include "nodes/broker/broker.h"
 
-#include <nlohmann/json.hpp>
-
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "nodes/broker/score_cache.h"
 
 namespace sgmd {
 namespace {
@@ -11,11 +10,39 @@ namespace {
 constexpr std::chrono::milliseconds kTick{100};
 
 bool IsTeacher(const std::string& node) { return node.starts_with("teacher."); }
+
 double Work(const Envelope& e) {
   const auto it = e.scalars.find("forward_equivalents");
   return it == e.scalars.end() ? 0 : it->second;
 }
-bool IsTrainedRole(const std::string& node) { return node == "generator" || node == "fake_score"; }
+
+bool MaySend(const std::string& node, wire::Kind kind) {
+  switch (kind) {
+    case wire::Kind::Sample:
+    case wire::Kind::InnerSample:
+    case wire::Kind::Finished: return node == "generator";
+    case wire::Kind::Gradient: return node == "fake_score";
+    case wire::Kind::CheckpointPart: return node == "generator" || node == "fake_score";
+    case wire::Kind::Credit:
+    case wire::Kind::Score:
+    case wire::Kind::Leave: return IsTeacher(node);
+    default: return false;
+  }
+}
+
+std::unique_ptr<TeacherScores> OpenScores(const Topology& topology, const ScorerFingerprint& scorer, bool replay) {
+  if (!topology.cache_enabled) {
+    if (replay) throw Error("replay needs [cache] enabled = true");
+    return std::make_unique<NoScores>();
+  }
+  auto cache = std::make_unique<ScoreCache>(topology.cache_folder, topology.cache_limit_gib);
+  if (replay) {
+    cache->RequireFingerprint(scorer);
+  } else {
+    cache->RecordFingerprint(scorer);
+  }
+  return cache;
+}
 
 }  // namespace
 
@@ -24,27 +51,19 @@ Broker::Broker(LaunchPlan plan, Options options)
       options_(options),
       run_id_(ExperimentDigest(plan_.experiment)),
       scorer_{ModelDigest(plan_.experiment.teacher), plan_.experiment.guidance},
+      scores_(OpenScores(plan_.topology, scorer_, options_.replay)),
       data_(plan_.topology.data_endpoint),
       control_(plan_.topology.control_endpoint),
-      dispatcher_(std::chrono::duration<double>(plan_.topology.lease_seconds)) {
-  if (options_.replay && !plan_.topology.cache_enabled) throw Error("replay needs [cache] enabled = true");
-  if (!plan_.topology.cache_enabled) return;
-  cache_.emplace(plan_.topology.cache_folder, plan_.topology.cache_limit_gib);
-  if (options_.replay) {
-    cache_->RequireFingerprint(scorer_);
-  } else {
-    cache_->RecordFingerprint(scorer_);
-  }
-}
+      dispatcher_(std::chrono::duration<double>(plan_.topology.lease_seconds)) {}
 
 int Broker::Run(const volatile bool& stop) {
   LogInfo("serving on ", plan_.topology.data_endpoint, options_.replay ? ", replay" : "", ", cache ",
-          cache_ ? plan_.topology.cache_folder.string() : "off");
+          plan_.topology.cache_enabled ? plan_.topology.cache_folder.string() : "off");
   while (!exit_code_ && !stop) {
     Server::Wait({&data_, &control_}, kTick);
     while (auto in = control_.TryReceive()) OnControl(*in);
     while (auto in = exit_code_ ? std::nullopt : data_.TryReceive()) OnData(*in);
-    OnTick();
+    if (!exit_code_) OnTick();
   }
   LogSummary();
   return exit_code_.value_or(1);
@@ -62,66 +81,77 @@ Envelope Broker::Make(wire::Kind kind, std::string text) const {
   return envelope;
 }
 
-void Broker::Forward(const std::string& peer, const Envelope& envelope) {
-  if (!nodes_[peer].joined) {
-    outbox_[peer].push_back(envelope);
-  } else if (!data_.Send(peer, envelope)) {
-    LogWarning(peer, " is unreachable; a ", wire::EnumNameKind(envelope.kind), " for it is lost");
-  }
-}
-
 void Broker::OnData(const Server::Incoming& in) {
   const Envelope& e = in.envelope;
   if (e.kind == wire::Kind::Hello) return OnHello(in);
-  if (!Mine(e)) return LogDebug("dropped a message of another run or epoch from ", in.peer);
+  const auto node = nodes_.find(in.peer);
+  if (!Mine(e) || node == nodes_.end() || !node->second.joined) {
+    return LogDebug("dropped a ", wire::EnumNameKind(e.kind), " of ", in.peer, ", which is not part of this run");
+  }
+  if (!MaySend(in.peer, e.kind)) return LogWarning("unexpected ", wire::EnumNameKind(e.kind), " from ", in.peer);
   switch (e.kind) {
     case wire::Kind::Sample: return OnSample(e);
-    case wire::Kind::Score: return OnScore(e);
-    case wire::Kind::Credit:
-      dispatcher_.AddCredit(in.peer, e.count);
-      return GrantLeases();
-    case wire::Kind::Leave: return LoseTeacher(in.peer, "left");
-    case wire::Kind::Gradient: return Forward("generator", e);
     case wire::Kind::InnerSample: return Forward("fake_score", e);
+    case wire::Kind::Gradient: return Forward("generator", e);
     case wire::Kind::CheckpointPart:
       if (in.peer == "generator") return Forward("fake_score", e);
-      if (cache_) cache_->Sync();  // before the commit, so that a resumed run finds every earlier score
+      scores_->Sync();  // before the commit, so that a resumed run finds every earlier score
       fake_score_work_ = Work(e);
       return Forward("generator", e);
     case wire::Kind::Finished:
       generator_work_ = Work(e);
       LogInfo("finished at step ", e.step);
       return Finish(wire::Kind::Close, "", 0);
-    default: LogWarning("unexpected ", wire::EnumNameKind(e.kind), " from ", in.peer);
+    case wire::Kind::Credit:
+      dispatcher_.AddCredit(in.peer, e.count);
+      return GrantLeases();
+    case wire::Kind::Score: return OnScore(in.peer, e);
+    default: return LoseTeacher(in.peer, "left");
   }
 }
 
-void Broker::OnHello(const Server::Incoming& in) {
-  const Envelope& e = in.envelope;
-  std::string refusal;
+std::string Broker::RefusalOf(const Server::Incoming& hello) const {
+  const Envelope& e = hello.envelope;
   if (!Mine(e)) {
-    refusal = StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", run_id_.Hex(), " epoch ",
-                     options_.epoch);
-  } else if (IsTeacher(in.peer) && e.digest != scorer_.teacher) {
-    refusal = StrCat("its model is ", e.digest.Hex(), ", the experiment's teacher is ", scorer_.teacher.Hex());
-  } else if (!IsTeacher(in.peer) && !IsTrainedRole(in.peer)) {
-    refusal = "no role has this name";
-  } else if (IsTeacher(in.peer) && options_.replay) {
-    refusal = "a replay has no teachers";
+    return StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", run_id_.Hex(), " epoch ",
+                  options_.epoch);
   }
-  if (!refusal.empty()) {
+  if (IsTeacher(hello.peer)) {
+    if (options_.replay) return "a replay has no teachers";
+    if (e.digest == scorer_.teacher) return "";
+    return StrCat("its model is ", e.digest.Hex(), ", the experiment's teacher is ", scorer_.teacher.Hex());
+  }
+  if (hello.peer != "generator" && hello.peer != "fake_score") return "no role has this name";
+  const auto node = nodes_.find(hello.peer);
+  const bool taken = node != nodes_.end() && node->second.joined && node->second.process != e.request_id;
+  return taken ? "another process has this role" : "";
+}
+
+void Broker::OnHello(const Server::Incoming& in) {
+  if (const std::string refusal = RefusalOf(in); !refusal.empty()) {
     LogWarning("refused ", in.peer, ": ", refusal);
     data_.Send(in.peer, Make(wire::Kind::Refused, refusal));
     return;
   }
-  if (nodes_[in.peer].joined && IsTeacher(in.peer)) LoseTeacher(in.peer, "started anew");
   Node& node = nodes_[in.peer];
+  const bool again = node.joined && node.process == in.envelope.request_id;
+  if (node.joined && !again) LoseTeacher(in.peer, "started anew");
   node.joined = node.alive = true;
+  node.process = in.envelope.request_id;
   node.last_beat = std::chrono::steady_clock::now();
-  LogInfo(in.peer, " joined");
+  if (!again) LogInfo(in.peer, " joined");
   data_.Send(in.peer, Make(wire::Kind::Welcome));
-  for (const Envelope& waiting : outbox_[in.peer]) data_.Send(in.peer, waiting);
-  outbox_.erase(in.peer);
+  SendWaiting(in.peer, node);
+}
+
+void Broker::Forward(const std::string& peer, const Envelope& envelope) {
+  Node& node = nodes_[peer];
+  node.outbox.push_back(envelope);
+  SendWaiting(peer, node);
+}
+
+void Broker::SendWaiting(const std::string& peer, Node& node) {
+  while (node.joined && !node.outbox.empty() && data_.Send(peer, node.outbox.front())) node.outbox.pop_front();
 }
 
 std::uint64_t Broker::TicketOf(const Envelope& sample) const {
@@ -129,17 +159,23 @@ std::uint64_t Broker::TicketOf(const Envelope& sample) const {
          static_cast<std::uint64_t>(sample.index);
 }
 
+bool Broker::IsWhole(const Envelope& sample) const {
+  for (const char* name : {"x_g", "x_s", "sigma", "prompts"}) {
+    if (sample.Find(name) == nullptr) return false;
+  }
+  return sample.step >= 0 && sample.step < plan_.experiment.steps && sample.index >= 0 &&
+         sample.index < plan_.experiment.micro_batches;
+}
+
 void Broker::OnSample(const Envelope& sample) {
+  if (!IsWhole(sample)) return LogWarning("dropped a sample without its tensors or outside the experiment");
+  const std::uint64_t ticket = TicketOf(sample);
+  if (!dispatcher_.Add(ticket)) return LogDebug("dropped a sample that was here before");
   ++samples_;
-  Digest key;
-  try {
-    for (const char* name : {"x_g", "x_s", "sigma", "prompts"}) sample.At(name);
-    if (cache_) {
-      key = ScoreKey(scorer_, sample);
-      if (const auto velocity = cache_->Lookup(key)) return ForwardScored(sample, *velocity, true);
-    }
-  } catch (const Error& error) {
-    return LogWarning("dropped a sample: ", error.message());
+  const Digest key = ScoreKey(scorer_, sample);
+  if (const auto velocity = scores_->Lookup(key)) {
+    dispatcher_.Accept(ticket);
+    return ForwardScored(sample, *velocity, true);
   }
   if (options_.replay) {
     return Finish(wire::Kind::Failed,
@@ -147,8 +183,7 @@ void Broker::OnSample(const Envelope& sample) {
                          scorer_.Text(), "); the experiment differs from the recorded one, goes on longer, or the cache lost entries"),
                   1);
   }
-  pending_[TicketOf(sample)] = {sample, key};
-  dispatcher_.Add(TicketOf(sample));
+  pending_[ticket] = {sample, key};
   GrantLeases();
 }
 
@@ -161,11 +196,13 @@ void Broker::GrantLeases() {
     message.step = sample.step;
     message.index = sample.index;
     message.tensors = {sample.At("x_s"), sample.At("sigma"), sample.At("prompts")};
-    if (!data_.Send(lease->teacher, message)) LoseTeacher(lease->teacher, "is unreachable");
+    if (data_.Send(lease->teacher, message)) continue;
+    dispatcher_.AddCredit(lease->teacher, 1);  // it never got this one
+    SuspendTeacher(lease->teacher, "is unreachable");
   }
 }
 
-void Broker::OnScore(const Envelope& score) {
+void Broker::OnScore(const std::string& teacher, const Envelope& score) {
   const auto it = pending_.find(score.request_id);
   if (it == pending_.end()) {
     dispatcher_.Accept(score.request_id);  // counts it as dropped
@@ -175,13 +212,15 @@ void Broker::OnScore(const Envelope& score) {
   const TensorFrame* velocity = score.Find("velocity");
   const TensorView& x_s = it->second.sample.At("x_s").view;
   if (velocity == nullptr || velocity->view.dtype != DType::kF32 || velocity->view.shape != x_s.shape) {
-    return LogWarning("dropped a misshapen score of ", score.node);
+    const std::string text = "its score has not the dtype and shape of x_s";
+    data_.Send(teacher, Make(wire::Kind::Failed, text));
+    return LoseTeacher(teacher, "is sent away: " + text);
   }
   dispatcher_.Accept(score.request_id);
   const Pending done = std::move(it->second);
   pending_.erase(it);
   ForwardScored(done.sample, *velocity, false);
-  if (cache_) cache_->Store(done.key, *velocity);
+  scores_->Store(done.key, *velocity);
 }
 
 void Broker::ForwardScored(const Envelope& sample, const TensorFrame& velocity, bool cache_hit) {
@@ -192,102 +231,14 @@ void Broker::ForwardScored(const Envelope& sample, const TensorFrame& velocity, 
   Forward("fake_score", scored);
 }
 
-void Broker::LoseTeacher(const std::string& teacher, const std::string& why) {
-  if (!IsTeacher(teacher)) return;
-  Node& node = nodes_[teacher];
-  const int released = dispatcher_.Release(teacher);
-  if (node.alive || released > 0) LogInfo(teacher, " ", why, ", ", released, " leases dispatched again");
-  node.alive = node.joined = false;
-  GrantLeases();
-}
-
-void Broker::OnControl(const Server::Incoming& in) {
-  const Envelope& e = in.envelope;
-  if (!Mine(e)) {
-    if (e.kind == wire::Kind::Hello) control_.Send(in.peer, Make(wire::Kind::Refused, "it belongs to another run or epoch"));
-    return;
-  }
-  switch (e.kind) {
-    case wire::Kind::Hello: control_.Send(in.peer, Make(wire::Kind::Welcome)); return;
-    case wire::Kind::Beat: {
-      Node& node = nodes_[in.peer];
-      node.last_beat = std::chrono::steady_clock::now();
-      node.progress = e.version;
-      for (const auto& [name, value] : e.scalars) node.scalars[name] = value;
-      return;
-    }
-    case wire::Kind::StatusRequest: return OnStatusRequest(in.peer);
-    case wire::Kind::Drain:
-      LogInfo("draining: the generator finishes its step and checkpoints");
-      control_.Send("generator", Make(wire::Kind::Drain));
-      return;
-    case wire::Kind::Scale: {
-      Envelope scale = Make(wire::Kind::Scale);
-      scale.count = e.count;
-      const bool sent = control_.Send("launcher", scale);
-      control_.Send(in.peer, sent ? Make(wire::Kind::Welcome) : Make(wire::Kind::Refused, "no launcher is connected"));
-      return;
-    }
-    case wire::Kind::NodeExited: return LoseTeacher(e.text, "exited");
-    default: LogWarning("unexpected ", wire::EnumNameKind(e.kind), " on the control socket from ", in.peer);
-  }
-}
-
-void Broker::OnStatusRequest(const std::string& peer) {
-  nlohmann::ordered_json status{{"state", options_.replay ? "replay" : "running"}, {"steps", plan_.experiment.steps}};
-  nlohmann::ordered_json scalars = nlohmann::ordered_json::object(), nodes = nlohmann::ordered_json::array();
-  const auto now = std::chrono::steady_clock::now();
-  for (const auto& [name, node] : nodes_) {
-    nodes.push_back({{"name", name},
-                     {"alive", node.alive && node.joined},
-                     {"silent_seconds", std::chrono::duration<double>(now - node.last_beat).count()},
-                     {"progress", node.progress},
-                     {"scalars", node.scalars}});
-    if (IsTrainedRole(name)) scalars.update(nlohmann::ordered_json(node.scalars));
-  }
-  status["step"] = scalars.value("step", 0.0);
-  status["scalars"] = scalars;
-  const ScoreCache::Stats s = cache_ ? cache_->stats() : ScoreCache::Stats{};
-  status["cache"] = {{"hits", s.hits},       {"misses", s.misses},   {"entries", s.entries}, {"bytes", s.bytes},
-                     {"corrupt", s.corrupt}, {"evicted", s.evicted}};
-  status["in_flight"] = dispatcher_.leased();
-  status["queued"] = dispatcher_.waiting();
-  status["nodes"] = nodes;
-  control_.Send(peer, Make(wire::Kind::Status, status.dump()));
-}
-
-void Broker::OnTick() {
-  const auto now = std::chrono::steady_clock::now();
-  if (const int expired = dispatcher_.Expire(now); expired > 0) {
-    LogWarning(expired, " leases expired and are dispatched again");
-    GrantLeases();
-  }
-  for (auto& [name, node] : nodes_) {
-    const double silent = std::chrono::duration<double>(now - node.last_beat).count();
-    if (!node.joined || !node.alive || silent <= plan_.topology.silence_seconds) continue;
-    if (IsTeacher(name)) return LoseTeacher(name, StrCat("is silent for ", silent, " s"));
-    return Finish(wire::Kind::Failed, StrCat(name, " is silent for ", silent, " s"), 1);
-  }
-}
-
 void Broker::Finish(wire::Kind kind, const std::string& text, int exit_code) {
   if (!text.empty()) LogError(text);
-  for (const auto& [name, node] : nodes_) {
-    if (node.joined) data_.Send(name, Make(kind, text));
+  for (auto& [name, node] : nodes_) {
+    if (!node.joined) continue;
+    SendWaiting(name, node);
+    data_.Send(name, Make(kind, text));
   }
   exit_code_ = exit_code;
-}
-
-void Broker::LogSummary() const {
-  const ScoreCache::Stats s = cache_ ? cache_->stats() : ScoreCache::Stats{};
-  LogInfo("served ", samples_, " samples: ", s.hits, " from the cache, ", dispatcher_.redispatched(), " leases dispatched again, ",
-          dispatcher_.dropped(), " late answers dropped, ", data_.malformed() + control_.malformed(), " malformed messages");
-  const double per_sample = 1.0 / static_cast<double>(std::max<std::int64_t>(samples_ * plan_.experiment.micro_batch, 1));
-  LogInfo("work per sample in forward-equivalents: generator ", generator_work_ * per_sample, ", fake score ",
-          fake_score_work_ * per_sample, ", teacher ", teacher_work_ * per_sample, ", together ",
-          (generator_work_ + fake_score_work_ + teacher_work_) * per_sample);
-  if (s.hits > 0) LogInfo("cache hits read at ", s.hit_bytes / s.hit_seconds / 1e6, " MB/s");
-  if (cache_) LogInfo("cache: ", s.entries, " entries, ", s.bytes, " bytes, ", s.evicted, " evicted, ", s.corrupt, " corrupt");
 }
 
 }  // namespace sgmd

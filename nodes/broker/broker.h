@@ -5,17 +5,33 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "common/config/topology.h"
 #include "common/transport/server.h"
 #include "nodes/broker/dispatcher.h"
-#include "nodes/broker/score_cache.h"
+#include "nodes/broker/teacher_scores.h"
 
 namespace sgmd {
 
-/// One run, one loop thread that owns sockets, dispatcher and cache.
+/// One run, one loop thread that owns sockets, dispatcher and cache. What it does with a message:
+///
+///   from        message         done
+///   any node    Hello           Welcome; or Refused: other run or epoch, unknown role, teacher of another model, trained
+///                               role that another process has. All else from a node that is not welcome is dropped.
+///   generator   Sample          ScoredSample to fake_score: from the cache, or after Lease to a teacher and its Score
+///   generator   InnerSample     to fake_score
+///   generator   CheckpointPart  to fake_score
+///   generator   Finished        Close to all; exit code 0
+///   fake_score  Gradient        to generator
+///   fake_score  CheckpointPart  to generator, once every score so far is safe on disk
+///   teacher.N   Credit, Score   leases; the first valid score fills its sample's slot
+///   teacher.N   Leave           its leases go to others
+///
+/// A trained role that is silent for silence_seconds fails the run (Failed to all; exit code 1); a silent teacher loses its
+/// leases until it is heard again.
 class Broker {
  public:
   struct Options {
@@ -26,52 +42,64 @@ class Broker {
   /// Binds both endpoints. Throws Error when one is in use, or when a replay finds nothing recorded.
   Broker(LaunchPlan plan, Options options);
 
-  /// Until the generator has finished (0), or the run cannot go on or `stop` becomes true by a signal (1).
+  /// Until the generator has finished (0), or the run cannot go on or `stop` becomes true by a signal (1). In every case
+  /// the cache is flushed by the destructor.
   int Run(const volatile bool& stop);
 
  private:
   using Time = Dispatcher::Time;
   struct Node {
-    bool joined = false, alive = true;
-    Time last_beat;
+    std::uint64_t process = 0;            // which process said Hello
+    bool joined = false;                  // its Hello was accepted, and it has not left since
+    bool alive = true;                    // heard of within silence_seconds
+    Time last_beat = std::chrono::steady_clock::now();
     std::int64_t progress = 0;
     std::map<std::string, double> scalars;
+    std::deque<Envelope> outbox;          // waits until it has joined and its connection takes more
   };
   struct Pending {
     Envelope sample;
     Digest key;
   };
 
+  // Data socket (broker.cc).
   void OnData(const Server::Incoming& in);
   void OnHello(const Server::Incoming& in);
+  std::string RefusalOf(const Server::Incoming& hello) const;
   void OnSample(const Envelope& sample);
-  void OnScore(const Envelope& score);
+  void OnScore(const std::string& teacher, const Envelope& score);
+  void Forward(const std::string& peer, const Envelope& envelope);
+  void SendWaiting(const std::string& peer, Node& node);
+  void ForwardScored(const Envelope& sample, const TensorFrame& velocity, bool cache_hit);
+  void GrantLeases();
+  bool IsWhole(const Envelope& sample) const;
+  std::uint64_t TicketOf(const Envelope& sample) const;
+
+  // Who is there, control socket, status (broker_control.cc).
   void OnControl(const Server::Incoming& in);
-  void OnStatusRequest(const std::string& peer);
+  void OnBeat(const std::string& peer, const Envelope& beat);
   void OnTick();
+  void SuspendTeacher(const std::string& teacher, const std::string& why);
+  void LoseTeacher(const std::string& teacher, const std::string& why);
+  std::string StatusText() const;
+  void LogSummary() const;
 
   bool Mine(const Envelope& envelope) const;
   Envelope Make(wire::Kind kind, std::string text = {}) const;
-  void Forward(const std::string& peer, const Envelope& envelope);
-  void ForwardScored(const Envelope& sample, const TensorFrame& velocity, bool cache_hit);
-  void GrantLeases();
-  void LoseTeacher(const std::string& teacher, const std::string& why);
   void Finish(wire::Kind kind, const std::string& text, int exit_code);
-  void LogSummary() const;
-  std::uint64_t TicketOf(const Envelope& sample) const;
 
   LaunchPlan plan_;
   Options options_;
   Digest run_id_;
   ScorerFingerprint scorer_;
-  std::optional<ScoreCache> cache_;
+  std::unique_ptr<TeacherScores> scores_;
   Server data_, control_;
   Dispatcher dispatcher_;
   std::map<std::string, Node> nodes_;
-  std::map<std::string, std::deque<Envelope>> outbox_;  // for roles that have not joined yet
-  std::map<std::uint64_t, Pending> pending_;            // samples without a score, by ticket
+  std::map<std::uint64_t, Pending> pending_;  // samples without a score, by ticket
   std::int64_t samples_ = 0;
   double generator_work_ = 0, fake_score_work_ = 0, teacher_work_ = 0;  // forward-equivalents since the start
+  bool draining_ = false;
   std::optional<int> exit_code_;
 };
 

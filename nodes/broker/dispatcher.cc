@@ -3,12 +3,24 @@
 #include <algorithm>
 
 namespace sgmd {
+namespace {
 
-void Dispatcher::Add(std::uint64_t ticket) {
-  if (attempts_.emplace(ticket, 0).second) waiting_.insert(ticket);
+constexpr std::size_t kScoredRemembered = 4096;  // tickets: far more than are ever in flight
+
+}  // namespace
+
+bool Dispatcher::Add(std::uint64_t ticket) {
+  if (ticket < scored_below_ || scored_.contains(ticket)) return false;
+  if (!attempts_.emplace(ticket, 0).second) return false;
+  waiting_.insert(ticket);
+  return true;
 }
 
-void Dispatcher::AddCredit(const std::string& teacher, int count) { credit_[teacher] += std::max(count, 0); }
+void Dispatcher::AddCredit(const std::string& teacher, int count) {
+  Teacher& entry = teachers_[teacher];
+  entry.credit += std::max(count, 0);
+  entry.suspended = false;
+}
 
 int Dispatcher::HeldBy(const std::string& teacher) const {
   return static_cast<int>(
@@ -17,21 +29,21 @@ int Dispatcher::HeldBy(const std::string& teacher) const {
 
 std::optional<Dispatcher::Lease> Dispatcher::NextLease(Time now) {
   if (waiting_.empty()) return {};
-  const std::string* chosen = nullptr;
+  auto chosen = teachers_.end();
   int fewest = 0;
-  for (const auto& [teacher, credit] : credit_) {
-    const int held = HeldBy(teacher);
-    if (credit > 0 && (chosen == nullptr || held < fewest)) {
-      chosen = &teacher;
-      fewest = held;
-    }
+  for (auto it = teachers_.begin(); it != teachers_.end(); ++it) {
+    if (it->second.credit == 0 || it->second.suspended) continue;
+    const int held = HeldBy(it->first);
+    if (chosen != teachers_.end() && held >= fewest) continue;
+    chosen = it;
+    fewest = held;
   }
-  if (chosen == nullptr) return {};
+  if (chosen == teachers_.end()) return {};
   const std::uint64_t ticket = *waiting_.begin();
   waiting_.erase(waiting_.begin());
-  --credit_[*chosen];
-  leased_[ticket] = {*chosen, now + std::chrono::duration_cast<Time::duration>(lease_time_)};
-  return Lease{ticket, *chosen, ++attempts_[ticket]};
+  --chosen->second.credit;
+  leased_[ticket] = {chosen->first, now + std::chrono::duration_cast<Time::duration>(lease_time_)};
+  return Lease{ticket, chosen->first, ++attempts_[ticket]};
 }
 
 bool Dispatcher::Accept(std::uint64_t ticket) {
@@ -41,27 +53,36 @@ bool Dispatcher::Accept(std::uint64_t ticket) {
   }
   waiting_.erase(ticket);
   leased_.erase(ticket);
+  scored_.insert(ticket);
+  if (scored_.size() > kScoredRemembered) {
+    scored_below_ = *scored_.begin() + 1;
+    scored_.erase(scored_.begin());
+  }
   return true;
 }
 
 template <typename Predicate>
 int Dispatcher::Requeue(Predicate matches) {
-  int count = 0;
-  for (auto it = leased_.begin(); it != leased_.end();) {
-    if (!matches(it->second)) {
-      ++it;
-      continue;
-    }
-    waiting_.insert(it->first);
-    it = leased_.erase(it);
-    ++count;
-  }
-  redispatched_ += count;
-  return count;
+  const auto count = std::erase_if(leased_, [&](const auto& lease) {
+    if (!matches(lease.second)) return false;
+    waiting_.insert(lease.first);
+    return true;
+  });
+  redispatched_ += static_cast<std::int64_t>(count);
+  return static_cast<int>(count);
+}
+
+int Dispatcher::Suspend(const std::string& teacher) {
+  if (const auto it = teachers_.find(teacher); it != teachers_.end()) it->second.suspended = true;
+  return Requeue([&](const Held& held) { return held.teacher == teacher; });
+}
+
+void Dispatcher::Resume(const std::string& teacher) {
+  if (const auto it = teachers_.find(teacher); it != teachers_.end()) it->second.suspended = false;
 }
 
 int Dispatcher::Release(const std::string& teacher) {
-  credit_.erase(teacher);
+  teachers_.erase(teacher);
   return Requeue([&](const Held& held) { return held.teacher == teacher; });
 }
 

@@ -13,14 +13,16 @@ namespace sgmd {
 /// State of a ticket, and what moves it:
 ///
 ///   from      event                               to
-///   -         Add                                 waiting
+///   -         Add                                 waiting, true
+///   any       Add                                 unchanged, false
 ///   waiting   NextLease (a teacher has credit)    leased
-///   leased    Accept (from any teacher)           gone, true: the first answer fills the slot
-///   waiting   Accept (late, after re-dispatch)    gone, true: a score is the same whoever computes it
-///   leased    Expire, Release of its teacher      waiting, at its old place in the order
-///   gone      Accept                              gone, false: dropped and counted
+///   leased    Accept (from any teacher)           scored, true: the first answer fills the slot
+///   waiting   Accept (cached, or late)            scored, true: a score is the same whoever computes it
+///   leased    Expire, Suspend or Release          waiting, at its old place in the order
+///   scored, - Accept                              unchanged, false: dropped and counted
 ///
-/// A teacher never holds more leases than it has asked for by AddCredit.
+/// A teacher has credit for as many leases as it has asked for by AddCredit and not been given since. Suspend keeps its
+/// credit for when it is back (Resume, AddCredit); Release voids it.
 class Dispatcher {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -34,16 +36,19 @@ class Dispatcher {
   /// `lease_time`: an unanswered lease goes to the next teacher after this long.
   explicit Dispatcher(std::chrono::duration<double> lease_time) : lease_time_(lease_time) {}
 
-  /// Tickets are served in ascending order. Adding one twice changes nothing.
-  void Add(std::uint64_t ticket);
+  /// Tickets are served in ascending order. False when this one has been here before.
+  bool Add(std::uint64_t ticket);
   void AddCredit(const std::string& teacher, int count);
   /// The lowest waiting ticket to the teacher with credit that holds the fewest leases; nothing when either lacks.
   std::optional<Lease> NextLease(Time now);
   /// True when this answer fills the slot.
   bool Accept(std::uint64_t ticket);
-  /// The teacher is gone or starts anew: its credit is void, its leases wait again. Returns how many there were.
+  /// The teacher does not answer: its leases wait again and it gets no others. Returns how many leases it held.
+  int Suspend(const std::string& teacher);
+  void Resume(const std::string& teacher);
+  /// The teacher is gone or starts anew: its leases wait again, its credit is void. Returns how many leases it held.
   int Release(const std::string& teacher);
-  /// Leases past their deadline wait again. Returns how many. The teacher's credit for them is void.
+  /// Leases past their deadline wait again. Returns how many.
   int Expire(Time now);
 
   int waiting() const { return static_cast<int>(waiting_.size()); }
@@ -56,6 +61,10 @@ class Dispatcher {
     std::string teacher;
     Time deadline;
   };
+  struct Teacher {
+    int credit = 0;
+    bool suspended = false;
+  };
   template <typename Predicate>
   int Requeue(Predicate matches);
   int HeldBy(const std::string& teacher) const;
@@ -63,8 +72,10 @@ class Dispatcher {
   std::chrono::duration<double> lease_time_;
   std::set<std::uint64_t> waiting_;
   std::map<std::uint64_t, Held> leased_;
-  std::map<std::uint64_t, std::uint32_t> attempts_;  // of tickets not gone
-  std::map<std::string, int> credit_;
+  std::map<std::uint64_t, std::uint32_t> attempts_;  // of tickets that wait or are leased
+  std::set<std::uint64_t> scored_;                   // the newest of them; older ones are below scored_below_
+  std::uint64_t scored_below_ = 0;
+  std::map<std::string, Teacher> teachers_;
   std::int64_t redispatched_ = 0, dropped_ = 0;
 };
 

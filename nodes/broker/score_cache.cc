@@ -2,8 +2,7 @@
 
 #include <rocksdb/db.h>
 
-#include <array>
-#include <bit>
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -13,29 +12,22 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "nodes/broker/score_value.h"
 
 namespace sgmd {
 namespace {
-
-// A value on disk, little-endian:
-//   u32 magic "SGSC" | u8 version | u8 dtype | u8 rank | u8 zero | u64 XXH3-64 of payload | i64 shape[rank] | payload
-constexpr std::uint32_t kMagic = 0x43534753;
-constexpr std::uint8_t kVersion = 1;
-struct ValueHeader {
-  std::uint32_t magic;
-  std::uint8_t version, dtype, rank, zero;
-  std::uint64_t checksum;
-};
-static_assert(sizeof(ValueHeader) == 16);
 
 constexpr char kFormatKey[] = "version";
 constexpr char kFormat[] = "sgmd-score-cache-1";
 constexpr std::size_t kQueueLimit = 64;       // values waiting for the writer
 constexpr double kEvictTo = 0.9;              // of the limit, so that eviction comes in batches
 constexpr std::uint64_t kMinBlobBytes = 512;  // smaller values stay in the tables
+// Eviction empties the oldest blob files; collection rewrites what still lives in this oldest part of them.
+constexpr double kCollectedPart = 0.25;
+constexpr std::size_t kFilesOfLimit = 16, kMinFileBytes = 64 << 10, kMaxFileBytes = 32 << 20;
 
-void Check(const rocksdb::Status& status, const std::string& action, const std::string& where) {
-  if (!status.ok()) throw Error(StrCat("score cache: cannot ", action, ": ", status.ToString()), where, "is the disk full?");
+void Check(const rocksdb::Status& status, const char* action, const std::string& where, const char* hint = "is the disk full?") {
+  if (!status.ok()) throw Error(StrCat("score cache: cannot ", action, ": ", status.ToString()), where, hint);
 }
 
 std::string ValueKey(const Digest& key) {
@@ -52,54 +44,45 @@ std::string IndexKey(std::uint64_t sequence) {
   return text;
 }
 
-std::string EncodeValue(const TensorView& view) {
-  const ValueHeader header{kMagic, kVersion, static_cast<std::uint8_t>(view.dtype),
-                           static_cast<std::uint8_t>(view.shape.size()), 0, Checksum(view.bytes)};
-  std::string value(sizeof header + 8 * view.shape.size(), '\0');
-  std::memcpy(value.data(), &header, sizeof header);
-  std::memcpy(value.data() + sizeof header, view.shape.data(), 8 * view.shape.size());
-  value.append(reinterpret_cast<const char*>(view.bytes.data()), view.bytes.size());
-  return value;
+struct IndexEntry {
+  Digest key;
+  std::uint64_t size;
+};
+static_assert(sizeof(IndexEntry) == 24);
+
+// Calls visit(index key, entry) from the oldest entry on, until it returns false.
+template <typename Visit>
+void VisitIndex(rocksdb::DB& db, Visit visit) {
+  const std::unique_ptr<rocksdb::Iterator> it(db.NewIterator({}));
+  for (it->Seek("i"); it->Valid() && it->key().starts_with("i"); it->Next()) {
+    IndexEntry entry;
+    if (it->key().size() != 9 || it->value().size() != sizeof entry) continue;
+    std::memcpy(&entry, it->value().data(), sizeof entry);
+    if (!visit(it->key(), entry)) return;
+  }
 }
 
-// Nothing unless the value is whole and its checksum holds. The frame shares the slice's bytes.
-std::optional<TensorFrame> DecodeValue(std::shared_ptr<const rocksdb::PinnableSlice> slice) {
-  ValueHeader header{};
-  if (slice->size() < sizeof header) return {};
-  std::memcpy(&header, slice->data(), sizeof header);
-  const std::size_t payload_at = sizeof header + 8 * std::size_t{header.rank};
-  if (header.magic != kMagic || header.version != kVersion || header.dtype >= kDTypeCount || slice->size() < payload_at) {
-    return {};
-  }
-  TensorFrame frame;
-  frame.view = {"velocity", static_cast<DType>(header.dtype), std::vector<std::int64_t>(header.rank), {}};
-  std::memcpy(frame.view.shape.data(), slice->data() + sizeof header, 8 * std::size_t{header.rank});
-  frame.view.bytes = {reinterpret_cast<const std::byte*>(slice->data()) + payload_at, slice->size() - payload_at};
-  try {
-    if (CheckedByteSize(frame.view.dtype, frame.view.shape) != frame.view.bytes.size()) return {};
-  } catch (const Error&) {
-    return {};
-  }
-  if (Checksum(frame.view.bytes) != header.checksum) return {};
-  frame.owner = std::move(slice);
-  return frame;
+rocksdb::Options MakeOptions(std::int64_t limit_bytes) {
+  rocksdb::Options options;
+  options.create_if_missing = true;
+  options.enable_blob_files = true;
+  options.min_blob_size = kMinBlobBytes;
+  options.write_buffer_size = std::clamp(static_cast<std::size_t>(limit_bytes) / kFilesOfLimit, kMinFileBytes, kMaxFileBytes);
+  options.blob_file_size = options.write_buffer_size;
+  options.max_background_jobs = 2;
+  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  options.keep_log_file_num = 2;
+  return options;
 }
 
 }  // namespace
 
-std::string ScorerFingerprint::Text() const { return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance); }
-
-Digest ScoreKey(const ScorerFingerprint& scorer, const Envelope& sample) {
-  Hasher hasher;
-  hasher.Text("velocity").Integer(scorer.teacher.hi).Integer(scorer.teacher.lo).Real(scorer.guidance);
-  for (const char* name : {"sigma", "prompts", "x_s"}) {
-    const TensorView& view = sample.At(name).view;
-    hasher.Text(Name(view.dtype)).Bytes(std::as_bytes(std::span(view.shape))).Bytes(view.bytes);
-  }
-  return hasher.Finish();
-}
-
 struct ScoreCache::Impl {
+  struct Job {
+    Digest key;
+    std::optional<TensorFrame> velocity;  // absent: remove what is there
+  };
+
   std::string folder;
   std::int64_t limit_bytes = 0;
   std::unique_ptr<rocksdb::DB> db;
@@ -108,34 +91,25 @@ struct ScoreCache::Impl {
 
   mutable std::mutex mutex;  // guards everything below
   std::condition_variable changed;
-  std::deque<std::pair<Digest, TensorFrame>> queue;
-  bool writing = false, stopping = false;
-  std::string write_error;
+  std::deque<Job> queue;
+  bool writing = false, stopping = false, broken = false;
   Stats writes;
   std::uint64_t next_sequence = 0;  // the writer's, and the opener's before it starts
   std::thread writer;
 
   void Open();
-  void LoadIndex();
   void RunWriter();
-  void Write(const Digest& key, const TensorFrame& velocity);
+  void Write(const Job& job);
+  void Remove(const Digest& key);
   void EvictIfOver();
+  void Count(std::int64_t entries, std::int64_t bytes, std::int64_t evicted = 0);
+  void GiveUp(const std::string& why);
 };
 
 void ScoreCache::Impl::Open() {
-  rocksdb::Options options;
-  options.create_if_missing = true;
-  options.enable_blob_files = true;
-  options.min_blob_size = kMinBlobBytes;
-  options.enable_blob_garbage_collection = true;
-  options.blob_garbage_collection_age_cutoff = 1.0;
-  options.write_buffer_size = 32 << 20;
-  options.max_background_jobs = 2;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.keep_log_file_num = 2;
   rocksdb::DB* opened = nullptr;
   std::filesystem::create_directories(folder);
-  Check(rocksdb::DB::Open(options, folder, &opened), "open", folder);
+  Check(rocksdb::DB::Open(MakeOptions(limit_bytes), folder, &opened), "open", folder, "is another run using it?");
   db.reset(opened);
   no_log.disableWAL = true;
   std::string format;
@@ -144,61 +118,79 @@ void ScoreCache::Impl::Open() {
   } else if (format != kFormat) {
     throw Error("score cache has format \"" + format + "\", this program reads " + kFormat, folder, "use another folder");
   }
-}
-
-void ScoreCache::Impl::LoadIndex() {
-  const std::unique_ptr<rocksdb::Iterator> it(db->NewIterator({}));
-  for (it->Seek("i"); it->Valid() && it->key().starts_with("i"); it->Next()) {
-    std::uint64_t big_endian = 0, size = 0;
-    std::memcpy(&big_endian, it->key().data() + 1, 8);
-    std::memcpy(&size, it->value().data() + 16, 8);
+  VisitIndex(*db, [&](const rocksdb::Slice& index_key, const IndexEntry& entry) {
+    std::uint64_t big_endian = 0;
+    std::memcpy(&big_endian, index_key.data() + 1, 8);
     next_sequence = __builtin_bswap64(big_endian) + 1;
-    ++writes.entries;
-    writes.bytes += static_cast<std::int64_t>(size);
-  }
+    Count(1, static_cast<std::int64_t>(entry.size));
+    return true;
+  });
 }
 
-void ScoreCache::Impl::Write(const Digest& key, const TensorFrame& velocity) {
-  const std::string value = EncodeValue(velocity.view);
-  std::string index(24, '\0');
-  const std::uint64_t size = value.size();
-  std::memcpy(index.data(), &key.hi, 8);
-  std::memcpy(index.data() + 8, &key.lo, 8);
-  std::memcpy(index.data() + 16, &size, 8);
-  rocksdb::WriteBatch batch;
-  batch.Put(ValueKey(key), value);
-  batch.Put(IndexKey(next_sequence), index);
-  Check(db->Write(no_log, &batch), "write", folder);
-  ++next_sequence;
+void ScoreCache::Impl::Count(std::int64_t entries, std::int64_t bytes, std::int64_t evicted) {
   const std::lock_guard lock(mutex);
-  ++writes.entries;
-  writes.bytes += static_cast<std::int64_t>(size);
+  writes.entries += entries;
+  writes.bytes += bytes;
+  writes.evicted += evicted;
+}
+
+void ScoreCache::Impl::Write(const Job& job) {
+  std::string ignored;
+  if (!job.velocity) return Remove(job.key);
+  if (db->Get({}, ValueKey(job.key), &ignored).ok()) return;
+  const std::string value = EncodeScore(job.velocity->view);
+  const IndexEntry entry{job.key, value.size()};
+  rocksdb::WriteBatch batch;
+  batch.Put(ValueKey(job.key), value);
+  batch.Put(IndexKey(next_sequence++), {reinterpret_cast<const char*>(&entry), sizeof entry});
+  Check(db->Write(no_log, &batch), "write", folder);
+  Count(1, static_cast<std::int64_t>(value.size()));
+  EvictIfOver();
+}
+
+// Reads the whole index, which corruption is rare enough for.
+void ScoreCache::Impl::Remove(const Digest& key) {
+  rocksdb::WriteBatch batch;
+  batch.Delete(ValueKey(key));
+  std::int64_t size = 0;
+  VisitIndex(*db, [&](const rocksdb::Slice& index_key, const IndexEntry& entry) {
+    if (entry.key != key) return true;
+    batch.Delete(index_key);
+    size = static_cast<std::int64_t>(entry.size);
+    return false;
+  });
+  Check(db->Write(no_log, &batch), "remove", folder);
+  if (size > 0) Count(-1, -size);
 }
 
 void ScoreCache::Impl::EvictIfOver() {
   if (writes.bytes <= limit_bytes) return;
-  Stats removed;
+  std::int64_t left = writes.bytes, entries = 0;
   const auto goal = static_cast<std::int64_t>(kEvictTo * static_cast<double>(limit_bytes));
-  const std::unique_ptr<rocksdb::Iterator> it(db->NewIterator({}));
   rocksdb::WriteBatch batch;
-  for (it->Seek("i"); it->Valid() && it->key().starts_with("i") && writes.bytes - removed.bytes > goal; it->Next()) {
-    Digest key;
-    std::uint64_t size = 0;
-    std::memcpy(&key.hi, it->value().data(), 8);
-    std::memcpy(&key.lo, it->value().data() + 8, 8);
-    std::memcpy(&size, it->value().data() + 16, 8);
-    batch.Delete(ValueKey(key));
-    batch.Delete(it->key());
-    ++removed.entries;
-    removed.bytes += static_cast<std::int64_t>(size);
-  }
+  VisitIndex(*db, [&](const rocksdb::Slice& index_key, const IndexEntry& entry) {
+    batch.Delete(ValueKey(entry.key));
+    batch.Delete(index_key);
+    ++entries;
+    left -= static_cast<std::int64_t>(entry.size);
+    return left > goal;
+  });
   Check(db->Write(no_log, &batch), "evict", folder);
-  Check(db->CompactRange({}, nullptr, nullptr), "compact", folder);  // returns the space of the dead blobs
-  LogInfo("score cache: evicted ", removed.entries, " oldest entries, ", removed.bytes >> 20, " MiB");
+  // Deletes alone give no disk space back: the values lie in blob files. Collection is left to this moment because in
+  // every compaction it would rewrite values that are still wanted.
+  rocksdb::CompactRangeOptions collect;
+  collect.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
+  collect.blob_garbage_collection_age_cutoff = kCollectedPart;
+  Check(db->CompactRange(collect, nullptr, nullptr), "compact", folder);
+  LogInfo("score cache: evicted the ", entries, " oldest entries, ", (writes.bytes - left) >> 10, " KiB");
+  Count(-entries, left - writes.bytes, entries);
+}
+
+void ScoreCache::Impl::GiveUp(const std::string& why) {
+  LogError(why, "; no more scores are stored in this run");
   const std::lock_guard lock(mutex);
-  writes.entries -= removed.entries;
-  writes.bytes -= removed.bytes;
-  writes.evicted += removed.entries;
+  broken = true;
+  queue.clear();
 }
 
 void ScoreCache::Impl::RunWriter() {
@@ -206,20 +198,17 @@ void ScoreCache::Impl::RunWriter() {
   while (true) {
     changed.wait(lock, [&] { return stopping || !queue.empty(); });
     if (queue.empty()) return;
-    auto [key, velocity] = std::move(queue.front());
+    const Job job = std::move(queue.front());
     queue.pop_front();
     writing = true;
     lock.unlock();
-    std::string error;
     try {
-      Write(key, velocity);
-      EvictIfOver();
+      Write(job);
     } catch (const Error& failure) {
-      error = failure.what();
+      GiveUp(failure.what());
     }
     lock.lock();
     writing = false;
-    if (!error.empty()) write_error = error;
     changed.notify_all();
   }
 }
@@ -228,7 +217,6 @@ ScoreCache::ScoreCache(const std::filesystem::path& folder, double limit_gib) : 
   impl_->folder = folder.string();
   impl_->limit_bytes = static_cast<std::int64_t>(limit_gib * static_cast<double>(1 << 30));
   impl_->Open();
-  impl_->LoadIndex();
   impl_->writer = std::thread([impl = impl_.get()] { impl->RunWriter(); });
 }
 
@@ -245,31 +233,32 @@ ScoreCache::~ScoreCache() {
 
 std::optional<TensorFrame> ScoreCache::Lookup(const Digest& key) {
   const auto start = std::chrono::steady_clock::now();
-  auto slice = std::make_shared<rocksdb::PinnableSlice>();
-  const rocksdb::Status status = impl_->db->Get({}, impl_->db->DefaultColumnFamily(), ValueKey(key), slice.get());
-  const std::size_t bytes = slice->size();
+  auto value = std::make_shared<std::string>();
+  const rocksdb::Status status = impl_->db->Get({}, ValueKey(key), value.get());
+  const std::size_t bytes = value->size();
   std::optional<TensorFrame> frame;
-  if (status.ok()) frame = DecodeValue(std::move(slice));
-  if (!frame) {
-    ++impl_->reads.misses;
-    if (!status.IsNotFound()) {
-      ++impl_->reads.corrupt;
-      LogWarning("score cache: entry ", key.Hex(), " is corrupt and will be recomputed");
-      impl_->db->Delete(impl_->no_log, ValueKey(key));
-    }
-    return {};
+  if (status.ok()) frame = DecodeScore(std::move(value));
+  if (frame) {
+    ++impl_->reads.hits;
+    impl_->reads.hit_bytes += static_cast<double>(bytes);
+    impl_->reads.hit_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return frame;
   }
-  ++impl_->reads.hits;
-  impl_->reads.hit_bytes += static_cast<double>(bytes);
-  impl_->reads.hit_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return frame;
+  ++impl_->reads.misses;
+  if (status.IsNotFound()) return {};
+  ++impl_->reads.corrupt;
+  LogWarning("score cache: entry ", key.Hex(), " is corrupt and will be recomputed");
+  const std::lock_guard lock(impl_->mutex);
+  if (!impl_->broken) impl_->queue.push_back({key, {}});
+  impl_->changed.notify_all();
+  return {};
 }
 
 void ScoreCache::Store(const Digest& key, const TensorFrame& velocity) {
   std::unique_lock lock(impl_->mutex);
   impl_->changed.wait(lock, [&] { return impl_->queue.size() < kQueueLimit; });
-  if (!impl_->write_error.empty()) throw Error(impl_->write_error);
-  impl_->queue.emplace_back(key, velocity);
+  if (impl_->broken) return;
+  impl_->queue.push_back({key, velocity});
   impl_->changed.notify_all();
 }
 
@@ -277,9 +266,10 @@ void ScoreCache::Sync() {
   {
     std::unique_lock lock(impl_->mutex);
     impl_->changed.wait(lock, [&] { return impl_->queue.empty() && !impl_->writing; });
-    if (!impl_->write_error.empty()) throw Error(impl_->write_error);
+    if (impl_->broken) return;
   }
-  Check(impl_->db->Flush({}), "flush", impl_->folder);
+  const rocksdb::Status status = impl_->db->Flush({});
+  if (!status.ok()) impl_->GiveUp(StrCat("score cache: cannot flush ", impl_->folder, ": ", status.ToString()));
 }
 
 void ScoreCache::RecordFingerprint(const ScorerFingerprint& scorer) {
@@ -298,11 +288,11 @@ void ScoreCache::RequireFingerprint(const ScorerFingerprint& scorer) const {
               impl_->folder, "replay the experiment that was recorded, or run it with `up` to record it");
 }
 
-ScoreCache::Stats ScoreCache::stats() const {
+TeacherScores::Stats ScoreCache::stats() const {
   const std::lock_guard lock(impl_->mutex);
   Stats stats = impl_->reads;
   stats.evicted = impl_->writes.evicted;
-  stats.entries = impl_->writes.entries + static_cast<std::int64_t>(impl_->queue.size());
+  stats.entries = impl_->writes.entries;
   stats.bytes = impl_->writes.bytes;
   return stats;
 }

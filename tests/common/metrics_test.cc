@@ -1,0 +1,55 @@
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "common/metrics/crc32c.h"
+#include "common/metrics/event_writer.h"
+#include "common/metrics/progress.h"
+#include "common/storage/atomic_folder.h"
+#include "tests/support/temp_folder.h"
+
+namespace sgmd {
+namespace {
+
+// The check value of CRC-32C in the catalogue of parametrised CRC algorithms.
+TEST(Crc32c, OfTheCheckStringIsTheCheckValue) { EXPECT_EQ(Crc32c("123456789"), 0xe3069283U); }
+
+std::string OnlyFile(const TempFolder& folder) {
+  return ReadFile(std::filesystem::directory_iterator(folder.path())->path());
+}
+
+TEST(EventWriter, WritesRecordsWhoseChecksumsHold) {
+  TempFolder folder;
+  {
+    EventWriter writer(folder.path());
+    writer.Scalar("generator_loss", 7, 0.5);
+  }
+  const std::string bytes = OnlyFile(folder);
+  std::vector<std::string> events;
+  for (std::size_t at = 0; at < bytes.size();) {
+    std::uint64_t length = 0;
+    std::uint32_t crc = 0;
+    std::memcpy(&length, bytes.data() + at, 8);
+    std::memcpy(&crc, bytes.data() + at + 8, 4);
+    EXPECT_EQ(crc, MaskedCrc32c(bytes.substr(at, 8)));
+    events.push_back(bytes.substr(at + 12, length));
+    std::memcpy(&crc, bytes.data() + at + 12 + length, 4);
+    EXPECT_EQ(crc, MaskedCrc32c(events.back()));
+    at += 16 + length;
+  }
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_NE(events[0].find("brain.Event:2"), std::string::npos);
+  // step (field 2) = 7; summary (5) { value (1) { tag (1), simple_value (2) = 0.5F } }
+  const std::string tail = std::string("\x10\x07\x2a\x17\x0a\x15\x0a\x0egenerator_loss\x15", 25) + std::string("\0\0\0\x3f", 4);
+  EXPECT_EQ(events[1].substr(9), tail);
+}
+
+TEST(FormatDuration, ReadsLikeAClock) {
+  EXPECT_EQ(FormatDuration(0.84), "0.8s");
+  EXPECT_EQ(FormatDuration(59.4), "59s");
+  EXPECT_EQ(FormatDuration(65), "1m 05s");
+  EXPECT_EQ(FormatDuration(7380), "2h 03m");
+}
+
+}  // namespace
+}  // namespace sgmd
