@@ -1,0 +1,124 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/config/topology.h"
+#include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
+#include "tests/support/temp_folder.h"
+
+namespace sgmd {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr char kExperiment[] = R"([experiment]
+name = "t"
+steps = 4
+[model]
+teacher = "model"
+prompts = "bank"
+guidance = 2
+[data]
+latent = [3, 4, 4, 4]
+[optimizer.generator]
+learning_rate = 1e-4
+[optimizer.fake_score]
+learning_rate = 1e-4
+)";
+
+class Config : public testing::Test {
+ protected:
+  Config() {
+    std::filesystem::create_directories(folder_ / "model");
+    WriteFileAtomically(folder_ / "model/config.json", "{}");
+    WriteFileAtomically(folder_ / "model/m.safetensors", "weights");
+    WriteFileAtomically(folder_ / "bank", "bank");
+  }
+  Experiment Load(const std::string& text) {
+    WriteFileAtomically(folder_ / "e.toml", text);
+    return LoadExperiment(folder_ / "e.toml");
+  }
+  std::string ErrorOf(const std::string& text) {
+    try {
+      Load(text);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  std::string With(const std::string& section, const std::string& line) {
+    std::string text = kExperiment;
+    const std::size_t at = text.find(section);
+    return at == std::string::npos ? text + section + "\n" + line + "\n" : text.insert(at + section.size() + 1, line + "\n");
+  }
+  TempFolder folder_;
+};
+
+TEST_F(Config, UnknownKeyIsLocatedAndCorrected) {
+  const std::string error = ErrorOf(With("[data]", "micro_bach = 2"));
+  EXPECT_THAT(error, HasSubstr("e.toml:9:1"));
+  EXPECT_THAT(error, HasSubstr("9 | micro_bach = 2\n    | ^"));
+  EXPECT_THAT(error, HasSubstr("did you mean \"micro_batch\"?"));
+}
+
+TEST_F(Config, WrongTypeRangeChoiceAndMissingKeySayWhatIsAllowed) {
+  EXPECT_THAT(ErrorOf(With("[data]", "micro_batch = \"two\"")), HasSubstr("must be an integer"));
+  EXPECT_THAT(ErrorOf(With("[data]", "micro_batch = 0")), HasSubstr("allowed: [1"));
+  EXPECT_THAT(ErrorOf(With("[objective]", "name = \"sgdm\"")), HasSubstr("one of: sgmd, dmd2"));
+  EXPECT_THAT(ErrorOf("[experiment]\nsteps = 3\n"), HasSubstr("\"name\" is missing in [experiment]"));
+  EXPECT_THAT(ErrorOf(With("[schedule]", "student_steps = [500, 750]")), HasSubstr("strictly descending"));
+  EXPECT_THAT(ErrorOf("[experiment\n"), HasSubstr("e.toml:1:"));
+}
+
+TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {
+  const Experiment e = Load(With("[ema]", "decay = 0.1"));
+  WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
+  const Experiment again = LoadExperiment(folder_ / "resolved.toml");
+  EXPECT_EQ(ToToml(again), ToToml(e));
+  EXPECT_EQ(ExperimentDigest(again), ExperimentDigest(e));
+}
+
+TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
+  const Experiment e = Load(kExperiment);
+  const Digest digest = ExperimentDigest(e);
+  Experiment same = e;
+  same.name = "other";
+  same.steps = 99;
+  same.checkpoint_every = 7;
+  EXPECT_EQ(ExperimentDigest(same), digest);
+  const auto changed = [&](auto change) {
+    Experiment copy = e;
+    change(copy);
+    return ExperimentDigest(copy) != digest;
+  };
+  EXPECT_TRUE(changed([](Experiment& x) { x.seed = 2; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.guidance = 3; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.lambda = 0.2; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.generator_threads = 2; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.fake_score_optimizer.beta2 = 0.9; }));
+  WriteFileAtomically(folder_ / "model/m.safetensors", "other weights");
+  EXPECT_NE(ExperimentDigest(e), digest);
+}
+
+TEST_F(Config, TopologyRefusesEndpointsOthersCanReach) {
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  const auto load = [&](const std::string& rest) {
+    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n" + rest);
+    return LoadLaunchPlan(folder_ / "t.toml");
+  };
+  EXPECT_THAT(load("").topology.data_endpoint, testing::StartsWith("ipc://"));
+  EXPECT_NO_THROW(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n"));
+  EXPECT_THROW(load("[transport]\ndata = \"tcp://*:5555\"\n"), Error);
+  EXPECT_THROW(load("[teacher]\ndevice = \"gpu\"\n"), Error);
+}
+
+TEST_F(Config, LongRunFoldersGetAShortSocketPath) {
+  Topology topology;
+  topology.run_folder = "/" + std::string(150, 'x');
+  ResolveDefaults(topology);
+  EXPECT_LE(topology.data_endpoint.size(), 107U);
+  EXPECT_NE(topology.data_endpoint, topology.control_endpoint);
+}
+
+}  // namespace
+}  // namespace sgmd

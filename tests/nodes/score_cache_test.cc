@@ -1,0 +1,123 @@
+#include "nodes/broker/score_cache.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rocksdb/db.h>
+
+#include "common/error/error.h"
+#include <cstring>
+
+#include "tests/support/temp_folder.h"
+
+namespace sgmd {
+namespace {
+
+TensorFrame Velocity(std::size_t floats, float value) {
+  auto data = std::make_shared<std::vector<float>>(floats, value);
+  return {{"velocity", DType::kF32, {static_cast<std::int64_t>(floats)}, std::as_bytes(std::span(*data))}, data};
+}
+
+void ExpectHolds(const std::optional<TensorFrame>& frame, std::size_t floats, float value) {
+  ASSERT_TRUE(frame);
+  ASSERT_EQ(frame->view.shape, std::vector<std::int64_t>{static_cast<std::int64_t>(floats)});
+  std::vector<float> read(floats);
+  std::memcpy(read.data(), frame->view.bytes.data(), frame->view.bytes.size());
+  EXPECT_EQ(read, std::vector<float>(floats, value));
+}
+
+TEST(ScoreCache, HitsWhatWasStoredAlsoAfterReopening) {
+  TempFolder folder;
+  {
+    ScoreCache cache(folder.path(), 1.0);
+    EXPECT_FALSE(cache.Lookup({1, 1}));
+    cache.Store({1, 1}, Velocity(1000, 2.5F));
+    cache.Sync();
+    ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
+  }
+  ScoreCache cache(folder.path(), 1.0);
+  ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
+  EXPECT_EQ(cache.stats().entries, 1);
+  EXPECT_EQ(cache.stats().hits, 1);
+}
+
+TEST(ScoreCache, DeletesACorruptEntryAndReportsItAbsent) {
+  TempFolder folder;
+  { ScoreCache(folder.path(), 1.0).Store({1, 1}, Velocity(1000, 2.5F)); }
+  {
+    rocksdb::Options options;
+    options.enable_blob_files = true;
+    rocksdb::DB* opened = nullptr;
+    ASSERT_TRUE(rocksdb::DB::Open(options, folder.path().string(), &opened).ok());
+    const std::unique_ptr<rocksdb::DB> db(opened);
+    const std::unique_ptr<rocksdb::Iterator> it(db->NewIterator({}));
+    it->Seek("s");
+    ASSERT_TRUE(it->Valid() && it->key().starts_with("s"));
+    std::string value = it->value().ToString();
+    value.back() ^= 1;
+    ASSERT_TRUE(db->Put({}, it->key(), value).ok());
+  }
+  ScoreCache cache(folder.path(), 1.0);
+  EXPECT_FALSE(cache.Lookup({1, 1}));
+  EXPECT_EQ(cache.stats().corrupt, 1);
+  cache.Store({1, 1}, Velocity(1000, 2.5F));
+  cache.Sync();
+  ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
+}
+
+TEST(ScoreCache, EvictsTheOldestAboveItsLimitAndGivesTheDiskBack) {
+  TempFolder folder;
+  constexpr std::size_t kFloats = 64 << 10;  // 256 KiB a value
+  constexpr int kValues = 64;                // 16 MiB into 4 MiB
+  ScoreCache cache(folder.path(), 4.0 / 1024);
+  for (int i = 0; i < kValues; ++i) {
+    cache.Store({0, static_cast<std::uint64_t>(i)}, Velocity(kFloats, static_cast<float>(i)));
+    cache.Sync();
+  }
+  EXPECT_FALSE(cache.Lookup({0, 0}));
+  ExpectHolds(cache.Lookup({0, kValues - 1}), kFloats, kValues - 1);
+  EXPECT_LE(cache.stats().bytes, 4 << 20);
+  EXPECT_GT(cache.stats().evicted, 0);
+  std::uintmax_t on_disk = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path())) {
+    if (entry.is_regular_file()) on_disk += entry.file_size();
+  }
+  EXPECT_LT(on_disk, 12U << 20);
+}
+
+TEST(ScoreCache, KnowsWhoseScoresItHolds) {
+  TempFolder folder;
+  ScoreCache cache(folder.path(), 1.0);
+  const ScorerFingerprint recorded{{1, 2}, 2.0}, other{{1, 2}, 3.0};
+  cache.RecordFingerprint(recorded);
+  EXPECT_NO_THROW(cache.RequireFingerprint(recorded));
+  try {
+    cache.RequireFingerprint(other);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(recorded.Text()));
+  }
+}
+
+TEST(ScoreKey, ChangesWithEverythingThatDecidesTheScore) {
+  const auto sample = [](float sigma, const std::string& prompt, float x) {
+    Envelope e;
+    e.tensors = {Velocity(4, x), Velocity(1, sigma)};
+    e.tensors[0].view.name = "x_s";
+    e.tensors[1].view.name = "sigma";
+    auto text = std::make_shared<std::string>(prompt);
+    e.tensors.push_back({{"prompts", DType::kU8, {1, 16}, std::as_bytes(std::span(*text))}, text});
+    return e;
+  };
+  const std::string a(16, 'a'), b(16, 'b');
+  const ScorerFingerprint scorer{{1, 2}, 2.0};
+  const Digest key = ScoreKey(scorer, sample(0.5F, a, 1));
+  EXPECT_EQ(ScoreKey(scorer, sample(0.5F, a, 1)), key);
+  EXPECT_NE(ScoreKey(scorer, sample(0.6F, a, 1)), key);
+  EXPECT_NE(ScoreKey(scorer, sample(0.5F, b, 1)), key);
+  EXPECT_NE(ScoreKey(scorer, sample(0.5F, a, 2)), key);
+  EXPECT_NE(ScoreKey({{1, 3}, 2.0}, sample(0.5F, a, 1)), key);
+  EXPECT_NE(ScoreKey({{1, 2}, 2.5}, sample(0.5F, a, 1)), key);
+}
+
+}  // namespace
+}  // namespace sgmd

@@ -1,0 +1,143 @@
+#include "pipeline/objectives/objective.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+
+#include "common/error/error.h"
+#include "pipeline/flow/flow_matching.h"
+#include "pipeline/flow/random.h"
+
+namespace sgmd {
+namespace {
+
+// A model in float64 and a scored sample, small enough for finite differences.
+class Objective : public testing::Test {
+ protected:
+  Objective() : fake_(Config(), at::kCPU, at::kDouble) {
+    fake_.Initialise(3);
+    const c10::NoGradGuard no_grad;
+    for (const auto& [name, p] : fake_.parameters()) {
+      if (name == "head.head.weight") p.copy_(Noise(p.sizes(), 4) * 0.3);
+    }
+    x_g_ = Draw(5);
+    noise_ = Draw(6);
+    sigma_ = at::tensor({0.3, 0.7}, at::kDouble);
+    velocity_ = Draw(7);
+    context_ = Noise({2, 4, 6}, 8).to(at::kDouble);
+  }
+  static WanConfig Config() {
+    WanConfig c;
+    c.in_dim = c.out_dim = 2;
+    c.dim = 12;
+    c.ffn_dim = 16;
+    c.freq_dim = 8;
+    c.text_dim = 6;
+    c.text_len = 4;
+    c.num_heads = 2;
+    c.num_layers = 1;
+    c.patch_size = {1, 2, 2};
+    return c;
+  }
+  static at::Tensor Draw(std::uint64_t seed) { return Noise({2, 2, 2, 2, 2}, seed).to(at::kDouble); }
+
+  ScoredSample Sample() const { return {x_g_, AddNoise(x_g_, noise_, sigma_), sigma_, velocity_, context_}; }
+
+  // The loss as a function of x_s with everything stopped that the objective stops: x_g, x_r, the normaliser, and d.
+  double StoppedLoss(const at::Tensor& x_s, const ObjectiveSettings& o) const {
+    const c10::NoGradGuard no_grad;
+    const ScoredSample s = Sample();
+    const at::Tensor sig = Broadcast(sigma_, x_g_);
+    const auto x_f_at = [&](const at::Tensor& x) { return x - sig * fake_.Forward(x, sigma_, context_); };
+    const at::Tensor x_f = x_f_at(x_s), x_r = s.x_s - sig * velocity_;
+    const bool paper = o.weighting == "paper";
+    const at::Tensor n = (x_g_ - x_r).abs().mean({1, 2, 3, 4}, true) + 1e-8;
+    const at::Tensor w = paper ? (1 - sig).pow(2) / sig.pow(4) : 1 / n;
+    const at::Tensor fisher = 0.5 * (w * (x_f - x_r).pow(2)).mean();
+    const at::Tensor d = (x_f_at(s.x_s) - x_g_) / sig;
+    const at::Tensor residual = paper ? 0.5 * (x_g_ - x_f).pow(2).mean() : (d * x_f).mean();
+    return (fisher - o.lambda * residual).item<double>();
+  }
+
+  void ExpectGradientOfStoppedLoss(const ObjectiveSettings& o) {
+    const at::Tensor gradient = ComputeGeneratorGradient(o, fake_, Sample()).gradient;
+    const at::Tensor x_s = Sample().x_s;
+    for (const std::int64_t i : {0, 5, 13, 18, 31}) {
+      constexpr double kStep = 1e-5;
+      at::Tensor up = x_s.clone(), down = x_s.clone();
+      up.view(-1)[i] += kStep;
+      down.view(-1)[i] -= kStep;
+      const double numeric = (StoppedLoss(up, o) - StoppedLoss(down, o)) / (2 * kStep);
+      const double scale = 1 - sigma_[i / 16].item<double>();  // dx_s / dx_g
+      EXPECT_NEAR(gradient.view(-1)[i].item<double>(), scale * numeric, 1e-7 + 1e-5 * std::abs(numeric)) << i;
+    }
+  }
+
+  WanTransformer fake_;
+  at::Tensor x_g_, noise_, sigma_, velocity_, context_;
+};
+
+TEST_F(Objective, FisherAloneMatchesFiniteDifferences) {
+  ExpectGradientOfStoppedLoss({"sgmd", "paper", 0.0});
+  ExpectGradientOfStoppedLoss({"sgmd", "lightx2v", 0.0});
+}
+
+TEST_F(Objective, FisherWithNegativeResidualMatchesFiniteDifferences) {
+  ExpectGradientOfStoppedLoss({"sgmd", "paper", 0.5});
+  ExpectGradientOfStoppedLoss({"sgmd", "lightx2v", 0.5});
+}
+
+TEST_F(Objective, NegativeResidualAloneHasTheStatedValueAndGradient) {
+  const at::Tensor x_f = Draw(9).requires_grad_(true);
+  const at::Tensor d = ((x_f - x_g_) / Broadcast(sigma_, x_f)).detach();
+  const at::Tensor scaled = NegativeResidualTerm(x_f, x_g_, sigma_, "lightx2v");
+  EXPECT_NEAR(scaled.item<double>(), 0.5 * d.square().mean().item<double>(), 1e-12);
+  EXPECT_TRUE(at::allclose(torch::autograd::grad({scaled}, {x_f})[0], d / 32.0));
+  const at::Tensor plain = NegativeResidualTerm(x_f, x_g_, sigma_, "paper");
+  EXPECT_TRUE(at::allclose(torch::autograd::grad({plain}, {x_f})[0], (x_f - x_g_).detach() / 32.0));
+}
+
+TEST_F(Objective, Dmd2IsTheNormalisedDetachedDifference) {
+  const ScoredSample s = Sample();
+  const at::Tensor sig = Broadcast(sigma_, x_g_);
+  const at::Tensor x_f = s.x_s - sig * fake_.Forward(s.x_s, sigma_, context_), x_r = s.x_s - sig * velocity_;
+  const at::Tensor expected = (x_f - x_r) / ((x_g_ - x_r).abs().mean({1, 2, 3, 4}, true) + 1e-8) / 32.0;
+  EXPECT_TRUE(at::allclose(ComputeGeneratorGradient({"dmd2", "", 0}, fake_, s).gradient, expected));
+}
+
+TEST_F(Objective, ComputesNoParameterGradientOfTheFakeScore) {
+  fake_.SetRequiresGrad(true);  // even if somebody forgot to switch them off
+  ComputeGeneratorGradient({"sgmd", "lightx2v", 0.1}, fake_, Sample());
+  for (const auto& [name, p] : fake_.parameters()) EXPECT_FALSE(p.grad().defined()) << name;
+}
+
+TEST_F(Objective, ResidualContractionTrainsTowardsTheVelocityOfTheStudent) {
+  fake_.SetRequiresGrad(true);
+  const at::Tensor loss = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, context_);
+  const at::Tensor x = AddNoise(x_g_, noise_, sigma_);
+  const at::Tensor error = fake_.Forward(x, sigma_, context_) - (noise_ - x_g_);
+  EXPECT_NEAR(loss.item<double>(), 0.5 * error.square().mean().item<double>(), 1e-12);
+  loss.backward();
+  const at::Tensor bias = fake_.parameters().back().first == "head.modulation"
+                              ? fake_.parameters()[fake_.parameters().size() - 2].second
+                              : at::Tensor();
+  ASSERT_TRUE(bias.defined());
+  constexpr double kStep = 1e-6;
+  const at::Tensor gradient = bias.grad().clone();
+  const c10::NoGradGuard no_grad;
+  bias[1] += kStep;
+  const double up = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, context_).item<double>();
+  bias[1] -= 2 * kStep;
+  const double down = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, context_).item<double>();
+  EXPECT_NEAR(gradient[1].item<double>(), (up - down) / (2 * kStep), 1e-7);
+}
+
+TEST_F(Objective, UnknownNameIsAnError) {
+  EXPECT_THROW(ComputeGeneratorGradient({"sgdm", "", 0}, fake_, Sample()), Error);
+}
+
+}  // namespace
+}  // namespace sgmd

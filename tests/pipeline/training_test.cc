@@ -1,0 +1,108 @@
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "pipeline/training/adamw.h"
+#include "tests/support/temp_folder.h"
+
+namespace sgmd {
+namespace {
+
+OptimizerConfig Config(double beta1) {
+  OptimizerConfig config;
+  config.learning_rate = 0.1;
+  config.beta1 = beta1;
+  config.beta2 = 0.9;
+  config.weight_decay = 0.01;
+  config.clip_norm = 1e9;
+  return config;
+}
+
+// Two updates of one number by the textbook formula.
+double Textbook(double beta1) {
+  double p = 1, m = 0, v = 0;
+  int t = 0;
+  for (const double g : {0.5, -0.2}) {
+    ++t;
+    m = beta1 * m + (1 - beta1) * g;
+    v = 0.9 * v + 0.1 * g * g;
+    p *= 1 - 0.1 * 0.01;
+    p -= 0.1 * (m / (1 - std::pow(beta1, t))) / (std::sqrt(v / (1 - std::pow(0.9, t))) + 1e-8);
+  }
+  return p;
+}
+
+class AdamWTest : public testing::TestWithParam<double> {};
+
+TEST_P(AdamWTest, FollowsTheTextbook) {
+  at::Tensor p = at::ones({1}).requires_grad_(true);
+  AdamW adamw({{"p", p}}, Config(GetParam()));
+  for (const double g : {0.5, -0.2}) {
+    p.mutable_grad() = at::full({1}, g);
+    adamw.Step();
+    EXPECT_FALSE(p.grad().defined());
+  }
+  EXPECT_NEAR(p.item<double>(), Textbook(GetParam()), 1e-6);
+}
+INSTANTIATE_TEST_SUITE_P(Beta1, AdamWTest, testing::Values(0.0, 0.9));
+
+TEST(AdamW, StoresNoFirstMomentAtBeta1Zero) {
+  const at::Tensor p = at::ones({4});
+  EXPECT_EQ(AdamW({{"p", p}}, Config(0.0)).State().size(), 2U);  // v, steps
+  EXPECT_EQ(AdamW({{"p", p}}, Config(0.9)).State().size(), 3U);  // v, m, steps
+}
+
+TEST(AdamW, ClipsByTheGlobalNormAndWarmsUp) {
+  OptimizerConfig config = Config(0.9);
+  config.clip_norm = 1;
+  config.warmup_steps = 4;
+  at::Tensor a = at::ones({1}).requires_grad_(true), b = at::ones({1}).requires_grad_(true);
+  AdamW adamw({{"a", a}, {"b", b}}, config);
+  a.mutable_grad() = at::full({1}, 3.0);
+  b.mutable_grad() = at::full({1}, 4.0);
+  const auto report = adamw.Step();
+  EXPECT_NEAR(report.gradient_norm, 5, 1e-6);
+  EXPECT_NEAR(report.learning_rate, 0.1 / 4, 1e-12);
+  for (const auto& [name, tensor] : adamw.State()) {
+    if (name == "a.m") EXPECT_NEAR(tensor.item<float>(), 0.1 * 3.0 / 5, 1e-6);
+  }
+}
+
+TEST(AdamW, ResumesBitwise) {
+  TempFolder folder;
+  const auto train = [](AdamW& adamw, at::Tensor& p, int from, int to) {
+    for (int i = from; i < to; ++i) {
+      p.mutable_grad() = at::full({3}, 0.1 * (i + 1));
+      adamw.Step();
+    }
+  };
+  at::Tensor p = at::ones({3}).requires_grad_(true);
+  AdamW straight({{"p", p}}, Config(0.0));
+  train(straight, p, 0, 3);
+  SaveTensors(folder / "s.safetensors", straight.State());
+  at::Tensor q = p.detach().clone().requires_grad_(true);
+  AdamW resumed({{"p", q}}, Config(0.0));
+  resumed.LoadState(SafetensorsFile::Open(folder / "s.safetensors"));
+  train(straight, p, 3, 6);
+  train(resumed, q, 3, 6);
+  EXPECT_TRUE(at::equal(p, q));
+}
+
+TEST(Ema, ApproachesTheParametersAndResumes) {
+  const NamedTensors parameters{{"p", at::zeros({1})}};
+  Ema ema(parameters, 0.9);
+  parameters[0].second.fill_(1);
+  ema.Update(parameters);  // first decay is min(0.9, 2 / 11)
+  EXPECT_NEAR(ema.average()[0].second.item<double>(), 1 - 2.0 / 11, 1e-6);
+  TempFolder folder;
+  SaveTensors(folder / "e.safetensors", ema.State());
+  Ema other(parameters, 0.9);
+  other.LoadState(SafetensorsFile::Open(folder / "e.safetensors"));
+  ema.Update(parameters);
+  other.Update(parameters);
+  EXPECT_TRUE(at::equal(ema.average()[0].second, other.average()[0].second));
+}
+
+}  // namespace
+}  // namespace sgmd

@@ -1,0 +1,73 @@
+// In strict mode the real pipeline gives the weights of the serial loop, bit for bit, whatever the topology.
+#include <gtest/gtest.h>
+
+#include "tests/support/tiny_run.h"
+
+namespace sgmd {
+namespace {
+
+constexpr double kPatience = 120;
+
+void ExpectSerialWeights(TinyRun& run) {
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+  EXPECT_TRUE(std::filesystem::exists(run.run() / "student" / "config.json"));
+}
+
+TEST(StrictPipeline, WithOneTeacherMatchesTheSerialLoop) {
+  TinyRun run(12);
+  ExpectSerialWeights(run);
+}
+
+TEST(StrictPipeline, WithThreeTeachersMatchesTheSerialLoop) {
+  TinyRun run(12, "", "[teacher]\nreplicas = 3\n");
+  ExpectSerialWeights(run);
+}
+
+TEST(StrictPipeline, WithFreshInnerSamplesMatchesTheSerialLoop) {
+  TinyRun run(12, "[inner]\nsource = \"fresh\"\nupdates = 2\n");
+  ExpectSerialWeights(run);
+}
+
+TEST(StrictPipeline, WithPaperWeightingMatchesTheSerialLoop) {
+  TinyRun run(7, "[objective]\nweighting = \"paper\"\n[schedule]\nscore_sigma_min = 0.4\n");
+  ExpectSerialWeights(run);
+}
+
+TEST(StrictPipeline, WithDmd2MatchesTheSerialLoop) {
+  TinyRun run(7, "[objective]\nname = \"dmd2\"\n[inner]\nupdates = 5\n");
+  ExpectSerialWeights(run);
+}
+
+TEST(PipelinedRun, FinishesAndDiffersFromStrict) {
+  TinyRun strict(12), pipelined(12);
+  const std::string path = pipelined.folder() / "experiment.toml";
+  ASSERT_EQ(std::system(("sed -i 's/^steps = 12/steps = 12\\nmax_staleness = 1/' " + path).c_str()), 0);
+  const Process up = pipelined.Launch({"up", pipelined.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_NE(TinyRun::NewestState(pipelined.run()), strict.SerialState());
+}
+
+TEST(Replay, WithoutTeacherMatchesTheRecordedRun) {
+  TinyRun run(12);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  const Process replay = run.Launch({"replay", run.topology()});
+  ASSERT_EQ(replay.Wait(kPatience), 0) << replay.Output();
+  const std::string replayed = run.run().string() + "-replay";
+  EXPECT_EQ(TinyRun::NewestState(replayed), TinyRun::NewestState(run.run()));
+  EXPECT_FALSE(std::filesystem::exists(replayed + "/logs/teacher.0.log"));
+}
+
+TEST(Replay, OfWhatWasNotRecordedSaysSo) {
+  TinyRun run(6);
+  ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), 0);
+  ASSERT_EQ(std::system(("sed -i 's/^name/seed = 2\\nname/' " + (run.folder() / "experiment.toml").string()).c_str()), 0);
+  const Process replay = run.Launch({"replay", run.topology()});
+  EXPECT_EQ(replay.Wait(kPatience), 1);
+  EXPECT_NE(replay.Output().find("no score recorded for step 0"), std::string::npos) << replay.Output();
+}
+
+}  // namespace
+}  // namespace sgmd

@@ -1,0 +1,89 @@
+// What a person at the launcher meets.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <thread>
+
+#include "common/storage/atomic_folder.h"
+#include "tests/support/tiny_run.h"
+
+namespace sgmd {
+namespace {
+
+using testing::HasSubstr;
+constexpr double kPatience = 120;
+
+TEST(Launcher, PlanStartsNothingAndNamesEveryProcess) {
+  TinyRun run(4);
+  const Process plan = run.Launch({"plan", run.topology()});
+  ASSERT_EQ(plan.Wait(30), 0);
+  for (const char* text : {"broker", "fake_score", "generator", "teacher.0", "starts      from the teacher's weights"}) {
+    EXPECT_THAT(plan.Output(), HasSubstr(text));
+  }
+  EXPECT_FALSE(std::filesystem::exists(run.run()));
+}
+
+TEST(Launcher, LocatesAMistakeInTheExperimentBeforeAnythingStarts) {
+  TinyRun run(4, "[inner]\nsorce = \"fresh\"\n");
+  const Process up = run.Launch({"up", run.topology()});
+  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:21:1: unknown key \"sorce\""));
+  EXPECT_THAT(up.Output(), HasSubstr("did you mean \"source\"?"));
+}
+
+TEST(Launcher, SaysWhichModelIsMissing) {
+  TinyRun run(4);
+  std::filesystem::remove_all(run.folder() / "model");
+  const Process up = run.Launch({"up", run.topology()});
+  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:5:11: no model in "));
+}
+
+TEST(Launcher, ShowsTheLastLinesOfTheProcessThatFailed) {
+  TinyRun run(4);
+  WriteFileAtomically(run.folder() / "model" / "diffusion_pytorch_model.safetensors", "not tensors");
+  const Process up = run.Launch({"up", run.topology(), "--quiet"});
+  EXPECT_EQ(up.Wait(kPatience), 1);
+  EXPECT_THAT(up.Output(), HasSubstr("failed with exit code 1"));
+  EXPECT_THAT(up.Output(), HasSubstr("not a valid safetensors file"));
+}
+
+TEST(Launcher, RefusesASecondUpInTheSameFolder) {
+  TinyRun run(200);
+  const Process first = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
+  const Process second = run.Launch({"up", run.topology()});
+  EXPECT_EQ(second.Wait(30), 1);
+  EXPECT_THAT(second.Output(), HasSubstr("already up in this folder, by process " + std::to_string(first.pid)));
+}
+
+TEST(Launcher, ScalesALiveRunAndShowsIt) {
+  TinyRun run(400);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  const Process scale = run.Launch({"scale", run.topology(), "teacher=3"});
+  EXPECT_EQ(scale.Wait(30), 0) << scale.Output();
+  for (int i = 0; i < 500 && run.Pids("sgmd-teacher").size() < 3; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(run.Pids("sgmd-teacher").size(), 3U);
+  const Process status = run.Launch({"status", run.topology()});
+  EXPECT_EQ(status.Wait(30), 0) << status.Output();
+  EXPECT_THAT(status.Output(), HasSubstr("of 400"));
+  EXPECT_EQ(run.Launch({"scale", run.topology(), "teacher=1"}).Wait(30), 0);
+  for (int i = 0; i < 1000 && run.Pids("sgmd-teacher").size() > 1; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(run.Pids("sgmd-teacher").size(), 1U);
+  const Process down = run.Launch({"down", run.topology()});
+  EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
+  EXPECT_EQ(up.Wait(kPatience), 0) << up.Output();
+}
+
+TEST(Launcher, StatusWithoutARunSaysHowToStartOne) {
+  TinyRun run(4);
+  std::filesystem::create_directories(run.run());
+  const Process status = run.Launch({"status", run.run()});
+  EXPECT_EQ(status.Wait(30), 1);
+  EXPECT_THAT(status.Output(), HasSubstr("no run is up"));
+}
+
+}  // namespace
+}  // namespace sgmd

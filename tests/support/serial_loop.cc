@@ -1,0 +1,53 @@
+#include "tests/support/serial_loop.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <chrono>
+
+#include "pipeline/flow/flow_matching.h"
+#include "pipeline/training/roles.h"
+
+namespace sgmd {
+
+SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, int threads) {
+  at::set_num_threads(threads);
+  Teacher teacher(e, at::kCPU);
+  Generator generator(e, at::kCPU);
+  FakeScore fake(e, at::kCPU);
+  const auto start = std::chrono::steady_clock::now();
+  for (std::int64_t step = 0; step < e.steps; ++step) {
+    std::vector<SamplePlan> plans;
+    std::vector<Generator::Rollout> rollouts;
+    std::vector<at::Tensor> gradients;
+    for (std::int64_t m = 0; m < e.micro_batches; ++m) {
+      const SamplePlan& plan = plans.emplace_back(PlanSample(e, generator.bank(), step, m));
+      const Generator::Rollout& rollout = rollouts.emplace_back(generator.RollOut(plan));
+      const at::Tensor x_s = AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma);
+      const at::Tensor velocity = teacher.Score(x_s, plan.score_sigma, plan.prompts);
+      gradients.push_back(fake.Gradient(rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts).gradient);
+    }
+    for (std::int64_t update = 0; update < e.inner_updates; ++update) {
+      for (std::int64_t m = 0; m < e.micro_batches; ++m) {
+        const InnerPlan inner = PlanInner(e, step, m, update);
+        if (e.inner_source == "shared") {
+          fake.Accumulate(rollouts[m].x_g, inner, plans[m].prompts);
+        } else {
+          const SamplePlan fresh = PlanFreshSample(e, generator.bank(), step, m, update);
+          fake.Accumulate(generator.RollOut(fresh).x_g, inner, fresh.prompts);
+        }
+      }
+      fake.Update();
+    }
+    for (std::int64_t m = 0; m < e.micro_batches; ++m) generator.Accumulate(plans[m], rollouts[m].x_exit, gradients[m]);
+    generator.Update();
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::filesystem::create_directories(out);
+  generator.SaveState(out);
+  fake.SaveState(out);
+  const double work = teacher.work().ForwardEquivalents() + generator.work().ForwardEquivalents() + fake.work().ForwardEquivalents();
+  return {seconds / static_cast<double>(e.steps), work / static_cast<double>(e.steps * e.micro_batches * e.micro_batch)};
+}
+
+}  // namespace sgmd

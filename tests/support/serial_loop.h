@@ -1,0 +1,19 @@
+// The oracle: one process, no sockets, one step after the other.
+#pragma once
+
+#include <filesystem>
+
+#include "common/config/experiment.h"
+
+namespace sgmd {
+
+struct SerialReport {
+  double seconds_per_step = 0;
+  double forward_equivalents_per_sample = 0;  // of one outer iteration
+};
+
+/// Runs all steps of a strict experiment with `threads` CPU threads and writes the roles' states into `out`, under the names
+/// that checkpoints use.
+SerialReport RunSerially(const Experiment& experiment, const std::filesystem::path& out, int threads = 1);
+
+}  // namespace sgmd

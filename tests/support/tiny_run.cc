@@ -1,0 +1,174 @@
+#include "tests/support/tiny_run.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
+#include "pipeline/data/bouncing_balls.h"
+#include "pipeline/data/prompt_bank.h"
+#include "pipeline/flow/random.h"
+#include "pipeline/models/wan_transformer.h"
+#include "tests/support/serial_loop.h"
+
+namespace sgmd {
+namespace {
+
+constexpr char kExperiment[] = R"([experiment]
+name = "tiny"
+steps = %STEPS%
+[model]
+teacher = "model"
+prompts = "model/prompt_bank.safetensors"
+guidance = 2
+[data]
+latent = [3, 4, 4, 4]
+micro_batch = 2
+micro_batches = 3
+[optimizer.generator]
+learning_rate = 1e-3
+[optimizer.fake_score]
+learning_rate = 1e-3
+[ema]
+decay = 0.9
+[checkpoint]
+every = 5
+)";
+
+template <typename Condition>
+bool WaitUntil(double seconds, Condition condition) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return true;
+}
+
+std::filesystem::path NewestCheckpoint(const std::filesystem::path& run_folder) {
+  std::filesystem::path newest;
+  const auto folder = RunFolder{run_folder}.Checkpoints();
+  if (!std::filesystem::exists(folder)) return newest;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with("step-")) newest = std::max(newest, entry.path());
+  }
+  return newest;
+}
+
+std::string StateOf(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  std::string state;
+  for (const auto& file : files) state += StrCat(file.filename().string(), " ", DigestFile(file).Hex(), "\n");
+  return state;
+}
+
+}  // namespace
+
+void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed) {
+  WanConfig config;
+  config.in_dim = config.out_dim = 3;
+  config.dim = 24;
+  config.ffn_dim = 48;
+  config.freq_dim = 16;
+  config.text_dim = 8;
+  config.text_len = 8;
+  config.num_heads = 2;
+  config.num_layers = 2;
+  config.patch_size = {2, 2, 2};
+  WanTransformer model(config);
+  model.Initialise(seed);
+  const c10::NoGradGuard no_grad;
+  for (const auto& [name, p] : model.parameters()) {
+    if (name == "head.head.weight") p.copy_(Noise(p.sizes(), seed + 1) * 0.2);
+  }
+  std::filesystem::create_directories(folder);
+  model.Save(folder);
+  WriteWordPromptBank(folder / "prompt_bank.safetensors", BouncingBallPrompts(), "", config.text_dim);
+}
+
+int Process::Wait(double seconds) const {
+  int status = 0;
+  if (!WaitUntil(seconds, [&] { return ::waitpid(pid, &status, WNOHANG) != 0; })) return -1;
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+std::string Process::Output() const { return ReadFile(output); }
+
+TinyRun::TinyRun(std::int64_t steps, const std::string& experiment, const std::string& topology) {
+  WriteTinyModel(folder_ / "model");
+  std::string text = kExperiment;
+  text.replace(text.find("%STEPS%"), 7, std::to_string(steps));
+  WriteFileAtomically(folder_ / "experiment.toml", text + experiment);
+  WriteFileAtomically(folder_ / "topology.toml", "[run]\nexperiment = \"experiment.toml\"\nfolder = \"run\"\n" + topology);
+}
+
+TinyRun::~TinyRun() {
+  for (const Process& process : processes_) ::kill(process.pid, SIGKILL);
+  for (const Process& process : processes_) process.Wait(10);
+}
+
+Process TinyRun::Launch(const std::vector<std::string>& arguments) {
+  Process process;
+  process.output = folder_ / StrCat("launch-", processes_.size(), ".log");
+  std::vector<std::string> command{std::string(SGMD_BIN_DIR) + "/sgmd-launch"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (std::string& part : command) argv.push_back(part.data());
+  argv.push_back(nullptr);
+  process.pid = ::fork();
+  if (process.pid == 0) {
+    const int output = ::open(process.output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ::dup2(output, STDOUT_FILENO);
+    ::dup2(output, STDERR_FILENO);
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+  return processes_.emplace_back(process);
+}
+
+bool TinyRun::WaitForCheckpoint(std::int64_t step, double seconds) const {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  return WaitUntil(seconds, [&] { return NewestCheckpoint(run()).filename().string() >= name; });
+}
+
+std::vector<pid_t> TinyRun::Pids(const std::string& word) const {
+  std::vector<pid_t> pids;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const pid_t pid = std::atoi(entry.path().filename().c_str());
+    if (pid <= 0) continue;
+    try {
+      const std::string line = ReadFile(entry.path() / "cmdline");
+      if (line.find(run().string()) != std::string::npos && line.find(word) != std::string::npos) pids.push_back(pid);
+    } catch (const Error&) {
+      continue;  // it ended meanwhile
+    }
+  }
+  return pids;
+}
+
+std::string TinyRun::NewestState(const std::filesystem::path& run_folder) {
+  const std::filesystem::path newest = NewestCheckpoint(run_folder);
+  return newest.empty() ? "no checkpoint" : newest.filename().string() + "\n" + StateOf(newest);
+}
+
+std::string TinyRun::SerialState() const {
+  const Experiment e = experiment();
+  RunSerially(e, folder_ / "serial");
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld\n", static_cast<long long>(e.steps));
+  return name + StateOf(folder_ / "serial");
+}
+
+}  // namespace sgmd

@@ -1,0 +1,54 @@
+// A whole run small enough for a test: a model of two layers with random weights, and the launcher as a real process.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "common/config/topology.h"
+#include "tests/support/temp_folder.h"
+
+namespace sgmd {
+
+/// Writes a model folder with random weights (also in the head, so that gradients are not zero) and a prompt bank.
+void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed = 1);
+
+/// A started process whose output goes to a file.
+struct Process {
+  pid_t pid = -1;
+  std::filesystem::path output;
+  /// Exit code, or 128 + signal; -1 when it has not ended after `seconds`.
+  int Wait(double seconds) const;
+  std::string Output() const;
+};
+
+class TinyRun {
+ public:
+  /// `experiment` lines are appended to the experiment file, `topology` lines to the topology file.
+  explicit TinyRun(std::int64_t steps, const std::string& experiment = "", const std::string& topology = "");
+  ~TinyRun();
+
+  const std::filesystem::path& folder() const { return folder_.path(); }
+  std::filesystem::path topology() const { return folder_ / "topology.toml"; }
+  std::filesystem::path run() const { return folder_ / "run"; }
+  Experiment experiment() const { return LoadLaunchPlan(topology()).experiment; }
+
+  /// sgmd-launch with `arguments`.
+  Process Launch(const std::vector<std::string>& arguments);
+  /// Waits until a checkpoint of at least `step` is committed; false after `seconds`.
+  bool WaitForCheckpoint(std::int64_t step, double seconds) const;
+  /// Pids of the run's processes whose command line has `word`, such as "sgmd-teacher" or "teacher.1".
+  std::vector<pid_t> Pids(const std::string& word) const;
+  /// The files of the newest checkpoint of `run_folder`, concatenated with their names: equal text, equal weights.
+  static std::string NewestState(const std::filesystem::path& run_folder);
+  /// The same files as the serial loop makes them.
+  std::string SerialState() const;
+
+ private:
+  TempFolder folder_;
+  std::vector<Process> processes_;
+};
+
+}  // namespace sgmd
