@@ -60,6 +60,7 @@ void Supervisor::Start(const std::string& name, const std::vector<std::string>& 
   child.pid = ::fork();
   if (child.pid < 0) ThrowErrno("cannot fork for", name);
   if (child.pid == 0) BecomeChild(self, pipe_ends[1], arguments.data());
+  ::setpgid(child.pid, child.pid);  // here too: a signal to the group may come before the child has run its own line
   ::close(pipe_ends[1]);
   child.output = pipe_ends[0];
   ::fcntl(child.output, F_SETFL, O_NONBLOCK);
@@ -69,6 +70,7 @@ void Supervisor::Start(const std::string& name, const std::vector<std::string>& 
 }
 
 void Supervisor::ReadOutput(const std::string& name, Child& child) {
+  if (child.output < 0) return;
   char block[65536];
   ssize_t size = 0;
   while ((size = ::read(child.output, block, sizeof block)) > 0) {
@@ -80,6 +82,10 @@ void Supervisor::ReadOutput(const std::string& name, Child& child) {
       if (child.last_lines.size() > kLastLines) child.last_lines.pop_front();
       on_line_(name, line);
     }
+  }
+  if (size == 0) {  // end of file: a closed pipe would wake every poll from here on
+    ::close(child.output);
+    child.output = -1;
   }
 }
 
@@ -96,7 +102,9 @@ std::optional<ExitReport> Supervisor::Reap(const std::string& name, Child& child
   report.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   report.code = report.signal != 0 ? 128 + report.signal : WEXITSTATUS(status);
   report.last_lines.assign(child.last_lines.begin(), child.last_lines.end());
-  for (const int fd : {child.pidfd, child.output, child.log}) ::close(fd);
+  for (const int fd : {child.pidfd, child.output, child.log}) {
+    if (fd >= 0) ::close(fd);
+  }
   return report;
 }
 
@@ -104,7 +112,7 @@ std::vector<ExitReport> Supervisor::Poll(std::chrono::milliseconds timeout, int 
   std::vector<pollfd> watched;
   for (const auto& [name, child] : children_) {
     watched.push_back({child.pidfd, POLLIN, 0});
-    watched.push_back({child.output, POLLIN, 0});
+    watched.push_back({child.output, POLLIN, 0});  // negative once closed: ignored
   }
   if (extra_fd >= 0) watched.push_back({extra_fd, POLLIN, 0});
   ::poll(watched.data(), watched.size(), static_cast<int>(timeout.count()));  // EINTR: the caller looks at its signals
