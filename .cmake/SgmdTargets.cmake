@@ -14,7 +14,7 @@ function(sgmd_program name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINK})
   set_target_properties(${name} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib;$ORIGIN/../torch/lib")
-  install(TARGETS ${name} RUNTIME DESTINATION bin)
+  install(TARGETS ${name} RUNTIME_DEPENDENCY_SET sgmd_dependencies RUNTIME DESTINATION bin)
 endfunction()
 
 # sgmd_test(name LABEL unit|torch|process TIMEOUT seconds SOURCES a_test.cc LINK lib): a GoogleTest program whose cases

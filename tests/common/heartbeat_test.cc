@@ -21,7 +21,7 @@ class HeartbeatTest : public ::testing::Test {
     return {};
   }
 
-  testing::TemporaryFolder folder_;
+  TempFolder folder_;
   std::string endpoint_ = "ipc://" + (folder_.path() / "control.ipc").string();
   Server server_{endpoint_};
 };
@@ -67,7 +67,7 @@ TEST_F(HeartbeatTest, EndsWithALastBeatAndWithoutWaiting) {
 }
 
 TEST(HeartbeatAloneTest, EndsWhenThereWasNeverABroker) {
-  testing::TemporaryFolder folder;
+  TempFolder folder;
   const auto start = std::chrono::steady_clock::now();
   { Heartbeat heartbeat("ipc://" + (folder.path() / "nobody.ipc").string(), Identity("teacher.0"), 0.01); }
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));

@@ -13,6 +13,7 @@
 
 #include "common/transport/client.h"
 #include "common/transport/server.h"
+#include "tests/support/temp_folder.h"
 
 namespace sgmd::testing {
 
@@ -53,26 +54,6 @@ inline int FreePort() {
   close(fd);
   return ntohs(address.sin_port);
 }
-
-/// A folder that disappears with this object. Short, because the path of an ipc socket has at most 107 bytes.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = "/tmp/sgmd-test-XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 /// The next message that reaches `server`, or nothing after `timeout`.
 inline std::optional<Server::Incoming> Next(Server& server, std::chrono::milliseconds timeout = kSoon) {

@@ -35,7 +35,7 @@ class TransportTest : public ::testing::TestWithParam<const char*> {
     return socket;
   }
 
-  testing::TemporaryFolder folder_;
+  TempFolder folder_;
   std::string endpoint_ = MakeEndpoint();
 };
 
@@ -261,7 +261,7 @@ TEST(ServerTest, MalformedEndpointIsAnError) {
 
 // What a killed broker leaves behind: the socket's file without a process.
 TEST(ServerTest, ReplacesAnIpcFileNobodyServes) {
-  testing::TemporaryFolder folder;
+  TempFolder folder;
   const auto path = folder.path() / "data.ipc";
   const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
   sockaddr_un address{};

@@ -10,6 +10,7 @@
 #include "common/error/error.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
+#include "tests/support/tiny_config.h"
 
 namespace sgmd {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 // A model in float64 and a scored sample, small enough for finite differences.
 class Objective : public testing::Test {
  protected:
-  Objective() : fake_(Config(), at::kCPU, at::kDouble) {
+  Objective() : fake_(TinyWanConfig(1), at::kCPU, at::kDouble) {
     fake_.Initialise(3);
     const c10::NoGradGuard no_grad;
     for (const auto& [name, p] : fake_.parameters()) {
@@ -28,19 +29,6 @@ class Objective : public testing::Test {
     sigma_ = at::tensor({0.3, 0.7}, at::kDouble);
     velocity_ = Draw(7);
     context_ = Noise({2, 4, 6}, 8).to(at::kDouble);
-  }
-  static WanConfig Config() {
-    WanConfig c;
-    c.in_dim = c.out_dim = 2;
-    c.dim = 12;
-    c.ffn_dim = 16;
-    c.freq_dim = 8;
-    c.text_dim = 6;
-    c.text_len = 4;
-    c.num_heads = 2;
-    c.num_layers = 1;
-    c.patch_size = {1, 2, 2};
-    return c;
   }
   static at::Tensor Draw(std::uint64_t seed) { return Noise({2, 2, 2, 2, 2}, seed).to(at::kDouble); }
 

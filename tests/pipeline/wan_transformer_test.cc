@@ -11,23 +11,12 @@
 #include "common/storage/atomic_folder.h"
 #include "pipeline/flow/random.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/tiny_config.h"
 
 namespace sgmd {
 namespace {
 
-WanConfig Tiny() {
-  WanConfig c;
-  c.in_dim = c.out_dim = 2;
-  c.dim = 12;
-  c.ffn_dim = 16;
-  c.freq_dim = 8;
-  c.text_dim = 6;
-  c.text_len = 4;
-  c.num_heads = 2;
-  c.num_layers = 2;
-  c.patch_size = {1, 2, 2};
-  return c;
-}
+WanConfig Tiny() { return TinyWanConfig(2); }
 
 WanTransformer Random(const WanConfig& config) {
   WanTransformer model(config);
