@@ -4,6 +4,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "common/error/error.h"
@@ -32,6 +33,12 @@ void PrepareIpc(const std::string& endpoint) {
   const std::filesystem::path path = endpoint.substr(kIpc.size());
   if (IsServed(path)) throw Error("the endpoint is in use by another process", endpoint, "is the run already up?");
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
+}
+
+// A peer that named itself, or a stranger's binary routing id.
+std::string Readable(const std::string& peer) {
+  const bool printable = std::all_of(peer.begin(), peer.end(), [](unsigned char c) { return c > ' ' && c < 0x7f; });
+  return printable ? peer : "an unnamed peer";
 }
 
 }  // namespace
@@ -81,7 +88,7 @@ std::optional<Server::Incoming> Server::TryReceive() {
       return Incoming{raw->peer, DecodeEnvelope(raw->header.bytes, std::move(raw->tensors))};
     } catch (const Error& error) {
       ++impl_->malformed;
-      LogWarning("dropped a malformed message from ", raw->peer, " on ", impl_->endpoint, ": ", error.message());
+      LogWarning("dropped a malformed message from ", Readable(raw->peer), " on ", impl_->endpoint, ": ", error.message());
     }
   }
   return {};

@@ -13,7 +13,7 @@ namespace {
 constexpr double kPatience = 120;
 
 TEST(Crash, TeacherKilledInMidRunChangesNothing) {
-  TinyRun run(60, "", "[teacher]\nreplicas = 2\n");
+  TinyRun run(100, "", "[teacher]\nreplicas = 2\n");
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   const auto teachers = run.Pids("teacher.1");
@@ -27,7 +27,7 @@ TEST(Crash, TeacherKilledInMidRunChangesNothing) {
 class CrashOf : public testing::TestWithParam<const char*> {};
 
 TEST_P(CrashOf, ARoleThenUpAgainGivesTheWeightsOfACalmRun) {
-  TinyRun run(60);
+  TinyRun run(100);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   const auto victims = run.Pids(GetParam());
@@ -53,7 +53,7 @@ INSTANTIATE_TEST_SUITE_P(Roles, CrashOf, testing::Values("sgmd-generator", "sgmd
                          });
 
 TEST(Crash, LauncherKilledLeavesNoOrphanAndResumes) {
-  TinyRun run(60);
+  TinyRun run(100);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ::kill(up.pid, SIGKILL);
@@ -66,7 +66,7 @@ TEST(Crash, LauncherKilledLeavesNoOrphanAndResumes) {
 }
 
 TEST(Interrupt, DrainsCheckpointsAndResumesToTheSameWeights) {
-  TinyRun run(60);
+  TinyRun run(100);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ::kill(up.pid, SIGINT);

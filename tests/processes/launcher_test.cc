@@ -50,7 +50,7 @@ TEST(Launcher, ShowsTheLastLinesOfTheProcessThatFailed) {
 }
 
 TEST(Launcher, RefusesASecondUpInTheSameFolder) {
-  TinyRun run(200);
+  TinyRun run(2000);
   const Process first = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
   const Process second = run.Launch({"up", run.topology()});
@@ -59,7 +59,7 @@ TEST(Launcher, RefusesASecondUpInTheSameFolder) {
 }
 
 TEST(Launcher, ScalesALiveRunAndShowsIt) {
-  TinyRun run(400);
+  TinyRun run(4000);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   const Process scale = run.Launch({"scale", run.topology(), "teacher=3"});
@@ -68,7 +68,7 @@ TEST(Launcher, ScalesALiveRunAndShowsIt) {
   EXPECT_EQ(run.Pids("sgmd-teacher").size(), 3U);
   const Process status = run.Launch({"status", run.topology()});
   EXPECT_EQ(status.Wait(30), 0) << status.Output();
-  EXPECT_THAT(status.Output(), HasSubstr("of 400"));
+  EXPECT_THAT(status.Output(), HasSubstr("of 4000"));
   EXPECT_EQ(run.Launch({"scale", run.topology(), "teacher=1"}).Wait(30), 0);
   for (int i = 0; i < 1000 && run.Pids("sgmd-teacher").size() > 1; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_EQ(run.Pids("sgmd-teacher").size(), 1U);
