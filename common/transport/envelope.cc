@@ -57,8 +57,11 @@ TensorFrame DecodeTensor(const wire::TensorDesc& desc, Frame frame, const Envelo
   tensor.view.name = desc.name()->str();
   if (desc.dtype() > wire::DType::MAX) throw Error(StrCat("tensor ", tensor.view.name, ": unknown dtype"));
   tensor.view.dtype = static_cast<DType>(desc.dtype());
-  if (desc.shape() != nullptr) tensor.view.shape.assign(desc.shape()->begin(), desc.shape()->end());
-  if (tensor.view.shape.size() > limits.max_rank) throw Error(StrCat("tensor ", tensor.view.name, ": rank over the limit"));
+  const std::size_t rank = desc.shape() == nullptr ? 0 : desc.shape()->size();
+  if (rank > limits.max_rank) throw Error(StrCat("tensor ", tensor.view.name, ": rank over the limit"));
+  tensor.view.shape.resize(rank);
+  // Copied as bytes: the verifier does not hold a sender to the alignment of 64-bit elements.
+  if (rank > 0) std::memcpy(tensor.view.shape.data(), desc.shape()->Data(), sizeof(std::int64_t) * rank);
   if (frame.bytes.size() > limits.max_frame_bytes ||
       CheckedByteSize(tensor.view.dtype, tensor.view.shape) != frame.bytes.size()) {
     throw Error(StrCat("tensor ", tensor.view.name, ": shape and frame size disagree"));
