@@ -1,0 +1,229 @@
+// The broker when processes die, hang, repeat themselves or misbehave.
+#include "common/transport/heartbeat.h"
+#include "common/transport/socket.h"
+#include "tests/nodes/broker_fixture.h"
+
+namespace sgmd {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+
+class BrokerFaultsTest : public BrokerFixture {};
+
+TEST_F(BrokerFaultsTest, ReleasesTheLeaseOfATeacherThatDies) {
+  Start();
+  const auto generator = Join("generator"), fake = Join("fake_score");
+  auto dying = Join("teacher.0");
+  dying->Send(Credit(1));
+  generator->Send(Sample(0));
+  ASSERT_TRUE(dying->Receive(kSoon));
+  dying.reset();
+  const auto other = Join("teacher.1");
+  other->Send(Credit(1));
+  EXPECT_FALSE(other->Receive(kBriefly)) << "the lease has neither expired nor was its holder reported dead";
+  Exited("teacher.0");
+  const auto lease = other->Receive(kSoon);
+  ASSERT_TRUE(lease);
+  EXPECT_EQ(lease->attempt, 2U);
+  other->Send(ScoreFor(*lease));
+  const auto scored = fake->Receive(kSoon);
+  ASSERT_TRUE(scored);
+  EXPECT_EQ(scored->kind, wire::Kind::ScoredSample);
+}
+
+TEST_F(BrokerFaultsTest, ATeacherThatStartsAnewGetsItsLeaseAgain) {
+  Start();
+  const auto generator = Join("generator");
+  zmq::socket_t first = MakeSocket(zmq::socket_type::dealer, "teacher.0");
+  first.connect(plan_.topology.data_endpoint);
+  Envelope hello = Message(wire::Kind::Hello), credit = Credit(1);
+  hello.request_id = 1;  // not the number of this process
+  hello.digest = ModelDigest(plan_.experiment.teacher);
+  for (Envelope* e : {&hello, &credit}) {
+    e->run_id = run_id_;
+    e->epoch = kEpoch;
+    EXPECT_TRUE(SendEnvelope(first, {}, *e));
+  }
+  generator->Send(Sample(0));
+  ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["in_flight"] == 1; }));
+  first.close();
+  const auto second = Join("teacher.0");
+  second->Send(Credit(1));
+  const auto lease = second->Receive(kSoon);
+  ASSERT_TRUE(lease);
+  EXPECT_EQ(lease->attempt, 2U);
+}
+
+TEST_F(BrokerFaultsTest, ReDispatchesAnExpiredLeaseAndDropsTheSecondAnswer) {
+  plan_.topology.lease_seconds = 0.2;
+  Start();
+  const auto generator = Join("generator"), fake = Join("fake_score"), slow = Join("teacher.0");
+  slow->Send(Credit(1));
+  generator->Send(Sample(0));
+  const auto first = slow->Receive(kSoon);
+  const auto quick = Join("teacher.1");
+  quick->Send(Credit(1));
+  const auto second = quick->Receive(kSoon);
+  ASSERT_TRUE(first && second);
+  EXPECT_EQ(first->request_id, second->request_id);
+  quick->Send(ScoreFor(*second));
+  ASSERT_TRUE(fake->Receive(kSoon));
+  slow->Send(ScoreFor(*first));
+  EXPECT_FALSE(fake->Receive(kBriefly));
+}
+
+TEST_F(BrokerFaultsTest, RepeatedMessagesChangeNothing) {
+  Start();
+  const auto generator = Join("generator"), fake = Join("fake_score"), teacher = Join("teacher.0");
+  teacher->Send(Credit(4));
+  generator->Send(Sample(0));
+  generator->Send(Sample(0));
+  const auto lease = teacher->Receive(kSoon);
+  ASSERT_TRUE(lease);
+  teacher->Send(ScoreFor(*lease));
+  teacher->Send(ScoreFor(*lease));
+  ASSERT_TRUE(fake->Receive(kSoon));
+  generator->Send(Sample(0));
+  EXPECT_FALSE(teacher->Receive(kBriefly));
+  EXPECT_FALSE(fake->Receive(kBriefly));
+}
+
+TEST_F(BrokerFaultsTest, RefusesASecondProcessInATrainedRole) {
+  Start();
+  const auto generator = Join("generator");
+  zmq::socket_t second = MakeSocket(zmq::socket_type::dealer, "generator");
+  second.connect(plan_.topology.data_endpoint);
+  Envelope hello = Message(wire::Kind::Hello);
+  hello.run_id = run_id_;
+  hello.epoch = kEpoch;
+  hello.request_id = 1;  // not the number of this process
+  EXPECT_TRUE(SendEnvelope(second, {}, hello));
+  std::optional<RawMessage> raw;
+  for (int i = 0; i < 100 && !raw; ++i) {
+    std::this_thread::sleep_for(milliseconds(20));
+    raw = TryReceiveRaw(second, false);
+  }
+  ASSERT_TRUE(raw);
+  const Envelope answer = DecodeEnvelope(raw->header.bytes, raw->tensors);
+  EXPECT_EQ(answer.kind, wire::Kind::Refused);
+  EXPECT_THAT(answer.text, HasSubstr("another process"));
+}
+
+TEST_F(BrokerFaultsTest, GivesARefusedTeacherNothing) {
+  Start();
+  const auto generator = Join("generator");
+  generator->Send(Sample(0));
+  zmq::socket_t stranger = MakeSocket(zmq::socket_type::dealer, "teacher.0");
+  stranger.connect(plan_.topology.data_endpoint);
+  Envelope hello = Message(wire::Kind::Hello), credit = Credit(5);
+  for (Envelope* e : {&hello, &credit}) {
+    e->run_id = run_id_;
+    e->epoch = kEpoch;
+    EXPECT_TRUE(SendEnvelope(stranger, {}, *e));
+  }
+  const auto teacher = Join("teacher.1");
+  teacher->Send(Credit(1));
+  const auto lease = teacher->Receive(kSoon);
+  ASSERT_TRUE(lease);
+  EXPECT_EQ(lease->attempt, 1U);
+}
+
+TEST_F(BrokerFaultsTest, SendsATeacherWithMisshapenScoresAway) {
+  Start();
+  const auto generator = Join("generator"), bad = Join("teacher.0");
+  bad->Send(Credit(1));
+  generator->Send(Sample(0));
+  const auto lease = bad->Receive(kSoon);
+  ASSERT_TRUE(lease);
+  bad->Send(ScoreFor(*lease, {2, 1}));
+  EXPECT_THAT(ErrorOf([&] { bad->Receive(kSoon); }), HasSubstr("shape"));
+  const auto good = Join("teacher.1");
+  good->Send(Credit(1));
+  EXPECT_TRUE(good->Receive(kSoon));
+}
+
+TEST_F(BrokerFaultsTest, KeepsWhatComesBeforeTheReceiverHasJoined) {
+  Start();
+  const auto generator = Join("generator");
+  for (std::int64_t i = 0; i < 3; ++i) generator->Send(Message(wire::Kind::InnerSample, i));
+  std::this_thread::sleep_for(kBriefly);
+  const auto fake = Join("fake_score");
+  for (std::int64_t i = 0; i < 3; ++i) {
+    const auto got = fake->Receive(kSoon);
+    ASSERT_TRUE(got);
+    EXPECT_EQ(got->step, i);
+  }
+  fake->Send(Message(wire::Kind::Gradient, 5));
+  fake->Send(Message(wire::Kind::CheckpointPart, 6));
+  for (const std::int64_t step : {5, 6}) {
+    const auto got = generator->Receive(kSoon);
+    ASSERT_TRUE(got);
+    EXPECT_EQ(got->step, step);
+  }
+}
+
+TEST_F(BrokerFaultsTest, ASilentTrainedRoleFailsTheRun) {
+  plan_.topology.silence_seconds = 0.5;
+  Start();
+  const auto generator = Join("generator"), fake = Join("fake_score");
+  const Heartbeat heartbeat(plan_.topology.control_endpoint, Identity("generator"), 0.05);
+  EXPECT_THAT(ErrorOf([&] { generator->Receive(kSoon); }), HasSubstr("fake_score is silent"));
+  Wait();
+  EXPECT_EQ(exit_code_, 1);
+}
+
+TEST_F(BrokerFaultsTest, ASilentTeacherLosesItsLeaseUntilItIsHeardAgain) {
+  plan_.topology.silence_seconds = 0.5;
+  Start();
+  const Heartbeat beats_of_generator(plan_.topology.control_endpoint, Identity("generator"), 0.05);
+  const auto generator = Join("generator"), teacher = Join("teacher.0");
+  teacher->Send(Credit(2));
+  generator->Send(Sample(0));
+  const auto first = teacher->Receive(kSoon);
+  ASSERT_TRUE(first);
+  ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["queued"] == 1 && s["in_flight"] == 0; }));
+  const Heartbeat beats_again(plan_.topology.control_endpoint, Identity("teacher.0"), 0.05);
+  const auto second = teacher->Receive(kSoon);
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->request_id, first->request_id);
+  EXPECT_EQ(second->attempt, 2U);
+}
+
+TEST_F(BrokerFaultsTest, ReplayServesWhatWasRecordedAndNamesWhatWasNot) {
+  Start();
+  {
+    const auto generator = Join("generator"), fake = Join("fake_score"), teacher = Join("teacher.0");
+    teacher->Send(Credit(1));
+    generator->Send(Sample(0));
+    const auto lease = teacher->Receive(kSoon);
+    ASSERT_TRUE(lease);
+    teacher->Send(ScoreFor(*lease));
+    ASSERT_TRUE(fake->Receive(kSoon));
+  }
+  Stop();  // as a signal does: what was stored is flushed
+  EXPECT_EQ(exit_code_, 1);
+  Start(/*replay=*/true);
+  EXPECT_THAT(ErrorOf([&] { Join("teacher.0"); }), HasSubstr("no teachers"));
+  const auto generator = Join("generator"), fake = Join("fake_score");
+  generator->Send(Sample(0));
+  const auto scored = fake->Receive(kSoon);
+  ASSERT_TRUE(scored);
+  EXPECT_EQ(scored->scalars.at("cache_hit"), 1);
+  generator->Send(Sample(3));
+  for (Client* node : {generator.get(), fake.get()}) {
+    EXPECT_THAT(ErrorOf([&] { node->Receive(kSoon); }), HasSubstr("no score recorded for step 3, micro-batch 0"));
+  }
+  Wait();
+  EXPECT_EQ(exit_code_, 1);
+}
+
+TEST_F(BrokerFaultsTest, ReplayOfAnotherGuidanceIsRefusedAtTheStart) {
+  Start();
+  Stop();
+  plan_.experiment.guidance = 5;
+  EXPECT_THAT(ErrorOf([&] { Start(/*replay=*/true); }), HasSubstr("guidance 1"));
+}
+
+}  // namespace
+}  // namespace sgmd
