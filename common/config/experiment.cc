@@ -63,11 +63,16 @@ void ReadSchedule(TomlTable table, Experiment& e) {
 
 void ReadTraining(TomlTable root, Experiment& e) {
   TomlTable objective = root.Table("objective");
-  e.objective = objective.Choice("name", {"sgmd", "dmd2"}, e.objective);
+  std::vector<std::string> names;
+  for (const ObjectiveName& known : kObjectives) names.emplace_back(known.name);
+  e.objective = objective.Choice("name", names, e.objective);
   e.weighting = objective.Choice("weighting", {"lightx2v", "paper"}, e.weighting);
   e.lambda = objective.Real("lambda", kNotNegative, e.lambda);
   TomlTable inner = root.Table("inner");
-  e.inner_updates = inner.Integer("updates", kCount, e.inner_updates);
+  for (const ObjectiveName& known : kObjectives) {
+    if (e.objective == known.name) e.inner_updates = known.inner_updates;
+  }
+  e.inner_updates = inner.Integer("updates", kCountOrZero, e.inner_updates);
   e.inner_source = inner.Choice("source", {"shared", "fresh"}, e.inner_source);
   TomlTable optimizer = root.Table("optimizer");
   e.generator_optimizer = ReadOptimizer(optimizer.Table("generator"));

@@ -23,6 +23,14 @@ struct OptimizerConfig {
   std::int64_t warmup_steps = 0; // >= 0, linear
 };
 
+/// What the generator can be trained on (pipeline/objectives, a file each), and how many updates the fake score gets per
+/// outer iteration where the experiment does not say.
+struct ObjectiveName {
+  const char* name;
+  std::int64_t inner_updates;
+};
+inline constexpr ObjectiveName kObjectives[] = {{"sgmd", 1}, {"dmd2", 5}, {"tsg_fisher", 5}, {"tsg_sim", 1}};
+
 /// Every field is a TOML key of the same name in the section named in the comment.
 struct Experiment {
   std::string name;                        // [experiment] name, required
@@ -44,11 +52,11 @@ struct Experiment {
   double score_sigma_min = 0.02;           // [schedule] (0,1): score sigma is clamped to [min, max]
   double score_sigma_max = 0.98;           // [schedule] (0,1)
 
-  std::string objective = "sgmd";          // [objective] name: sgmd | dmd2
+  std::string objective = "sgmd";          // [objective] name: one of kObjectives
   std::string weighting = "lightx2v";      // [objective] weighting: lightx2v | paper
-  double lambda = 0.1;                     // [objective] lambda: negative residual, >= 0
+  double lambda = 0.1;                     // [objective] lambda: negative residual of sgmd, >= 0; 0 switches it off
 
-  std::int64_t inner_updates = 1;          // [inner] updates R per outer iteration, >= 1
+  std::int64_t inner_updates = 1;          // [inner] updates R per outer iteration, >= 0 (0: the fake score stays the teacher); default: kObjectives
   std::string inner_source = "shared";     // [inner] source: shared | fresh
 
   OptimizerConfig generator_optimizer;     // [optimizer.generator]

@@ -112,15 +112,18 @@ void FakeScoreNode::RunInnerUpdates() {
     }
     report = fake_.Update();
   }
-  loss /= static_cast<double>(experiment().micro_batches);
+  if (experiment().inner_updates > 0) ReportInnerLoop(loss / static_cast<double>(experiment().micro_batches), report);
+  std::erase_if(fresh_, [&](const auto& entry) { return entry.first.first < (step_ + 1) * experiment().inner_updates; });
+  shared_.clear();
+  ++step_;
+}
+
+void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report) {
   if (!std::isfinite(loss)) throw Error(StrCat("fake_score_loss became ", loss, " at step ", step_));
   events_.Scalar("fake_score_loss", step_, loss);
   events_.Scalar("fake_score_grad_norm", step_, report.gradient_norm);
   events_.Scalar("fake_score_learning_rate", step_, report.learning_rate);
   heartbeat_.Report({{"fake_score_loss", loss}, {"fake_score_grad_norm", report.gradient_norm}});
-  std::erase_if(fresh_, [&](const auto& entry) { return entry.first.first < (step_ + 1) * experiment().inner_updates; });
-  shared_.clear();
-  ++step_;
 }
 
 void FakeScoreNode::SaveCheckpointPart() {

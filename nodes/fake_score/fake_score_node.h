@@ -31,6 +31,7 @@ class FakeScoreNode {
   bool InnerSamplesComplete() const;
   const InnerSample& SampleFor(std::int64_t update, std::int64_t index) const;
   void RunInnerUpdates();
+  void ReportInnerLoop(double loss, const AdamW::StepReport& report);
   void SaveCheckpointPart();
 
   const Experiment& experiment() const { return node_.plan.experiment; }

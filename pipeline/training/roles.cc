@@ -5,6 +5,7 @@
 
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/sampling.h"
+#include "pipeline/objectives/terms.h"
 
 namespace sgmd {
 namespace {
@@ -124,7 +125,7 @@ GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x
   GeneratorGradient result = ComputeGeneratorGradient(
       settings, model_, {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device), Context(prompts)});
   work_.forward += x_g.size(0);
-  if (settings.name != "dmd2") work_.backward_input += x_g.size(0);
+  if (DifferentiatesFakeScore(settings.name)) work_.backward_input += x_g.size(0);
   result.gradient = result.gradient.to(at::kCPU).contiguous();
   return result;
 }

@@ -64,7 +64,7 @@ TEST_F(Config, UnknownKeyIsLocatedAndCorrected) {
 TEST_F(Config, WrongTypeRangeChoiceAndMissingKeySayWhatIsAllowed) {
   EXPECT_THAT(ErrorOf(With("[data]", "micro_batch = \"two\"")), HasSubstr("must be an integer"));
   EXPECT_THAT(ErrorOf(With("[data]", "micro_batch = 0")), HasSubstr("allowed: [1"));
-  EXPECT_THAT(ErrorOf(With("[objective]", "name = \"sgdm\"")), HasSubstr("one of: sgmd, dmd2"));
+  EXPECT_THAT(ErrorOf(With("[objective]", "name = \"sgdm\"")), HasSubstr("one of: sgmd, dmd2, tsg_fisher, tsg_sim"));
   EXPECT_THAT(ErrorOf("[experiment]\nsteps = 3\n"), HasSubstr("\"name\" is missing in [experiment]"));
   EXPECT_THAT(ErrorOf(With("[schedule]", "student_steps = [500, 750]")), HasSubstr("strictly descending"));
   EXPECT_THAT(ErrorOf("[experiment\n"), HasSubstr("e.toml:1:"));

@@ -1,4 +1,4 @@
-#include "pipeline/objectives/objective.h"
+#include "pipeline/objectives/terms.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -7,6 +7,7 @@
 
 #include <functional>
 
+#include "common/config/experiment.h"
 #include "common/error/error.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
@@ -34,17 +35,20 @@ class Objective : public testing::Test {
 
   ScoredSample Sample() const { return {x_g_, AddNoise(x_g_, noise_, sigma_), sigma_, velocity_, context_}; }
 
-  // The loss as a function of x_s with everything stopped that the objective stops: x_g, x_r, the normaliser, and d.
-  double StoppedLoss(const at::Tensor& x_s, const ObjectiveSettings& o) const {
+  // The loss as a function of x_g with everything stopped that the objective stops: x_r, the weight, and of the negative
+  // residual x_g and d. x_s and x_f move with x_g.
+  double StoppedLoss(const at::Tensor& x_g, const ObjectiveSettings& o) const {
     const c10::NoGradGuard no_grad;
     const ScoredSample s = Sample();
     const at::Tensor sig = Broadcast(sigma_, x_g_);
     const auto x_f_at = [&](const at::Tensor& x) { return x - sig * fake_.Forward(x, sigma_, context_); };
-    const at::Tensor x_f = x_f_at(x_s), x_r = s.x_s - sig * velocity_;
+    const at::Tensor x_f = x_f_at(AddNoise(x_g, noise_, sigma_)), x_r = s.x_s - sig * velocity_;
     const bool paper = o.weighting == "paper";
     const at::Tensor n = (x_g_ - x_r).abs().mean({1, 2, 3, 4}, true) + 1e-8;
     const at::Tensor w = paper ? (1 - sig).pow(2) / sig.pow(4) : 1 / n;
+    if (o.name == "tsg_sim") return (w * (x_r - x_f) * (x_f - x_g)).mean().item<double>();
     const at::Tensor fisher = 0.5 * (w * (x_f - x_r).pow(2)).mean();
+    if (o.name == "tsg_fisher") return fisher.item<double>();
     const at::Tensor d = (x_f_at(s.x_s) - x_g_) / sig;
     const at::Tensor residual = paper ? 0.5 * (x_g_ - x_f).pow(2).mean() : (d * x_f).mean();
     return (fisher - o.lambda * residual).item<double>();
@@ -52,15 +56,13 @@ class Objective : public testing::Test {
 
   void ExpectGradientOfStoppedLoss(const ObjectiveSettings& o) {
     const at::Tensor gradient = ComputeGeneratorGradient(o, fake_, Sample()).gradient;
-    const at::Tensor x_s = Sample().x_s;
     for (const std::int64_t i : {0, 5, 13, 18, 31}) {
       constexpr double kStep = 1e-5;
-      at::Tensor up = x_s.clone(), down = x_s.clone();
+      at::Tensor up = x_g_.clone(), down = x_g_.clone();
       up.view(-1)[i] += kStep;
       down.view(-1)[i] -= kStep;
       const double numeric = (StoppedLoss(up, o) - StoppedLoss(down, o)) / (2 * kStep);
-      const double scale = 1 - sigma_[i / 16].item<double>();  // dx_s / dx_g
-      EXPECT_NEAR(gradient.view(-1)[i].item<double>(), scale * numeric, 1e-7 + 1e-5 * std::abs(numeric)) << i;
+      EXPECT_NEAR(gradient.view(-1)[i].item<double>(), numeric, 1e-7 + 1e-5 * std::abs(numeric)) << o.name << " " << i;
     }
   }
 
@@ -68,9 +70,22 @@ class Objective : public testing::Test {
   at::Tensor x_g_, noise_, sigma_, velocity_, context_;
 };
 
-TEST_F(Objective, FisherAloneMatchesFiniteDifferences) {
-  ExpectGradientOfStoppedLoss({"sgmd", "paper", 0.0});
-  ExpectGradientOfStoppedLoss({"sgmd", "lightx2v", 0.0});
+TEST_F(Objective, TsgFisherMatchesFiniteDifferences) {
+  ExpectGradientOfStoppedLoss({"tsg_fisher", "paper", 0.5});  // lambda is not its business
+  ExpectGradientOfStoppedLoss({"tsg_fisher", "lightx2v", 0.5});
+}
+
+TEST_F(Objective, TsgSimMatchesFiniteDifferences) {
+  ExpectGradientOfStoppedLoss({"tsg_sim", "paper", 0.5});
+  ExpectGradientOfStoppedLoss({"tsg_sim", "lightx2v", 0.5});
+}
+
+TEST_F(Objective, SgmdWithoutNegativeResidualIsTsgFisher) {
+  for (const char* weighting : {"paper", "lightx2v"}) {
+    const at::Tensor sgmd = ComputeGeneratorGradient({"sgmd", weighting, 0.0}, fake_, Sample()).gradient;
+    const at::Tensor fisher = ComputeGeneratorGradient({"tsg_fisher", weighting, 0.0}, fake_, Sample()).gradient;
+    EXPECT_TRUE(at::allclose(sgmd, fisher));
+  }
 }
 
 TEST_F(Objective, FisherWithNegativeResidualMatchesFiniteDifferences) {
@@ -98,8 +113,10 @@ TEST_F(Objective, Dmd2IsTheNormalisedDetachedDifference) {
 
 TEST_F(Objective, ComputesNoParameterGradientOfTheFakeScore) {
   fake_.SetRequiresGrad(true);  // even if somebody forgot to switch them off
-  ComputeGeneratorGradient({"sgmd", "lightx2v", 0.1}, fake_, Sample());
-  for (const auto& [name, p] : fake_.parameters()) EXPECT_FALSE(p.grad().defined()) << name;
+  for (const ObjectiveName& objective : kObjectives) {
+    ComputeGeneratorGradient({objective.name, "lightx2v", 0.1}, fake_, Sample());
+    for (const auto& [name, p] : fake_.parameters()) EXPECT_FALSE(p.grad().defined()) << objective.name << " " << name;
+  }
 }
 
 TEST_F(Objective, ResidualContractionTrainsTowardsTheVelocityOfTheStudent) {

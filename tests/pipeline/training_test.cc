@@ -65,7 +65,9 @@ TEST(AdamW, ClipsByTheGlobalNormAndWarmsUp) {
   EXPECT_NEAR(report.gradient_norm, 5, 1e-6);
   EXPECT_NEAR(report.learning_rate, 0.1 / 4, 1e-12);
   for (const auto& [name, tensor] : adamw.State()) {
-    if (name == "a.m") EXPECT_NEAR(tensor.item<float>(), 0.1 * 3.0 / 5, 1e-6);
+    if (name == "a.m") {
+      EXPECT_NEAR(tensor.item<float>(), 0.1 * 3.0 / 5, 1e-6);
+    }
   }
 }
 

@@ -36,7 +36,17 @@ TEST(StrictPipeline, WithPaperWeightingMatchesTheSerialLoop) {
 }
 
 TEST(StrictPipeline, WithDmd2MatchesTheSerialLoop) {
-  TinyRun run(7, "[objective]\nname = \"dmd2\"\n[inner]\nupdates = 5\n");
+  TinyRun run(7, "[objective]\nname = \"dmd2\"\n");
+  ExpectSerialWeights(run);
+}
+
+TEST(StrictPipeline, WithScoreIdentityMatchesTheSerialLoop) {
+  TinyRun run(7, "[objective]\nname = \"tsg_sim\"\n");
+  ExpectSerialWeights(run);
+}
+
+TEST(StrictPipeline, WithAFakeScoreThatIsNeverUpdatedMatchesTheSerialLoop) {
+  TinyRun run(7, "[inner]\nupdates = 0\n");
   ExpectSerialWeights(run);
 }
 
