@@ -4,12 +4,14 @@
 #include <csignal>
 
 #include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
 
 namespace sgmd {
 namespace {
 
 constexpr std::chrono::milliseconds kPoll{200}, kConnectPatience{300}, kGatherFailures{500};
 constexpr std::chrono::seconds kStatusPeriod{1}, kStopGrace{5}, kLinger{10};
+constexpr std::size_t kMaxRollbacks = 2;
 constexpr std::chrono::milliseconds kFirstBackoff{500}, kLongestBackoff{8000};
 
 volatile std::sig_atomic_t signals_seen = 0;
@@ -63,6 +65,7 @@ int Session::Run() {
   while (!supervisor_.Names().empty()) {
     for (const ExitReport& report : supervisor_.Poll(kPoll)) OnExit(report);
     if (!failures_.empty()) return Fail();
+    if (roll_back_) RollBack();
     OnSignals();
     if (signals_handled_ > 1) return End();
     if (!finished_) {
@@ -83,7 +86,9 @@ void Session::Start(const std::string& name) {
 
 void Session::OnExit(const ExitReport& report) {
   if (IsTeacher(report.name)) return OnTeacherExit(report);
-  if (report.code == 0) {
+  if (report.code == kExitRollBack && RollbacksOf({plan_.topology.run_folder}).size() < kMaxRollbacks) {
+    roll_back_ = report;
+  } else if (report.code == 0) {
     if (!finished_) finished_ = Clock::now();  // these end by themselves only when the broker has closed the run
   } else if (!finished_) {
     failures_.push_back(report);
@@ -172,6 +177,23 @@ void Session::TalkToBroker() {
   }
 }
 
+void Session::RollBack() {
+  supervisor_.StopAll(kStopGrace);
+  const RunFolder folder{plan_.topology.run_folder};
+  std::vector<std::string> all = RollbacksOf(folder);
+  all.push_back(roll_back_->name + ": " + (roll_back_->last_lines.empty() ? "" : roll_back_->last_lines.back()));
+  std::string text;
+  for (const std::string& line : all) text += line + "\n";
+  WriteFileAtomically(folder.Rollbacks(), text);
+  roll_back_.reset();
+  failures_.clear();
+  control_.reset();
+  restarts_.clear();
+  epoch_ = NextEpoch(folder.root);
+  console_.Say(StrCat("going back to the last checkpoint with new draws (", all.size(), " of ", kMaxRollbacks, "): ", all.back()));
+  for (const auto& [name, command] : RunCommands(plan_, epoch_, options_.replay, programs_)) supervisor_.Start(name, command);
+}
+
 int Session::Fail() {
   // What a failure drags down ends within moments; the process that a signal ended, or else the first, is the cause.
   const auto until = Clock::now() + kGatherFailures;
@@ -186,6 +208,11 @@ int Session::Fail() {
   console_.Say(StrCat(cause.name, " failed with ", cause.Reason(), "; all other processes were stopped. Its last lines:"));
   for (const std::string& line : cause.last_lines) console_.Say("  " + line);
   console_.Say(StrCat("whole log: ", (RunFolder{plan_.topology.run_folder}.Logs() / (cause.name + ".log")).string()));
+  if (cause.code == kExitRollBack) {
+    console_.Say("The run went back to a checkpoint twice before and training diverged again. Lower the learning rates or lambda, "
+                 "add warmup_steps, or raise score_sigma_min; what was tried:");
+    for (const std::string& line : RollbacksOf({plan_.topology.run_folder})) console_.Say("  " + line);
+  }
   console_.Say("`up` resumes from the last checkpoint");
   return cause.signal != 0 ? 1 : cause.code;
 }

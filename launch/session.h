@@ -25,7 +25,8 @@ struct SessionOptions {
 std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& plan, std::uint64_t epoch, bool replay,
                                                             const std::filesystem::path& programs);
 
-/// Restarts teachers that die, fails with the culprit's last lines when anything else does, drains on the first SIGINT or
+/// Restarts teachers that die, starts the ring anew from the last checkpoint when a trained role asks for it (twice, then the
+/// run fails), fails with the culprit's last lines when anything else does, drains on the first SIGINT or
 /// SIGTERM, kills on the second.
 class Session {
  public:
@@ -48,6 +49,7 @@ class Session {
   void OnSignals();
   void TalkToBroker();
   bool ConnectToBroker();
+  void RollBack();
   int Fail();
   int End();
 
@@ -64,6 +66,7 @@ class Session {
   std::map<std::string, Restart> restarts_;
   std::set<std::string> retired_;      // teachers told to leave
   std::vector<ExitReport> failures_;
+  std::optional<ExitReport> roll_back_;  // the trained role that asked for the last checkpoint
   std::optional<Clock::time_point> finished_;  // since when the run is over and the rest should go
   int signals_handled_ = 0;
 };

@@ -68,6 +68,8 @@ struct Experiment {
 
   std::int64_t generator_threads = 1;      // [threads] generator, >= 1: part of the experiment (bias gradients depend on it)
   std::int64_t fake_score_threads = 1;     // [threads] fake_score, >= 1
+
+  std::int64_t rollbacks = 0;              // no key: times that the run went back to a checkpoint; makes new draws after each
 };
 
 /// Reads and validates; relative paths are taken from the file's folder and made absolute. Throws Error with

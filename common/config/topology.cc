@@ -1,5 +1,6 @@
 #include "common/config/topology.h"
 
+#include <fstream>
 #include <regex>
 
 #include "common/config/toml_reader.h"
@@ -114,7 +115,16 @@ LaunchPlan LoadRun(const std::filesystem::path& run_folder) {
   if (!std::filesystem::exists(folder.Topology())) {
     throw Error("not a run folder", folder.root.string(), "sgmd-launch up <topology.toml> makes one");
   }
-  return LoadLaunchPlan(folder.Topology());
+  LaunchPlan plan = LoadLaunchPlan(folder.Topology());
+  plan.experiment.rollbacks = static_cast<std::int64_t>(RollbacksOf(folder).size());
+  return plan;
+}
+
+std::vector<std::string> RollbacksOf(const RunFolder& folder) {
+  std::vector<std::string> lines;
+  std::ifstream file(folder.Rollbacks());
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  return lines;
 }
 
 }  // namespace sgmd

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "common/config/experiment.h"
 
@@ -54,11 +55,16 @@ struct RunFolder {
   std::filesystem::path Checkpoints() const { return root / "checkpoints"; }
   std::filesystem::path Logs() const { return root / "logs"; }
   std::filesystem::path Events() const { return root / "events"; }
+  std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
   std::filesystem::path Student() const { return root / "student"; }
 };
 
-/// Writes resolved/experiment.toml and resolved/topology.toml; LoadRun reads them back (nodes do).
+/// Writes resolved/experiment.toml and resolved/topology.toml; LoadRun reads them back (nodes do), with the number of
+/// rollbacks so far.
 void SaveRun(const LaunchPlan& plan);
 LaunchPlan LoadRun(const std::filesystem::path& run_folder);
+
+/// The lines of `rollbacks`, oldest first; empty when the run never went back.
+std::vector<std::string> RollbacksOf(const RunFolder& folder);
 
 }  // namespace sgmd

@@ -1,7 +1,6 @@
 #include "nodes/fake_score/fake_score_node.h"
 
 #include <chrono>
-#include <cmath>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -37,6 +36,10 @@ int FakeScoreNode::Run() {
     if (message->kind == wire::Kind::Close) return 0;
     OnMessage(*message);
     Advance();
+    if (monitor_.must_roll_back()) {
+      LogError("no finite gradient in the inner loops ", step_ - StabilityMonitor::kSkipsToRollBack, " to ", step_ - 1);
+      return kExitRollBack;
+    }
   }
 }
 
@@ -119,11 +122,12 @@ void FakeScoreNode::RunInnerUpdates() {
 }
 
 void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report) {
-  if (!std::isfinite(loss)) throw Error(StrCat("fake_score_loss became ", loss, " at step ", step_));
-  events_.Scalar("fake_score_loss", step_, loss);
-  events_.Scalar("fake_score_grad_norm", step_, report.gradient_norm);
-  events_.Scalar("fake_score_learning_rate", step_, report.learning_rate);
-  heartbeat_.Report({{"fake_score_loss", loss}, {"fake_score_grad_norm", report.gradient_norm}});
+  std::map<std::string, double> scalars = monitor_.Observe(step_, report, loss);
+  scalars["fake_score_loss"] = loss;
+  scalars["fake_score_grad_norm"] = report.gradient_norm;
+  scalars["fake_score_learning_rate"] = report.learning_rate;
+  for (const auto& [name, value] : scalars) events_.Scalar(name, step_, value);
+  heartbeat_.Report(scalars);
 }
 
 void FakeScoreNode::SaveCheckpointPart() {

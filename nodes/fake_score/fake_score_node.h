@@ -8,6 +8,7 @@
 #include "common/metrics/event_writer.h"
 #include "nodes/ring_node.h"
 #include "pipeline/training/roles.h"
+#include "pipeline/training/stability.h"
 
 namespace sgmd {
 
@@ -16,7 +17,7 @@ namespace sgmd {
 class FakeScoreNode {
  public:
   explicit FakeScoreNode(const RingNode& node);
-  /// Until the broker closes the run. Returns the exit code.
+  /// Until the broker closes the run. Returns the exit code: 0, or kExitRollBack.
   int Run();
 
  private:
@@ -38,6 +39,7 @@ class FakeScoreNode {
 
   RingNode node_;
   FakeScore fake_;
+  StabilityMonitor monitor_{"fake_score", "fake_score_loss"};
   EventWriter events_;
   Heartbeat heartbeat_;
   Client client_;

@@ -1,7 +1,6 @@
 #include "nodes/generator/generator_node.h"
 
 #include <chrono>
-#include <cmath>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -63,6 +62,10 @@ int GeneratorNode::Run() {
         RollOut(next_rollout_++);
       }
       Land(landed_);
+    }
+    if (monitor_.must_roll_back()) {
+      LogError("no finite gradient at steps ", landed_ - StabilityMonitor::kSkipsToRollBack, " to ", landed_ - 1);
+      return kExitRollBack;
     }
     heartbeat_.Report({{"step_time_sec", seconds}});
     events_.Scalar("step_time_sec", landed_ - 1, seconds);
@@ -155,10 +158,7 @@ void GeneratorNode::ReportStep(std::int64_t step, const AdamW::StepReport& repor
   terms["wait_sec"] = wait_seconds_;
   terms["backward_sec"] = backward_seconds_;
   rollout_seconds_ = wait_seconds_ = backward_seconds_ = 0;
-  if (!std::isfinite(report.gradient_norm)) {
-    throw Error(StrCat("generator_grad_norm became ", report.gradient_norm, " at step ", step), {},
-                "lower the learning rate and start again: up resumes from the last checkpoint");
-  }
+  terms.merge(monitor_.Observe(step, report, terms["generator_loss"]));
   for (const auto& [name, value] : terms) events_.Scalar(name, step, value);
   terms["step"] = static_cast<double>(landed_);
   heartbeat_.Report(terms);

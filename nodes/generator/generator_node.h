@@ -11,6 +11,7 @@
 #include "nodes/generator/admission.h"
 #include "nodes/ring_node.h"
 #include "pipeline/training/roles.h"
+#include "pipeline/training/stability.h"
 
 namespace sgmd {
 
@@ -19,7 +20,7 @@ namespace sgmd {
 class GeneratorNode {
  public:
   explicit GeneratorNode(const RingNode& node);
-  /// Until all steps are done, or a drain: then a checkpoint is committed. Returns the exit code.
+  /// Until all steps are done, or a drain: then a checkpoint is committed. Returns the exit code: 0, or kExitRollBack.
   int Run();
 
  private:
@@ -46,6 +47,7 @@ class GeneratorNode {
   Generator generator_;
   Admission admission_;
   CheckpointStore checkpoints_;
+  StabilityMonitor monitor_{"generator", "generator_loss"};
   EventWriter events_;
   Heartbeat heartbeat_;
   Client client_;

@@ -9,6 +9,12 @@
 namespace sgmd {
 namespace {
 
+// A step that is run again after a rollback is run with other draws: the same ones would lead to the same end.
+std::uint64_t DrawSeed(const Experiment& experiment, std::int64_t step, std::int64_t index, const std::string& purpose) {
+  const std::string again = experiment.rollbacks > 0 ? StrCat(".rollback.", experiment.rollbacks) : "";
+  return SeedFor(experiment.seed, step, index, purpose + again);
+}
+
 std::vector<std::int64_t> BatchShape(const Experiment& experiment) {
   std::vector<std::int64_t> shape{experiment.micro_batch};
   shape.insert(shape.end(), experiment.latent.begin(), experiment.latent.end());
@@ -22,7 +28,7 @@ at::Tensor ScoreSigma(const Experiment& experiment, std::uint64_t seed) {
 
 SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                 const std::string& purpose) {
-  const auto seed = [&](const char* draw) { return SeedFor(experiment.seed, step, index, purpose + "." + draw); };
+  const auto seed = [&](const char* draw) { return DrawSeed(experiment, step, index, purpose + "." + draw); };
   const auto prompt_count = static_cast<std::int64_t>(bank.prompts().size());
   const at::Tensor chosen = Integers(0, prompt_count, experiment.micro_batch, seed("prompt"));
   SamplePlan plan;
@@ -49,7 +55,7 @@ SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank,
 }
 
 InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {
-  const auto seed = [&](const char* draw) { return SeedFor(experiment.seed, step, index, StrCat("inner.", update, ".", draw)); };
+  const auto seed = [&](const char* draw) { return DrawSeed(experiment, step, index, StrCat("inner.", update, ".", draw)); };
   return {ScoreSigma(experiment, seed("sigma")), Noise(BatchShape(experiment), seed("noise"))};
 }
 

@@ -1,4 +1,4 @@
-// A sample is a ticket: everything random about it is a pure function of (run seed, step, index), so results do not
+// A sample is a ticket: everything random about it is a pure function of (run seed, rollbacks so far, step, index), so results do not
 // depend on timing, on the number of teachers, or on who crashed.
 #pragma once
 

@@ -40,11 +40,16 @@ AdamW::AdamW(NamedTensors parameters, const OptimizerConfig& config)
 
 AdamW::StepReport AdamW::Step(double scale) {
   c10::NoGradGuard no_grad;
-  ++steps_;
   std::vector<at::Tensor> gradients;
-  for (const auto& [name, p] : parameters_) gradients.push_back(p.grad());
+  for (auto& [name, p] : parameters_) {
+    gradients.push_back(p.grad());
+    p.mutable_grad() = at::Tensor();
+  }
   StepReport report;
   report.gradient_norm = GlobalNorm(gradients);
+  report.skipped = !std::isfinite(report.gradient_norm);
+  if (report.skipped) return report;
+  ++steps_;
   const double warmup =
       config_.warmup_steps == 0
           ? 1.0
@@ -55,7 +60,6 @@ AdamW::StepReport AdamW::Step(double scale) {
     at::Tensor& p = parameters_[i].second;
     Update(i, gradients[i].defined() ? (clip < 1 ? gradients[i] * clip : gradients[i]) : at::zeros_like(p),
            report.learning_rate);
-    p.mutable_grad() = at::Tensor();
   }
   return report;
 }

@@ -24,6 +24,7 @@ class AdamW {
   struct StepReport {
     double gradient_norm = 0;  // before clipping
     double learning_rate = 0;  // as used
+    bool skipped = false;      // the norm was not finite: nothing was changed, the update does not count in steps()
   };
   /// One update from the parameters' .grad() (undefined counts as zero), clipped to config.clip_norm, learning rate
   /// learning_rate * scale * min(1, step / warmup_steps). Clears the gradients.

@@ -77,7 +77,7 @@ void Generator::Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, con
 
 AdamW::StepReport Generator::Update() {
   const AdamW::StepReport report = optimizer_.Step();
-  if (ema_) ema_->Update(model_.parameters());
+  if (ema_ && !report.skipped) ema_->Update(model_.parameters());
   return report;
 }
 

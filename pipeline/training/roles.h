@@ -48,7 +48,7 @@ class Generator {
   Rollout RollOut(const SamplePlan& plan);
   /// Re-runs the exit step with gradient and adds the parameter gradients of <dL/dx_g, x_g> / micro_batches.
   void Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient);
-  /// AdamW and EMA; clears the gradients.
+  /// AdamW and EMA; clears the gradients. A step whose gradient is not finite is skipped.
   AdamW::StepReport Update();
 
   /// Names of the state files, written into and read from a checkpoint folder.

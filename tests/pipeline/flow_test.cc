@@ -48,6 +48,17 @@ TEST(SamplePlan, StaysInRangeAndVisitsEveryExit) {
   for (const int count : exits) EXPECT_GT(count, 0);
 }
 
+TEST(SamplePlan, AStepRunAgainAfterARollbackDrawsAnew) {
+  TinyRun run(4);
+  Experiment e = run.experiment();
+  const PromptBank bank = PromptBank::Open(e.prompts);
+  const at::Tensor first = PlanSample(e, bank, 3, 1).noise, inner = PlanInner(e, 3, 1, 0).noise;
+  e.rollbacks = 1;
+  EXPECT_FALSE(at::equal(PlanSample(e, bank, 3, 1).noise, first));
+  EXPECT_FALSE(at::equal(PlanInner(e, 3, 1, 0).noise, inner));
+  EXPECT_TRUE(at::equal(PlanSample(e, bank, 3, 1).noise, PlanSample(e, bank, 3, 1).noise));
+}
+
 TEST(Guidance, IsUnconditionalPlusScaledDifference) {
   TempFolder folder;
   WriteTinyModel(folder.path());

@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "pipeline/training/adamw.h"
+#include "pipeline/training/stability.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -69,6 +71,49 @@ TEST(AdamW, ClipsByTheGlobalNormAndWarmsUp) {
       EXPECT_NEAR(tensor.item<float>(), 0.1 * 3.0 / 5, 1e-6);
     }
   }
+}
+
+TEST(AdamW, SkipsAStepWhoseGradientIsNotFinite) {
+  OptimizerConfig config;
+  config.learning_rate = 0.1;
+  at::Tensor a = at::ones({2}).requires_grad_(true), b = at::ones({1}).requires_grad_(true);
+  AdamW adamw({{"a", a}, {"b", b}}, config);
+  a.mutable_grad() = at::full({2}, 3.0);
+  b.mutable_grad() = at::full({1}, std::numeric_limits<float>::quiet_NaN());
+  EXPECT_TRUE(adamw.Step().skipped);
+  EXPECT_TRUE(at::equal(a, at::ones({2})));
+  EXPECT_FALSE(a.grad().defined());
+  EXPECT_EQ(adamw.steps(), 0);
+  for (const auto& [name, tensor] : adamw.State()) EXPECT_EQ(tensor.abs().sum().item<double>(), 0) << name;
+  a.mutable_grad() = at::full({2}, 3.0);
+  EXPECT_FALSE(adamw.Step().skipped);
+  EXPECT_EQ(adamw.steps(), 1);
+}
+
+TEST(StabilityMonitor, AsksForTheCheckpointAfterThreeSkipsInARow) {
+  StabilityMonitor monitor("generator", "generator_loss");
+  AdamW::StepReport good, bad;
+  good.gradient_norm = 1;
+  bad.skipped = true;
+  for (const AdamW::StepReport& report : {bad, bad, good, bad, bad}) {
+    monitor.Observe(0, report, 1.0);
+    EXPECT_FALSE(monitor.must_roll_back());
+  }
+  EXPECT_EQ(monitor.Observe(5, bad, 1.0).at("generator_skipped_steps"), 5);
+  EXPECT_TRUE(monitor.must_roll_back());
+}
+
+TEST(StabilityMonitor, RelatesNormAndLossToTheirRecentPast) {
+  StabilityMonitor monitor("generator", "generator_loss");
+  AdamW::StepReport report;
+  report.gradient_norm = 2;
+  for (int step = 0; step < 10; ++step) {
+    const auto scalars = monitor.Observe(step, report, -3.0);
+    EXPECT_NEAR(scalars.at("generator_grad_norm_ratio"), 1, 1e-12);
+    EXPECT_NEAR(scalars.at("generator_loss_ratio"), 1, 1e-12);
+  }
+  report.gradient_norm = 40;
+  EXPECT_NEAR(monitor.Observe(10, report, 1.5).at("generator_grad_norm_ratio"), 20, 1e-9);
 }
 
 TEST(AdamW, ResumesBitwise) {
