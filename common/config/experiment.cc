@@ -73,7 +73,8 @@ void ReadTraining(TomlTable root, Experiment& e) {
     if (e.objective == known.name) e.inner_updates = known.inner_updates;
   }
   e.inner_updates = inner.Integer("updates", kCountOrZero, e.inner_updates);
-  e.inner_source = inner.Choice("source", {"shared", "fresh"}, e.inner_source);
+  e.inner_source = inner.Choice("source", {"shared", "fresh", "replay"}, e.inner_source);
+  e.inner_max_age = inner.Integer("max_age", kCountOrZero, e.inner_max_age);
   TomlTable optimizer = root.Table("optimizer");
   e.generator_optimizer = ReadOptimizer(optimizer.Table("generator"));
   e.fake_score_optimizer = ReadOptimizer(optimizer.Table("fake_score"));
@@ -130,7 +131,7 @@ std::string ToToml(const Experiment& e) {
   out.Real("score_shift", e.score_shift).Real("score_sigma_min", e.score_sigma_min);
   out.Real("score_sigma_max", e.score_sigma_max);
   out.Table("objective").Text("name", e.objective).Text("weighting", e.weighting).Real("lambda", e.lambda);
-  out.Table("inner").Integer("updates", e.inner_updates).Text("source", e.inner_source);
+  out.Table("inner").Integer("updates", e.inner_updates).Text("source", e.inner_source).Integer("max_age", e.inner_max_age);
   WriteOptimizer(out, "generator", e.generator_optimizer);
   WriteOptimizer(out, "fake_score", e.fake_score_optimizer);
   out.Table("ema").Real("decay", e.ema_decay);

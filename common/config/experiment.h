@@ -57,7 +57,8 @@ struct Experiment {
   double lambda = 0.1;                     // [objective] lambda: negative residual of sgmd, >= 0; 0 switches it off
 
   std::int64_t inner_updates = 1;          // [inner] updates R per outer iteration, >= 0 (0: the fake score stays the teacher); default: kObjectives
-  std::string inner_source = "shared";     // [inner] source: shared | fresh
+  std::string inner_source = "shared";     // [inner] source: shared | fresh | replay
+  std::int64_t inner_max_age = 4;          // [inner] max_age of replayed samples in student versions, >= 0
 
   OptimizerConfig generator_optimizer;     // [optimizer.generator]
   OptimizerConfig fake_score_optimizer;    // [optimizer.fake_score]

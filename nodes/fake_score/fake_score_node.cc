@@ -47,8 +47,7 @@ void FakeScoreNode::OnMessage(const Envelope& message) {
   switch (message.kind) {
     case wire::Kind::ScoredSample: scored_[message.step].push_back(message); return;
     case wire::Kind::InnerSample:
-      fresh_[{message.step * experiment().inner_updates + message.version, message.index}] = {TensorOf(message, "x_g"),
-                                                                                            PromptsOf(message)};
+      fake_.samples().AddFresh(message.step, message.version, message.index, {TensorOf(message, "x_g"), PromptsOf(message)});
       return;
     case wire::Kind::CheckpointPart: parts_wanted_.insert(message.step); break;
     default: LogWarning("unexpected ", wire::EnumNameKind(message.kind));
@@ -65,7 +64,7 @@ void FakeScoreNode::Advance() {
       scored_.erase(ready);
       for (const Envelope& scored : batch) AnswerGradient(scored);
     }
-    if (static_cast<std::int64_t>(shared_.size()) < experiment().micro_batches || !InnerSamplesComplete()) return;
+    if (!fake_.samples().Complete(step_)) return;
     RunInnerUpdates();
     if (step_ % experiment().checkpoint_every == 0 || parts_wanted_.contains(step_)) SaveCheckpointPart();
   }
@@ -84,23 +83,8 @@ void FakeScoreNode::AnswerGradient(const Envelope& scored) {
   answer.scalars["cache_hit"] = scored.scalars.contains("cache_hit") ? scored.scalars.at("cache_hit") : 0;
   answer.tensors.push_back(ToFrame("gradient", result.gradient));
   client_.Send(std::move(answer));
-  shared_[scored.index] = std::move(sample);
+  fake_.samples().AddScored(scored.step, scored.index, std::move(sample));
   heartbeat_.Progress();
-}
-
-bool FakeScoreNode::InnerSamplesComplete() const {
-  if (experiment().inner_source == "shared") return true;
-  for (std::int64_t update = 0; update < experiment().inner_updates; ++update) {
-    for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
-      if (!fresh_.contains({step_ * experiment().inner_updates + update, index})) return false;
-    }
-  }
-  return true;
-}
-
-const FakeScoreNode::InnerSample& FakeScoreNode::SampleFor(std::int64_t update, std::int64_t index) const {
-  return experiment().inner_source == "shared" ? shared_.at(index)
-                                               : fresh_.at({step_ * experiment().inner_updates + update, index});
 }
 
 void FakeScoreNode::RunInnerUpdates() {
@@ -109,15 +93,13 @@ void FakeScoreNode::RunInnerUpdates() {
   for (std::int64_t update = 0; update < experiment().inner_updates; ++update) {
     loss = 0;
     for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
-      const InnerSample& sample = SampleFor(update, index);
-      loss += fake_.Accumulate(sample.x_g, PlanInner(experiment(), step_, index, update), sample.prompts);
+      loss += fake_.Accumulate(step_, update, index);
       heartbeat_.Progress();
     }
     report = fake_.Update();
   }
   if (experiment().inner_updates > 0) ReportInnerLoop(loss / static_cast<double>(experiment().micro_batches), report);
-  std::erase_if(fresh_, [&](const auto& entry) { return entry.first.first < (step_ + 1) * experiment().inner_updates; });
-  shared_.clear();
+  fake_.samples().Finish(step_);
   ++step_;
 }
 
@@ -134,13 +116,14 @@ void FakeScoreNode::SaveCheckpointPart() {
   parts_wanted_.erase(step_);
   const CheckpointStore store(RunFolder{node_.plan.topology.run_folder}.Checkpoints(), node_.identity.run_id);
   const std::filesystem::path staged = store.Stage(step_);
-  for (const std::string& name : fake_.SaveState(staged)) {
+  const std::vector<std::string> names = fake_.SaveState(staged);
+  for (const std::string& name : names) {
     Envelope part;
     part.kind = wire::Kind::CheckpointPart;
     part.step = step_;
     part.text = name;
     part.digest = DigestFile(staged / name);
-    part.count = 2;  // files in all
+    part.count = static_cast<std::int32_t>(names.size());
     part.scalars = {{"forward_equivalents", fake_.work().ForwardEquivalents()}};
     client_.Send(std::move(part));
   }

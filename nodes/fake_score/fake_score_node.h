@@ -21,16 +21,9 @@ class FakeScoreNode {
   int Run();
 
  private:
-  struct InnerSample {
-    at::Tensor x_g;
-    std::vector<Digest> prompts;
-  };
-
   void OnMessage(const Envelope& message);
   void Advance();
   void AnswerGradient(const Envelope& scored);
-  bool InnerSamplesComplete() const;
-  const InnerSample& SampleFor(std::int64_t update, std::int64_t index) const;
   void RunInnerUpdates();
   void ReportInnerLoop(double loss, const AdamW::StepReport& report);
   void SaveCheckpointPart();
@@ -45,8 +38,6 @@ class FakeScoreNode {
   Client client_;
   std::int64_t step_ = 0;                                       // inner loops done
   std::map<std::int64_t, std::vector<Envelope>> scored_;        // by step, not yet answered
-  std::map<std::int64_t, InnerSample> shared_;                  // this step's answered samples by index
-  std::map<std::pair<std::int64_t, std::int64_t>, InnerSample> fresh_;  // (step * R + update, index)
   std::set<std::int64_t> parts_wanted_;                         // checkpoints asked for beside the periodic ones
 };
 

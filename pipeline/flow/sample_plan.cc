@@ -54,6 +54,14 @@ SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank,
   return Plan(experiment, bank, step, index, StrCat("fresh.", update));
 }
 
+ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {
+  const auto draw = [&](const char* what, std::int64_t low, std::int64_t high) {
+    return Integers(low, high, 1, DrawSeed(experiment, step, index, StrCat("replay.", update, ".", what))).item<std::int64_t>();
+  };
+  return {draw("step", std::max<std::int64_t>(0, step - experiment.inner_max_age), step + 1),
+          draw("index", 0, experiment.micro_batches)};
+}
+
 InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {
   const auto seed = [&](const char* draw) { return DrawSeed(experiment, step, index, StrCat("inner.", update, ".", draw)); };
   return {ScoreSigma(experiment, seed("sigma")), Noise(BatchShape(experiment), seed("noise"))};

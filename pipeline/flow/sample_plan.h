@@ -36,4 +36,11 @@ struct InnerPlan {
 };
 InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update);
 
+/// Which recorded micro-batch inner update `update` trains on in place `index` (source = replay): a step in
+/// [max(0, step - max_age), step], uniform, and a micro-batch of it, uniform.
+struct ReplayDraw {
+  std::int64_t step = 0, index = 0;
+};
+ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update);
+
 }  // namespace sgmd

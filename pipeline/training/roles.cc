@@ -111,7 +111,8 @@ FakeScore::FakeScore(const Experiment& experiment, at::Device device)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.prompts)),
       model_(WanTransformer::Load(experiment.teacher, device)),
-      optimizer_(model_.parameters(), experiment.fake_score_optimizer) {}
+      optimizer_(model_.parameters(), experiment.fake_score_optimizer),
+      samples_(experiment) {}
 
 at::Tensor FakeScore::Context(const std::vector<Digest>& prompts) const {
   return bank_.Gather(prompts, model_.config().text_len).to(model_.device());
@@ -130,7 +131,9 @@ GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x
   return result;
 }
 
-double FakeScore::Accumulate(const at::Tensor& x_g, const InnerPlan& plan, const std::vector<Digest>& prompts) {
+double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_t index) {
+  const auto& [x_g, prompts] = samples_.For(step, update, index);
+  const InnerPlan plan = PlanInner(experiment_, step, index, update);
   const at::Device device = model_.device();
   model_.SetRequiresGrad(true);
   const at::Tensor loss = ResidualContractionLoss(model_, x_g.to(device), plan.sigma.to(device), plan.noise.to(device),
@@ -147,12 +150,18 @@ std::vector<std::string> FakeScore::SaveState(const std::filesystem::path& folde
   std::vector<std::string> names;
   SaveAs(folder, "fake_score.model.safetensors", model_.parameters(), &names);
   SaveAs(folder, "fake_score.optimizer.safetensors", optimizer_.State(), &names);
+  if (const NamedTensors samples = samples_.State(); !samples.empty()) {
+    SaveAs(folder, "fake_score.samples.safetensors", samples, &names);
+  }
   return names;
 }
 
 void FakeScore::LoadState(const std::filesystem::path& folder) {
   LoadTensors(SafetensorsFile::Open(folder / "fake_score.model.safetensors"), model_.parameters());
   optimizer_.LoadState(SafetensorsFile::Open(folder / "fake_score.optimizer.safetensors"));
+  if (const auto samples = folder / "fake_score.samples.safetensors"; std::filesystem::exists(samples)) {
+    samples_.LoadState(SafetensorsFile::Open(samples));
+  }
 }
 
 }  // namespace sgmd

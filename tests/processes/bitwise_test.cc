@@ -30,6 +30,11 @@ TEST(StrictPipeline, WithFreshInnerSamplesMatchesTheSerialLoop) {
   ExpectSerialWeights(run);
 }
 
+TEST(StrictPipeline, WithReplayedInnerSamplesMatchesTheSerialLoop) {
+  TinyRun run(12, "[inner]\nsource = \"replay\"\nupdates = 3\nmax_age = 2\n");
+  ExpectSerialWeights(run);
+}
+
 TEST(StrictPipeline, WithPaperWeightingMatchesTheSerialLoop) {
   TinyRun run(7, "[objective]\nweighting = \"paper\"\n[schedule]\nscore_sigma_min = 0.4\n");
   ExpectSerialWeights(run);

@@ -52,6 +52,18 @@ INSTANTIATE_TEST_SUITE_P(Roles, CrashOf, testing::Values("sgmd-generator", "sgmd
                            return name;
                          });
 
+TEST(Crash, RecordedInnerSamplesSurviveIt) {
+  TinyRun run(60, "[inner]\nsource = \"replay\"\nupdates = 2\nmax_age = 3\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  const auto victims = run.Pids("sgmd-fake-score");
+  ASSERT_EQ(victims.size(), 1U);
+  ::kill(victims[0], SIGKILL);
+  EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
+  ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), 0);
+  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+}
+
 TEST(Crash, LauncherKilledLeavesNoOrphanAndResumes) {
   TinyRun run(100);
   const Process up = run.Launch({"up", run.topology()});

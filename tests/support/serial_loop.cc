@@ -27,18 +27,18 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
       const at::Tensor velocity = teacher.Score(x_s, plan.score_sigma, plan.prompts);
       gradients.push_back(fake.Gradient(rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts).gradient);
     }
+    for (std::int64_t m = 0; m < e.micro_batches; ++m) fake.samples().AddScored(step, m, {rollouts[m].x_g, plans[m].prompts});
     for (std::int64_t update = 0; update < e.inner_updates; ++update) {
       for (std::int64_t m = 0; m < e.micro_batches; ++m) {
-        const InnerPlan inner = PlanInner(e, step, m, update);
-        if (e.inner_source == "shared") {
-          fake.Accumulate(rollouts[m].x_g, inner, plans[m].prompts);
-        } else {
+        if (e.inner_source == "fresh") {
           const SamplePlan fresh = PlanFreshSample(e, generator.bank(), step, m, update);
-          fake.Accumulate(generator.RollOut(fresh).x_g, inner, fresh.prompts);
+          fake.samples().AddFresh(step, update, m, {generator.RollOut(fresh).x_g, fresh.prompts});
         }
+        fake.Accumulate(step, update, m);
       }
       fake.Update();
     }
+    fake.samples().Finish(step);
     for (std::int64_t m = 0; m < e.micro_batches; ++m) generator.Accumulate(plans[m], rollouts[m].x_exit, gradients[m]);
     generator.Update();
   }

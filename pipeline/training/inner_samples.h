@@ -1,0 +1,55 @@
+// Where the student samples of the inner loop come from.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "common/config/experiment.h"
+#include "common/digest/digest.h"
+#include "pipeline/models/tensor_bytes.h"
+
+namespace sgmd {
+
+/// One micro-batch of student samples.
+struct InnerSample {
+  at::Tensor x_g;               // float32 CPU [B, C, F, H, W]
+  std::vector<Digest> prompts;  // [B]
+};
+
+/// The samples that update r of step k trains on, by [inner] source:
+///   shared  the scored micro-batches of step k, in order: no rollout beyond the generator's own
+///   fresh   rollouts of their own with the student of step k
+///   replay  scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of updates a step
+/// The student of step k has made k updates, so a step's number is the version of its samples. Draws are functions of
+/// (seed, step, update, index).
+class InnerSamples {
+ public:
+  explicit InnerSamples(const Experiment& experiment) : experiment_(experiment) {}
+
+  /// Micro-batch `index` of `step`, as the generator is trained on it.
+  void AddScored(std::int64_t step, std::int64_t index, InnerSample sample);
+  void AddFresh(std::int64_t step, std::int64_t update, std::int64_t index, InnerSample sample);
+  /// Whether everything that the inner loop of `step` may ask for is here.
+  bool Complete(std::int64_t step) const;
+  /// `step` must be complete.
+  const InnerSample& For(std::int64_t step, std::int64_t update, std::int64_t index) const;
+  /// Forgets what steps after `step` cannot ask for.
+  void Finish(std::int64_t step);
+
+  /// What a resumed run needs: the recorded samples of `replay`, empty for the other sources.
+  NamedTensors State() const;
+  /// Throws Error when the file holds something else.
+  void LoadState(const SafetensorsFile& file);
+
+ private:
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t>;  // step, update (0 for scored ones), index
+  Experiment experiment_;
+  std::map<Key, InnerSample> scored_, fresh_;
+};
+
+}  // namespace sgmd
