@@ -6,25 +6,43 @@
 #include "common/config/experiment.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "nodes/pretrainer/feature_training.h"
 #include "nodes/pretrainer/pretraining.h"
 
 int main(int argc, char** argv) {
-  CLI::App app{"Pretrains the embedded teacher: a tiny Wan model on procedural videos of a bouncing ball.\n"
-               "Interrupt it at any time; the same command resumes."};
-  sgmd::PretrainingOptions options;
-  int threads = 2;
-  app.add_option("--out", options.out, "Model folder to write (config.json, weights, prompt_bank.safetensors)")->required();
-  app.add_option("--steps", options.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--batch", options.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--learning-rate", options.learning_rate, "Peak learning rate (warm-up, then cosine to 0)")->capture_default_str();
-  app.add_option("--seed", options.seed, "Seed of initialisation and data")->capture_default_str();
+  CLI::App app{"Trains what the embedded default needs on procedural videos of a bouncing ball."};
+  app.require_subcommand(1);
+  int threads = 1;
   app.add_option("--threads", threads, "CPU threads; part of the result")->check(CLI::PositiveNumber)->capture_default_str();
+
+  sgmd::PretrainingOptions teacher;
+  CLI::App* t = app.add_subcommand("teacher", "A tiny Wan model. Interrupt it at any time; the same command resumes.");
+  t->add_option("--out", teacher.out, "Model folder to write (config.json, weights, prompt_bank.safetensors)")->required();
+  t->add_option("--steps", teacher.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
+  t->add_option("--batch", teacher.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();
+  t->add_option("--learning-rate", teacher.learning_rate, "Peak learning rate (warm-up, then cosine to 0)")->capture_default_str();
+  t->add_option("--seed", teacher.seed, "Seed of initialisation and data")->capture_default_str();
+
+  sgmd::FeatureTrainingOptions features;
+  CLI::App* f = app.add_subcommand("features", "The network whose features the Fréchet distance compares (about a minute)");
+  f->add_option("--out", features.out, "safetensors file to write")->required();
+  f->add_option("--steps", features.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
+  f->add_option("--batch", features.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();
+  f->add_option("--learning-rate", features.learning_rate, "Peak learning rate (cosine to 0)")->capture_default_str();
+  f->add_option("--seed", features.seed, "Seed of initialisation and data")->capture_default_str();
+
+  app.fallthrough();
   CLI11_PARSE(app, argc, argv);
   return sgmd::RunGuarded("sgmd-pretrainer", [&] {
     sgmd::InitLog("pretrainer");
     at::set_num_threads(threads);
-    sgmd::Pretrain(options);
-    std::cout << "teacher " << options.out.string() << " digest " << sgmd::ModelDigest(options.out).Hex() << "\n";
+    if (*t) {
+      sgmd::Pretrain(teacher);
+      std::cout << "teacher " << teacher.out.string() << " digest " << sgmd::ModelDigest(teacher.out).Hex() << "\n";
+    } else {
+      sgmd::TrainFeatures(features);
+      std::cout << "features " << features.out.string() << " digest " << sgmd::DigestFile(features.out).Hex() << "\n";
+    }
     return 0;
   });
 }

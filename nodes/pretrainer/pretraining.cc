@@ -123,7 +123,7 @@ WanConfig EmbeddedModelConfig() {
   config.text_len = 8;
   config.num_heads = 4;
   config.num_layers = 4;
-  config.patch_size = {2, 2, 2};
+  config.patch_size = {1, 4, 4};
   return config;
 }
 

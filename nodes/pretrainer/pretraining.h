@@ -11,9 +11,9 @@ namespace sgmd {
 
 struct PretrainingOptions {
   std::filesystem::path out;          // model folder to write: config.json, weights, prompt_bank.safetensors
-  std::int64_t steps = 3200;          // updates, >= 1
-  std::int64_t batch = 64;            // videos per update, >= 1
-  double learning_rate = 1.5e-3;      // peak; linear warm-up, cosine decay to 0
+  std::int64_t steps = 11000;         // updates, >= 1
+  std::int64_t batch = 32;            // videos per update, >= 1
+  double learning_rate = 4e-3;        // peak; linear warm-up, cosine decay to 0
   std::int64_t warmup_steps = 100;    // >= 0
   double ema_decay = 0.998;           // [0, 1); the average is what is saved
   double prompt_dropout = 0.1;        // share of samples trained on the negative prompt, [0, 1]
@@ -22,7 +22,7 @@ struct PretrainingOptions {
   BouncingBallsShape shape;
 };
 
-/// The embedded model: 4 layers of width 128, 4 heads, patch (2, 2, 2), 8 words of 32 numbers.
+/// The embedded model: 4 layers of width 128, 4 heads, patch (1, 4, 4), 8 words of 32 numbers.
 WanConfig EmbeddedModelConfig();
 
 /// Trains and writes the folder; resumes from <out>/.pretraining by itself and removes it at the end. Every batch is a

@@ -54,6 +54,8 @@ BouncingBallBatch DrawBouncingBalls(const BouncingBallsShape& shape, std::int64_
 
   BouncingBallBatch out;
   out.video = 2 * ball.unsqueeze(1) * rgb.view({batch, 3, 1, 1, 1}) - 1;
+  out.speed = speed;
+  out.velocity = at::stack({speed * angle.cos(), speed * angle.sin()}, 1);
   out.prompt.assign(prompt.const_data_ptr<std::int64_t>(), prompt.const_data_ptr<std::int64_t>() + batch);
   return out;
 }

@@ -20,7 +20,9 @@ const std::vector<std::string>& BouncingBallPrompts();
 
 struct BouncingBallBatch {
   at::Tensor video;                  // float32 [B, 3, F, H, W] in [-1, 1], black = -1
-  std::vector<std::int64_t> prompt;  // [B] index into BouncingBallPrompts()
+  std::vector<std::int64_t> prompt;  // [B] index into BouncingBallPrompts(): 4 size + colour
+  at::Tensor speed;                  // float32 [B] px a frame
+  at::Tensor velocity;               // float32 [B, 2] at the first frame: right, down; px a frame
 };
 
 /// Radius (Gaussian sigma) 1.0 or 1.5 px; speed uniform in [0.05, 0.2] for one half of the videos and in [0.6, 0.9] px a

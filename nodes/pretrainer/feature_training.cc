@@ -1,0 +1,47 @@
+#include "nodes/pretrainer/feature_training.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "common/metrics/progress.h"
+#include "pipeline/evaluation/motion_features.h"
+#include "pipeline/flow/random.h"
+#include "pipeline/training/adamw.h"
+
+namespace sgmd {
+
+void TrainFeatures(const FeatureTrainingOptions& o) {
+  MotionFeatures network(o.shape, SeedFor(o.seed, 0, 0, "features_initialise"));
+  for (const auto& [name, parameter] : network.parameters()) parameter.set_requires_grad(true);
+  OptimizerConfig config;
+  config.learning_rate = o.learning_rate;
+  config.beta1 = 0.9;
+  config.beta2 = 0.99;
+  config.clip_norm = 5.0;
+  AdamW optimizer(network.parameters(), config);
+  ProgressLine progress("training features", o.steps);
+  double smoothed = 0;
+  for (std::int64_t step = 0; step < o.steps; ++step) {
+    const at::Tensor loss = network.Loss(DrawBouncingBalls(o.shape, o.batch, SeedFor(o.seed, step, 0, "features_video")));
+    loss.backward();
+    const double value = loss.item<double>();
+    if (optimizer.Step(0.5 * (1 + std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(o.steps)))).skipped) {
+      throw Error(StrCat("the loss became ", value, " at update ", step), o.out.string(), "lower --learning-rate");
+    }
+    smoothed = smoothed == 0 ? value : 0.98 * smoothed + 0.02 * value;
+    progress.Update(step + 1, StrCat("loss ", smoothed));
+  }
+  progress.Finish();
+  const auto accuracy = network.Test(DrawBouncingBalls(o.shape, 4096, SeedFor(o.seed, 0, 0, "features_test")));
+  LogInfo("on unseen videos: ", 100 * accuracy.prompt, " % of the prompts named, speed off by ", accuracy.speed_error,
+          " px a frame");
+  network.Save(o.out, {{"sgmd.training", StrCat("steps=", o.steps, " batch=", o.batch, " learning_rate=", o.learning_rate,
+                                                " seed=", o.seed)},
+                       {"sgmd.accuracy", StrCat("prompt=", accuracy.prompt, " speed_error=", accuracy.speed_error)}});
+}
+
+}  // namespace sgmd
