@@ -19,6 +19,7 @@ Placement PlacementOf(const LaunchPlan& plan, const std::string& name) {
   if (name == "generator") return {plan.topology.generator_device, plan.experiment.generator_threads};
   if (name == "fake_score") return {plan.topology.fake_score_device, plan.experiment.fake_score_threads};
   if (name == "broker") return {};
+  if (name == "evaluator") return {"cpu", plan.topology.evaluator_threads};
   return {plan.topology.teacher_device, plan.topology.teacher_threads};
 }
 

@@ -42,7 +42,7 @@ int RunLock::HolderOf(const std::filesystem::path& run_folder) {
 }
 
 std::uint64_t CurrentEpoch(const std::filesystem::path& run_folder) {
-  const std::filesystem::path path = run_folder / "epoch";
+  const std::filesystem::path path = RunFolder{run_folder}.Epoch();
   if (!std::filesystem::exists(path)) return 0;
   const std::string text = ReadFile(path);
   std::uint64_t epoch = 0;
@@ -54,7 +54,7 @@ std::uint64_t CurrentEpoch(const std::filesystem::path& run_folder) {
 
 std::uint64_t NextEpoch(const std::filesystem::path& run_folder) {
   const std::uint64_t epoch = CurrentEpoch(run_folder) + 1;
-  WriteFileAtomically(run_folder / "epoch", std::to_string(epoch));
+  WriteFileAtomically(RunFolder{run_folder}.Epoch(), std::to_string(epoch));
   return epoch;
 }
 

@@ -12,6 +12,7 @@ namespace {
 constexpr std::chrono::milliseconds kPoll{200}, kConnectPatience{300}, kGatherFailures{500};
 constexpr std::chrono::seconds kStatusPeriod{1}, kStopGrace{5}, kLinger{10};
 constexpr std::size_t kMaxRollbacks = 2;
+constexpr std::chrono::seconds kEvaluatorLinger{600};
 constexpr std::chrono::milliseconds kFirstBackoff{500}, kLongestBackoff{8000};
 
 volatile std::sig_atomic_t signals_seen = 0;
@@ -23,6 +24,8 @@ void CountSignals() {
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
 }
+
+constexpr const char* kEvaluator = "evaluator";
 
 bool IsTeacher(const std::string& name) { return name.starts_with("teacher."); }
 
@@ -37,6 +40,10 @@ std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& pl
   std::map<std::string, std::vector<std::string>> commands{
       {"broker", command("sgmd-broker")}, {"fake_score", command("sgmd-fake-score")}, {"generator", command("sgmd-generator")}};
   if (replay) commands["broker"].push_back("--replay");
+  if (plan.topology.evaluator_enabled) {
+    commands[kEvaluator] = command("sgmd-evaluator");
+    commands[kEvaluator].push_back("--watch");
+  }
   for (std::int64_t i = 0; !replay && i < plan.topology.teacher_replicas; ++i) {
     const std::string name = StrCat("teacher.", i);
     commands[name] = command("sgmd-teacher");
@@ -71,7 +78,7 @@ int Session::Run() {
     if (!finished_) {
       StartDueTeachers();
       TalkToBroker();
-    } else if (Clock::now() - *finished_ > kLinger) {
+    } else if (Clock::now() - *finished_ > (supervisor_.Running(kEvaluator) ? kEvaluatorLinger : kLinger)) {
       supervisor_.StopAll(kStopGrace);
     }
   }
@@ -86,6 +93,7 @@ void Session::Start(const std::string& name) {
 
 void Session::OnExit(const ExitReport& report) {
   if (IsTeacher(report.name)) return OnTeacherExit(report);
+  if (report.name == kEvaluator) return OnEvaluatorExit(report);
   if (report.code == kExitRollBack && RollbacksOf({plan_.topology.run_folder}).size() < kMaxRollbacks) {
     roll_back_ = report;
   } else if (report.code == 0) {
@@ -93,6 +101,13 @@ void Session::OnExit(const ExitReport& report) {
   } else if (!finished_) {
     failures_.push_back(report);
   }
+}
+
+// Training does not need it: its end is reported, and nothing else happens.
+void Session::OnEvaluatorExit(const ExitReport& report) {
+  if (report.code == 0) return;
+  console_.Say(StrCat("evaluator ended by ", report.Reason(), "; training goes on without it. Its last lines:"));
+  for (const std::string& line : report.last_lines) console_.Say("  " + line);
 }
 
 void Session::OnTeacherExit(const ExitReport& report) {

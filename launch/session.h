@@ -43,6 +43,7 @@ class Session {
 
   void Start(const std::string& name);
   void OnExit(const ExitReport& report);
+  void OnEvaluatorExit(const ExitReport& report);
   void OnTeacherExit(const ExitReport& report);
   void StartDueTeachers();
   void ScaleTeachers(int count);

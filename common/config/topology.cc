@@ -53,6 +53,18 @@ Topology ReadTopology(const std::filesystem::path& path) {
   t.teacher_device = ReadDevice(teacher, t.teacher_device);
   t.teacher_threads = teacher.Integer("threads", {1, 1024}, t.teacher_threads);
   t.teacher_max_restarts = teacher.Integer("max_restarts", {0, 1000000}, t.teacher_max_restarts);
+  TomlTable evaluator = root.Table("evaluator");
+  t.evaluator_enabled = evaluator.Boolean("enabled", t.evaluator_enabled);
+  t.evaluator_features = evaluator.Path("features", std::filesystem::path());
+  if (!t.evaluator_features.empty() && !std::filesystem::exists(t.evaluator_features)) {
+    evaluator.Fail("features", "no feature network at " + t.evaluator_features.string());
+  }
+  if (t.evaluator_enabled && t.evaluator_features.empty()) {
+    evaluator.Fail("enabled", "evaluating needs \"features\"", "features = \"../models/bouncing_ball_features.safetensors\"");
+  }
+  t.evaluator_samples = evaluator.Integer("samples", {64, 1e6}, t.evaluator_samples);
+  t.evaluator_teacher_steps = evaluator.Integer("teacher_steps", {1, 1000}, t.evaluator_teacher_steps);
+  t.evaluator_threads = evaluator.Integer("threads", {1, 1024}, t.evaluator_threads);
   TomlTable cache = root.Table("cache");
   t.cache_folder = cache.Path("folder", std::filesystem::path());
   t.cache_enabled = cache.Boolean("enabled", t.cache_enabled);
@@ -93,6 +105,10 @@ std::string ToToml(const Topology& t) {
   out.Table("fake_score").Text("device", t.fake_score_device);
   out.Table("teacher").Integer("replicas", t.teacher_replicas).Text("device", t.teacher_device);
   out.Integer("threads", t.teacher_threads).Integer("max_restarts", t.teacher_max_restarts);
+  out.Table("evaluator").Boolean("enabled", t.evaluator_enabled);
+  if (!t.evaluator_features.empty()) out.Text("features", t.evaluator_features.string());
+  out.Integer("samples", t.evaluator_samples).Integer("teacher_steps", t.evaluator_teacher_steps);
+  out.Integer("threads", t.evaluator_threads);
   out.Table("cache").Text("folder", t.cache_folder.string()).Boolean("enabled", t.cache_enabled);
   out.Real("limit_gib", t.cache_limit_gib);
   out.Table("transport").Text("data", t.data_endpoint).Text("control", t.control_endpoint);

@@ -21,6 +21,12 @@ struct Topology {
   std::int64_t teacher_threads = 1;            // [teacher] threads, >= 1: free, does not change results
   std::int64_t teacher_max_restarts = 5;       // [teacher] max_restarts of one replica before the run fails, >= 0
 
+  bool evaluator_enabled = false;              // [evaluator] enabled: evaluate every checkpoint while the run goes on
+  std::filesystem::path evaluator_features;    // [evaluator] features: network of the Fréchet distance, required to evaluate
+  std::int64_t evaluator_samples = 256;        // [evaluator] samples: videos behind each figure, >= 64
+  std::int64_t evaluator_teacher_steps = 50;   // [evaluator] teacher_steps of the reference, >= 1
+  std::int64_t evaluator_threads = 1;          // [evaluator] threads, >= 1; at the lowest priority
+
   std::filesystem::path cache_folder;          // [cache] folder; default <run_folder>/cache
   bool cache_enabled = true;                   // [cache] enabled
   double cache_limit_gib = 10.0;               // [cache] limit_gib, > 0: oldest entries go first above it
@@ -55,7 +61,9 @@ struct RunFolder {
   std::filesystem::path Checkpoints() const { return root / "checkpoints"; }
   std::filesystem::path Logs() const { return root / "logs"; }
   std::filesystem::path Events() const { return root / "events"; }
+  std::filesystem::path Epoch() const { return root / "epoch"; }  // how many times the run was started
   std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
+  std::filesystem::path Evaluation() const { return root / "evaluation"; }
   std::filesystem::path Student() const { return root / "student"; }
 };
 

@@ -11,6 +11,7 @@ namespace sgmd {
 struct ComparisonOptions {
   Experiment experiment;             // teacher, prompts, guidance, student grid, latent shape
   std::filesystem::path student;     // model folder
+  std::filesystem::path features;    // see LoadVideoFeatures
   std::filesystem::path out;         // report.md, videos/
   std::int64_t samples = 512;        // videos behind the figures, >= 64
   std::int64_t teacher_steps = 50;

@@ -1,12 +1,16 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
 #include "pipeline/data/bouncing_balls.h"
 #include "pipeline/evaluation/frechet.h"
 #include "pipeline/evaluation/motion_features.h"
 #include "pipeline/evaluation/optical_flow.h"
+#include "pipeline/evaluation/video_features.h"
 #include "pipeline/flow/random.h"
+#include "tests/support/temp_folder.h"
 
 namespace sgmd {
 namespace {
@@ -106,6 +110,22 @@ TEST_F(Features, DistanceOrdersCorruptions) {
 }
 
 TEST_F(Features, OfAnotherShapeAreRefused) { EXPECT_THROW(network_.Features(at::zeros({2, 3, 4, 8, 8})), Error); }
+
+TEST(VideoFeatures, ComeFromATorchScriptModule) {
+  TempFolder folder;
+  torch::jit::Module module("means");
+  module.define("def forward(self, x):\n  return x.mean([2, 3, 4])\n");
+  module.save((folder / "means.pt").string());
+  const at::Tensor videos = Noise({70, 3, 4, 4, 4}, 1);
+  EXPECT_TRUE(at::allclose(LoadVideoFeatures(folder / "means.pt")(videos), videos.mean({2, 3, 4})));
+}
+
+TEST(VideoFeatures, FromAnythingElseIsAnError) {
+  TempFolder folder;
+  WriteFileAtomically(folder / "no.pt", "not a module");
+  EXPECT_THROW(LoadVideoFeatures(folder / "no.pt"), Error);
+  EXPECT_THROW(LoadVideoFeatures(folder / "absent.pt"), Error);
+}
 
 }  // namespace
 }  // namespace sgmd
