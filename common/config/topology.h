@@ -25,7 +25,7 @@ struct Topology {
   std::filesystem::path evaluator_features;    // [evaluator] features: network of the Fréchet distance, required to evaluate
   std::int64_t evaluator_samples = 256;        // [evaluator] samples: videos behind each figure, >= 64
   std::int64_t evaluator_teacher_steps = 50;   // [evaluator] teacher_steps of the reference, >= 1
-  std::int64_t evaluator_threads = 1;          // [evaluator] threads, >= 1; at the lowest priority
+  std::int64_t evaluator_threads = 1;          // [evaluator] threads, >= 1; at low priority
 
   std::filesystem::path cache_folder;          // [cache] folder; default <run_folder>/cache
   bool cache_enabled = true;                   // [cache] enabled

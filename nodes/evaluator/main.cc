@@ -17,7 +17,7 @@ volatile std::sig_atomic_t stop = 0;
 
 int Watch(const sgmd::LaunchPlan& plan) {
   for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { stop = 1; });
-  ::setpriority(PRIO_PROCESS, 0, 19);  // training comes first
+  ::setpriority(PRIO_PROCESS, 0, 10);  // training comes first
   at::set_num_threads(static_cast<int>(plan.topology.evaluator_threads));
   sgmd::WatchRun(plan, stop);
   return 0;

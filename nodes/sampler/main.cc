@@ -68,7 +68,7 @@ int Sample(const Options& o) {
 int main(int argc, char** argv) {
   CLI::App app{"Draws videos from a model folder with Euler steps.\n\n"
                "  teacher: sgmd-sampler --model launch/models/bouncing_ball --steps 50 --guidance 2 --out t.safetensors\n"
-               "  student: sgmd-sampler --model runs/demo/student --student-steps 1000 750 500 250 --shift 2 --out s.safetensors"};
+               "  student: sgmd-sampler --model runs/demo/student --student-steps 1000 750 500 250 --shift 5 --out s.safetensors"};
   Options o;
   app.add_option("--model", o.model, "Model folder (config.json, *.safetensors)")->required();
   app.add_option("--prompt-bank", o.bank, "Prompt bank (default: prompt_bank.safetensors beside the model)");

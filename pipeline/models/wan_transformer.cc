@@ -196,8 +196,11 @@ at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma,
     TORCH_CHECK(x.size(axis + 2) % c.patch_size[axis] == 0, "latent extents ", x.sizes(), " do not divide into patches");
     grid[axis] = x.size(axis + 2) / c.patch_size[axis];
   }
-  const auto complex = options_.dtype() == at::kDouble ? at::kComplexDouble : at::kComplexFloat;
-  const at::Tensor rope = RopeTable(grid, c.head_dim()).to(options_.device(), complex);
+  at::Tensor& rope = rope_[grid];
+  if (!rope.defined()) {
+    const auto complex = options_.dtype() == at::kDouble ? at::kComplexDouble : at::kComplexFloat;
+    rope = RopeTable(grid, c.head_dim()).to(options_.device(), complex);
+  }
 
   const at::Tensor sinusoid = TimestepSinusoid(sigma * 1000.0, c.freq_dim).to(options_.dtype());
   const at::Tensor e = time_out_(at::silu(time_in_(sinusoid)));                               // [B, D]

@@ -3,8 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <vector>
 
 #include "pipeline/models/tensor_bytes.h"
@@ -12,7 +14,8 @@
 
 namespace sgmd {
 
-/// Parameters are named and shaped as in the original files (wan_facts §1.2). Movable; Clone() copies. One floating
+/// Parameters are named and shaped as in the original files (wan_facts §1.2). Movable; Clone() copies. Not for use by
+/// several threads at once. One floating
 /// dtype for all parameters: float32, or float64 in gradient checks.
 class WanTransformer {
  public:
@@ -79,6 +82,7 @@ class WanTransformer {
   at::Tensor patch_weight_, patch_bias_, head_modulation_;
   Linear text_in_, text_out_, time_in_, time_out_, time_projection_, head_;
   std::vector<Block> blocks_;
+  mutable std::map<std::array<std::int64_t, 3>, at::Tensor> rope_;  // by grid; made on first use
 };
 
 /// cos(t w) || sin(t w), w_j = 10000^(-j / (dim/2)); computed in float64, returned as float64 [B, dim]. `timestep` [B].
