@@ -18,6 +18,17 @@ constexpr NumberRange kCountOrZero{0, 1e15};
 constexpr NumberRange kBeta{0, 1, false, true};
 constexpr NumberRange kOpenUnit{0, 1, true, true};
 
+// [precision] and [lora].
+void ReadPrecision(TomlTable root, Experiment& e) {
+  e.compute = root.Table("precision").Choice("compute", {"float32", "bfloat16"}, e.compute);
+  TomlTable lora = root.Table("lora");
+  e.lora_rank = lora.Integer("rank", {0, 65536}, e.lora_rank);
+  e.lora_alpha = lora.Real("alpha", kNotNegative, e.lora_alpha);
+  if (e.lora_alpha == 0) e.lora_alpha = static_cast<double>(e.lora_rank);
+  e.lora_targets = lora.Texts("targets", {"q", "k", "v", "o", "ffn.0", "ffn.2"}, e.lora_targets);
+  if (e.lora_rank > 0 && e.lora_targets.empty()) lora.Fail("targets", "\"rank\" is above 0, but \"targets\" is empty");
+}
+
 OptimizerConfig ReadOptimizer(TomlTable table) {
   OptimizerConfig config;
   config.learning_rate = table.Real("learning_rate", kPositive);
@@ -115,6 +126,7 @@ Experiment LoadExperiment(const std::filesystem::path& path) {
   e.max_staleness = table.Integer("max_staleness", {0, 1}, e.max_staleness);
   ReadModelAndData(root, e);
   ReadSchedule(root.Table("schedule"), e);
+  ReadPrecision(root, e);
   ReadTraining(root, e);
   root.Finish();
   return e;
@@ -136,6 +148,8 @@ std::string ToToml(const Experiment& e) {
   WriteOptimizer(out, "fake_score", e.fake_score_optimizer);
   out.Table("ema").Real("decay", e.ema_decay);
   out.Table("checkpoint").Integer("every", e.checkpoint_every).Integer("keep", e.checkpoint_keep);
+  out.Table("precision").Text("compute", e.compute);
+  out.Table("lora").Integer("rank", e.lora_rank).Real("alpha", e.lora_alpha).Texts("targets", e.lora_targets);
   out.Table("threads").Integer("generator", e.generator_threads).Integer("fake_score", e.fake_score_threads);
   return out.text();
 }

@@ -67,6 +67,11 @@ struct Experiment {
   std::int64_t checkpoint_every = 50;      // [checkpoint] every: outer iterations, >= 1
   std::int64_t checkpoint_keep = 2;        // [checkpoint] keep: newest kept, >= 1
 
+  std::string compute = "float32";         // [precision] compute: float32 | bfloat16; master weights are float32 either way
+  std::int64_t lora_rank = 0;              // [lora] rank, >= 0; 0 trains every parameter, above 0 only the adapters of the trained roles
+  double lora_alpha = 0.0;                 // [lora] alpha, >= 0: adapters are scaled by alpha / rank; 0 = rank, and reading resolves it
+  std::vector<std::string> lora_targets{"q", "k", "v", "o", "ffn.0", "ffn.2"};  // [lora] targets: Linears of every block
+
   std::int64_t generator_threads = 1;      // [threads] generator, >= 1: part of the experiment (bias gradients depend on it)
   std::int64_t fake_score_threads = 1;     // [threads] fake_score, >= 1
 

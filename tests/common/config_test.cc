@@ -100,6 +100,29 @@ TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
   EXPECT_NE(ExperimentDigest(e), digest);
 }
 
+TEST_F(Config, AdaptersDefaultToTheRankAndReadBack) {
+  EXPECT_EQ(Load(kExperiment).compute, "float32");
+  EXPECT_EQ(Load(kExperiment).lora_rank, 0);
+  const Experiment e = Load(With("[lora]", "rank = 64\ntargets = [\"q\", \"ffn.2\"]\n[precision]\ncompute = \"bfloat16\""));
+  EXPECT_EQ(e.lora_alpha, 64.0);
+  WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
+  const Experiment again = LoadExperiment(folder_ / "resolved.toml");
+  EXPECT_EQ(again.lora_targets, (std::vector<std::string>{"q", "ffn.2"}));
+  EXPECT_EQ(again.compute, "bfloat16");
+  EXPECT_NE(ExperimentDigest(again), ExperimentDigest(Load(kExperiment)));
+  EXPECT_THAT(ErrorOf(With("[lora]", "targets = [\"q\", \"w\"]")), HasSubstr("each one of: q, k, v, o, ffn.0, ffn.2"));
+  EXPECT_THAT(ErrorOf(With("[lora]", "rank = 4\ntargets = []")), HasSubstr("\"targets\" is empty"));
+}
+
+TEST_F(Config, TopologyReadsBlockCheckpointing) {
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[fake_score]\ncheckpoint_blocks = true\n");
+  SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
+  const Topology topology = LoadRun(folder_ / "run").topology;
+  EXPECT_FALSE(topology.generator_checkpoint_blocks);
+  EXPECT_TRUE(topology.fake_score_checkpoint_blocks);
+}
+
 TEST_F(Config, TopologyRefusesEndpointsOthersCanReach) {
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   const auto load = [&](const std::string& rest) {
