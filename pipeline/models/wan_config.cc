@@ -27,8 +27,8 @@ WanConfig WanConfig::FromFile(const std::filesystem::path& path) {
   const json object = json::parse(ReadFile(path), nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) throw Error("not a JSON object", where);
   const std::string type = object.value("model_type", std::string("t2v"));
-  if (type != "t2v") {
-    throw Error(StrCat("model_type \"", type, "\" is not supported"), where, "text-to-video (\"t2v\") models are");
+  if (type != "t2v" && type != "ti2v") {  // ti2v from text alone is t2v: the same tensors and the same forward pass
+    throw Error(StrCat("model_type \"", type, "\" is not supported"), where, "text-to-video (\"t2v\", \"ti2v\") models are");
   }
   WanConfig config;
   ReadSize(object, "in_dim", true, where, &config.in_dim);

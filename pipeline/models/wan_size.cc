@@ -1,0 +1,128 @@
+#include "pipeline/models/wan_size.h"
+
+#include <algorithm>
+
+#include "common/error/error.h"
+
+namespace sgmd {
+namespace {
+
+std::int64_t LinearParameters(std::int64_t in, std::int64_t out) { return in * out + out; }
+
+// Sizes as real numbers: products of them exceed 64 bits nowhere, but FLOPs are counted in doubles anyway.
+struct Sizes {
+  double d, f, l, h, m, text, in, out, patch;
+  explicit Sizes(const WanConfig& c)
+      : d(static_cast<double>(c.dim)),
+        f(static_cast<double>(c.ffn_dim)),
+        l(static_cast<double>(c.num_layers)),
+        h(static_cast<double>(c.num_heads)),
+        m(static_cast<double>(c.text_len)),
+        text(static_cast<double>(c.text_dim)),
+        in(static_cast<double>(c.in_dim)),
+        out(static_cast<double>(c.out_dim)),
+        patch(static_cast<double>(c.patch_volume())) {}
+};
+
+double Bytes(const SavedElements& elements, const PassSettings& pass) {
+  return 4 * elements.wide + static_cast<double>(pass.compute_bytes) * elements.narrow;
+}
+
+SavedElements OutsideElements(const WanConfig& config, double n, Backward backward) {
+  const Sizes s(config);
+  if (backward != Backward::kFull) return {n * s.d, s.m * s.d};
+  return {2 * n * s.d, n * s.d + n * s.patch * s.in + s.m * (s.text + 3 * s.d)};
+}
+
+}  // namespace
+
+std::int64_t BlockParameterCount(const WanConfig& c) {
+  const std::int64_t attention = 4 * LinearParameters(c.dim, c.dim) + 2 * c.dim;  // q, k, v, o; norm_q, norm_k
+  const std::int64_t feed_forward = LinearParameters(c.dim, c.ffn_dim) + LinearParameters(c.ffn_dim, c.dim);
+  return 6 * c.dim + 2 * attention + 2 * c.dim + feed_forward;  // modulation, norm3
+}
+
+std::int64_t ParameterCount(const WanConfig& c) {
+  const std::int64_t text = LinearParameters(c.text_dim, c.dim) + LinearParameters(c.dim, c.dim);
+  const std::int64_t time = LinearParameters(c.freq_dim, c.dim) + LinearParameters(c.dim, c.dim) + LinearParameters(c.dim, 6 * c.dim);
+  const std::int64_t head = LinearParameters(c.dim, c.patch_volume() * c.out_dim) + 2 * c.dim;
+  return LinearParameters(c.in_dim * c.patch_volume(), c.dim) + text + time + c.num_layers * BlockParameterCount(c) + head;
+}
+
+std::int64_t LoraParameterCount(const WanConfig& c, std::int64_t rank, const std::vector<std::string>& targets) {
+  std::int64_t widths = 0;  // in + out of the adapted Linears of a block
+  for (const std::string& target : targets) {
+    if (target == "q" || target == "k" || target == "v" || target == "o") {
+      widths += 2 * (c.dim + c.dim);
+    } else if (target == "ffn.0" || target == "ffn.2") {
+      widths += c.dim + c.ffn_dim;
+    } else {
+      throw Error("no Linear \"" + target + "\" in a block", {}, "q, k, v, o, ffn.0 and ffn.2 are");
+    }
+  }
+  return c.num_layers * rank * widths;
+}
+
+std::int64_t TokenCount(const WanConfig& c, const std::vector<std::int64_t>& latent) {
+  const auto fail = [&](const std::string& message) {
+    std::string shape;
+    for (const std::int64_t extent : latent) shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+    throw Error(message, "latent [" + shape + "]");
+  };
+  if (latent.size() != 4) fail("a latent video is [channels, frames, height, width]");
+  if (latent[0] != c.in_dim) fail(StrCat("the model takes ", c.in_dim, " channels"));
+  std::int64_t tokens = 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    const std::int64_t extent = latent[axis + 1], patch = c.patch_size[axis];
+    if (extent < 1 || extent % patch != 0) fail(StrCat("extent ", extent, " does not divide into patches of ", patch));
+    tokens *= extent / patch;
+  }
+  return tokens;
+}
+
+ForwardFlops ForwardFlopsOf(const WanConfig& config, std::int64_t tokens) {
+  const Sizes s(config);
+  const double n = static_cast<double>(tokens);
+  ForwardFlops flops;
+  flops.linear = s.l * 2 * (6 * n * s.d * s.d + 2 * s.m * s.d * s.d + 2 * n * s.d * s.f) +
+                 2 * n * s.patch * (s.in + s.out) * s.d + 2 * s.m * (s.text * s.d + s.d * s.d);
+  flops.self_attention = s.l * 4 * n * n * s.d;
+  flops.cross_attention = s.l * 4 * n * s.m * s.d;
+  return flops;
+}
+
+SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward, std::int64_t lora_rank) {
+  const Sizes s(config);
+  const double n = static_cast<double>(tokens), nd = n * s.d, md = s.m * s.d, nf = n * s.f;
+  const double statistics = n * (2 * s.h + 9) + s.m;
+  switch (backward) {
+    case Backward::kNone: return {};
+    case Backward::kInput: return {6 * nd + statistics, 6 * nd + 2 * md + nf};
+    case Backward::kAdapters:
+      return {6 * nd + md + statistics, 9 * nd + 2 * md + 2 * nf + static_cast<double>(lora_rank) * (8 * n + 2 * s.m)};
+    case Backward::kFull: return {13 * nd + 2 * md + statistics, 9 * nd + 2 * md + 2 * nf};
+  }
+  return {};
+}
+
+double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t stream_bytes) {
+  return static_cast<double>(stream_bytes) * static_cast<double>(samples) * static_cast<double>(tokens) *
+         static_cast<double>(config.dim) * static_cast<double>(config.num_layers);
+}
+
+double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass) {
+  const Sizes s(config);
+  const double n = static_cast<double>(tokens), samples = static_cast<double>(pass.samples);
+  const double compute = static_cast<double>(pass.compute_bytes);
+  if (pass.backward == Backward::kNone) {
+    return samples * (compute * std::max(9 * n * s.d, 7 * n * s.d + 2 * n * s.f) +
+                      static_cast<double>(pass.stream_bytes - pass.compute_bytes) * 2 * n * s.d);
+  }
+  const double block = Bytes(BlockSavedElements(config, tokens, pass.backward, pass.lora_rank), pass);
+  const double outside = Bytes(OutsideElements(config, n, pass.backward), pass);
+  const double own = compute * (4 * n * s.d + 2 * n * s.f);
+  if (!pass.checkpoint_blocks) return samples * (s.l * block + outside + own);
+  return CheckpointBytes(config, tokens, pass.samples, pass.stream_bytes) + samples * (block + outside + own);
+}
+
+}  // namespace sgmd

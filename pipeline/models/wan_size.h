@@ -1,0 +1,91 @@
+// What a Wan transformer costs, from its sizes alone: parameters, tokens, FLOPs, activation bytes. No LibTorch.
+//
+// Symbols (wan_facts §1, §7): L blocks, width D, feed-forward width F, H heads, N latent tokens, M = text_len text rows.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "pipeline/models/wan_config.h"
+
+namespace sgmd {
+
+/// Parameters of the whole model (wan_facts §1.2), and of one block.
+std::int64_t ParameterCount(const WanConfig& config);
+std::int64_t BlockParameterCount(const WanConfig& config);
+
+/// Parameters of rank-r adapters (A [r, in], B [out, r]) on the named Linears of every block (wan_facts §5 "LoRA"): q, k, v, o
+/// each stand for self- and cross-attention, ffn.0 and ffn.2 for themselves. Throws Error on another name.
+std::int64_t LoraParameterCount(const WanConfig& config, std::int64_t rank, const std::vector<std::string>& targets);
+
+/// N of one latent video [C, F, H, W]. Throws Error unless C is in_dim and the extents divide into patches.
+std::int64_t TokenCount(const WanConfig& config, const std::vector<std::int64_t>& latent);
+
+/// Floating-point operations of one sample's forward pass, a multiply-add counted as two (wan_facts §7):
+///   linear           L 2(6 N D^2 + 2 M D^2 + 2 N D F) + 2 N P(Cin + Cout) D + 2 M (T D + D^2), P the patch volume, T text_dim
+///   self_attention   L 4 N^2 D
+///   cross_attention  L 4 N M D
+/// Norms, gates and the timestep embedding are left out: below a thousandth at real sizes.
+struct ForwardFlops {
+  double linear = 0, self_attention = 0, cross_attention = 0;
+  double total() const { return linear + self_attention + cross_attention; }
+};
+ForwardFlops ForwardFlopsOf(const WanConfig& config, std::int64_t tokens);
+
+/// What a backward pass reaches: it decides what the forward pass must keep.
+enum class Backward {
+  kNone,      // a forward pass without gradients
+  kInput,     // the latents alone: the fake score when it gives the generator its gradient
+  kAdapters,  // LoRA adapters; the model's own parameters are frozen
+  kFull,      // every parameter
+};
+
+/// Elements kept per sample by one block, by dtype.
+struct SavedElements {
+  double wide = 0;    // float32 whatever the compute dtype: residual stream, modulation and norm arithmetic, statistics
+  double narrow = 0;  // of the compute dtype: inputs of Linears and of attention
+};
+
+/// What autograd keeps of one block's forward pass, counted from WanTransformer::RunBlock; attention must be a fused kernel
+/// (an N x N matrix is not counted). By part of the block, in units of N D (M D for text rows, N F where it says so):
+///
+///                                          kFull                         kAdapters            kInput
+///   3 norms: their inputs                  3 wide                        3 wide               3 wide
+///   modulation: normalised x2, sa, ff out  4 wide                        -                    -
+///   q, k RMS norm, self: raw, normalised   4 wide                        2 wide (raw)         2 wide (raw)
+///   q RMS norm, cross: raw, normalised     2 wide                        1 wide (raw)         1 wide (raw)
+///   k RMS norm, cross (M D)                2 wide                        1 wide (raw)         -
+///   inputs of q k v, of cross q, of ffn.0  3                             3                    -
+///   self-attention: q, k, v, out           4                             4                    4
+///   cross-attention: q, out / k, v (M D)   2 / 2                         2 / 2                2 / 2
+///   GELU: in, out (N F)                    2                             2                    1 (in)
+///   low-rank inner products                -                             r (8 N + 2 M)        -
+///   sum                              22 N D + 4 M D + 2 N F   15 N D + 3 M D + 2 N F + ..   12 N D + 2 M D + N F
+///
+/// and N (2 H + 9) + M wide statistics (log-sum-exp of attention, means and deviations).
+SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward, std::int64_t lora_rank = 0);
+
+/// How a pass is run.
+struct PassSettings {
+  Backward backward = Backward::kNone;
+  std::int64_t samples = 1;           // videos in the batch
+  std::int64_t compute_bytes = 4;     // 4 float32, 2 bfloat16
+  std::int64_t stream_bytes = 4;      // of the residual stream between blocks
+  bool checkpoint_blocks = false;     // keep the input of every block, run the block again in the backward pass
+  std::int64_t lora_rank = 0;
+};
+
+/// Inputs of all blocks: N D L stream bytes a sample (wan_facts §7: 2 N D L in bf16, twice that with a float32 stream).
+double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t stream_bytes);
+
+/// Most bytes of activations alive at any time of a pass:
+///   kNone                without gradients: the larger of attention's 9 N D and the feed-forward's 7 N D + 2 N F, of which
+///                        2 N D (old and new stream) in stream bytes
+///   otherwise            kept by all blocks + outside of the blocks + the backward pass's own 4 N D + 2 N F
+///   checkpoint_blocks    CheckpointBytes + kept by one block + outside + the backward pass's own
+/// Outside of the blocks, kFull keeps 3 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the others N D
+/// and M D.
+double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
+
+}  // namespace sgmd
