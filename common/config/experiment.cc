@@ -25,7 +25,12 @@ void ReadPrecision(TomlTable root, Experiment& e) {
   e.lora_rank = lora.Integer("rank", {0, 65536}, e.lora_rank);
   e.lora_alpha = lora.Real("alpha", kNotNegative, e.lora_alpha);
   if (e.lora_alpha == 0) e.lora_alpha = static_cast<double>(e.lora_rank);
-  e.lora_targets = lora.Texts("targets", {"q", "k", "v", "o", "ffn.0", "ffn.2"}, e.lora_targets);
+  const std::vector<std::string> known = e.lora_targets;
+  e.lora_targets = lora.Texts("targets", known);
+  for (const std::string& target : e.lora_targets) {
+    if (std::find(known.begin(), known.end(), target) != known.end()) continue;
+    lora.Fail("targets", "an entry of \"targets\" is \"" + target + "\"", "each one of: q, k, v, o, ffn.0, ffn.2");
+  }
   if (e.lora_rank > 0 && e.lora_targets.empty()) lora.Fail("targets", "\"rank\" is above 0, but \"targets\" is empty");
 }
 
@@ -41,14 +46,23 @@ OptimizerConfig ReadOptimizer(TomlTable table) {
   return config;
 }
 
-void ReadModelAndData(TomlTable root, Experiment& e) {
+// Says that `what` of [model] `key` is missing, and which variable to set where the path begins with one.
+[[noreturn]] void FailMissing(TomlTable model, const char* key, const std::string& what, std::string hint) {
+  const std::string text = model.Text(key);
+  if (text.starts_with('$')) hint += StrCat(hint.empty() ? "" : "; ", "the path is ", text);
+  model.Fail(key, what, hint);
+}
+
+void ReadModelAndData(TomlTable root, Experiment& e, ModelFiles files) {
   TomlTable model = root.Table("model");
   e.teacher = model.Path("teacher");
   if (!std::filesystem::exists(e.teacher / "config.json")) {
-    model.Fail("teacher", StrCat("no model in ", e.teacher.string()), "a model folder holds config.json and *.safetensors");
+    FailMissing(model, "teacher", StrCat("no model in ", e.teacher.string()), "a model folder holds config.json and *.safetensors");
   }
   e.prompts = model.Path("prompts");
-  if (!std::filesystem::exists(e.prompts)) model.Fail("prompts", StrCat("no prompt bank at ", e.prompts.string()));
+  if (files == ModelFiles::kAll && !std::filesystem::exists(e.prompts)) {
+    FailMissing(model, "prompts", StrCat("no prompt bank at ", e.prompts.string()), "");
+  }
   e.guidance = model.Real("guidance", kNotNegative);
   TomlTable data = root.Table("data");
   e.latent = data.Integers("latent", kCount);
@@ -116,7 +130,7 @@ std::string SettingsToml(Experiment e) {
 
 }  // namespace
 
-Experiment LoadExperiment(const std::filesystem::path& path) {
+Experiment LoadExperiment(const std::filesystem::path& path, ModelFiles files) {
   TomlTable root = TomlFile::Open(path).root();
   Experiment e;
   TomlTable table = root.Table("experiment");
@@ -124,7 +138,7 @@ Experiment LoadExperiment(const std::filesystem::path& path) {
   e.seed = static_cast<std::uint64_t>(table.Integer("seed", {0, 9e18}, static_cast<std::int64_t>(e.seed)));
   e.steps = table.Integer("steps", kCount);
   e.max_staleness = table.Integer("max_staleness", {0, 1}, e.max_staleness);
-  ReadModelAndData(root, e);
+  ReadModelAndData(root, e, files);
   ReadSchedule(root.Table("schedule"), e);
   ReadPrecision(root, e);
   ReadTraining(root, e);

@@ -4,7 +4,9 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
+#include <regex>
 #include <set>
 #include <sstream>
 
@@ -156,25 +158,42 @@ std::vector<std::int64_t> TomlTable::Integers(std::string_view key, NumberRange 
   return values;
 }
 
-std::vector<std::string> TomlTable::Texts(std::string_view key, const std::vector<std::string>& allowed,
-                                          std::vector<std::string> fallback) {
+std::vector<std::string> TomlTable::Texts(std::string_view key, std::optional<std::vector<std::string>> fallback) {
   const toml::node* found = node_->Find(key);
-  if (found == nullptr) return fallback;
-  if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of texts"));
+  if (found == nullptr && fallback) return *fallback;
+  if (found == nullptr) Fail(key, StrCat("key \"", key, "\" is missing in [", node_->name, "]"), StrCat("add ", key, " = [\"...\"]"));
+  if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of texts in quotes"));
   std::vector<std::string> values;
   for (const toml::node& item : *found->as_array()) {
     const auto value = item.value_exact<std::string>();
-    if (!value || std::find(allowed.begin(), allowed.end(), *value) == allowed.end()) {
-      FailAt(*node_->source, item.source().begin, StrCat("an entry of \"", key, "\" is not known"), "each one of: " + Join(allowed));
-    }
+    if (!value) FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of texts in quotes"), {});
     values.push_back(*value);
   }
   return values;
 }
 
+namespace {
+
+// Expands the environment variable that `text` begins with, if it does. Resolved settings hold absolute paths, which never do.
+std::filesystem::path WithVariable(const TomlTable& table, std::string_view key, const std::string& text) {
+  static const std::regex pattern(R"(\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^}]*))?\})(.*))");
+  std::smatch match;
+  if (!text.starts_with('$')) return text;
+  if (!std::regex_match(text, match, pattern)) {
+    table.Fail(key, StrCat("\"", key, "\" begins with $ but names no variable"), "$NAME, ${NAME} or ${NAME:-fallback}, and the rest of the path");
+  }
+  const std::string name = match[1].matched ? match[1].str() : match[2].str(), rest = match[4].str();
+  const char* value = std::getenv(name.c_str());
+  if (value != nullptr && *value != '\0') return std::filesystem::absolute(value).string() + rest;
+  if (match[3].matched) return match[3].str() + rest;
+  table.Fail(key, StrCat("environment variable ", name, " is not set"), StrCat("export ", name, "=<folder>: \"", key, "\" is ", name, rest));
+}
+
+}  // namespace
+
 std::filesystem::path TomlTable::Path(std::string_view key, std::optional<std::filesystem::path> fallback) {
   const auto read = node_->Read<std::string>(key, "a path in quotes", fallback.has_value());
-  const std::filesystem::path value = read ? std::filesystem::path(*read) : *fallback;
+  const std::filesystem::path value = read ? WithVariable(*this, key, *read) : *fallback;
   if (value.empty()) return value;
   return std::filesystem::weakly_canonical(node_->source->path.parent_path() / value);
 }

@@ -14,13 +14,18 @@ namespace {
 constexpr NumberRange kSeconds{0, 1e6, true, false};
 constexpr std::size_t kMaxIpcPath = 100;  // sockaddr_un holds 107 bytes
 
+void CheckDevice(const TomlTable& table, const char* key, const std::string& device) {
+  if (std::regex_match(device, std::regex("cpu|cuda(:[0-9]+)?"))) return;
+  table.Fail(key, StrCat("\"", key, "\" is \"", device, "\""), "cpu, cuda or cuda:N");
+}
+
 std::string ReadDevice(TomlTable table, const std::string& fallback) {
   const std::string device = table.Text("device", fallback);
-  if (!std::regex_match(device, std::regex("cpu|cuda(:[0-9]+)?"))) {
-    table.Fail("device", "\"device\" is \"" + device + "\"", "cpu, cuda or cuda:N");
-  }
+  CheckDevice(table, "device", device);
   return device;
 }
+
+double ReadDeviceMemory(TomlTable table) { return table.Real("device_memory_gib", {0, 1e6}, 0.0); }
 
 std::string DefaultEndpoint(const std::filesystem::path& run_folder, const std::string& name) {
   std::filesystem::path path = run_folder / (name + ".ipc");
@@ -48,13 +53,18 @@ Topology ReadTopology(const std::filesystem::path& path) {
   t.run_folder = run.Path("folder");
   TomlTable generator = root.Table("generator");
   t.generator_device = ReadDevice(generator, t.generator_device);
+  t.generator_device_memory_gib = ReadDeviceMemory(generator);
   t.generator_checkpoint_blocks = generator.Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
   TomlTable fake_score = root.Table("fake_score");
   t.fake_score_device = ReadDevice(fake_score, t.fake_score_device);
+  t.fake_score_device_memory_gib = ReadDeviceMemory(fake_score);
   t.fake_score_checkpoint_blocks = fake_score.Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
   TomlTable teacher = root.Table("teacher");
   t.teacher_replicas = teacher.Integer("replicas", {0, 4096}, t.teacher_replicas);
   t.teacher_device = ReadDevice(teacher, t.teacher_device);
+  t.teacher_devices = teacher.Texts("devices", t.teacher_devices);
+  for (const std::string& device : t.teacher_devices) CheckDevice(teacher, "devices", device);
+  t.teacher_device_memory_gib = ReadDeviceMemory(teacher);
   t.teacher_threads = teacher.Integer("threads", {1, 1024}, t.teacher_threads);
   t.teacher_max_restarts = teacher.Integer("max_restarts", {0, 1000000}, t.teacher_max_restarts);
   TomlTable evaluator = root.Table("evaluator");
@@ -94,20 +104,29 @@ void ResolveDefaults(Topology& t) {
   if (t.control_endpoint.empty()) t.control_endpoint = DefaultEndpoint(t.run_folder, "control");
 }
 
-LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path) {
+const std::string& TeacherDevice(const Topology& t, std::int64_t replica) {
+  if (t.teacher_devices.empty()) return t.teacher_device;
+  return t.teacher_devices[static_cast<std::size_t>(replica) % t.teacher_devices.size()];
+}
+
+LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, ModelFiles files) {
   LaunchPlan plan;
   plan.topology = ReadTopology(topology_path);
   ResolveDefaults(plan.topology);
-  plan.experiment = LoadExperiment(plan.topology.experiment);
+  plan.experiment = LoadExperiment(plan.topology.experiment, files);
   return plan;
 }
 
 std::string ToToml(const Topology& t) {
   TomlWriter out;
   out.Table("run").Text("experiment", t.experiment.string()).Text("folder", t.run_folder.string());
-  out.Table("generator").Text("device", t.generator_device).Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
-  out.Table("fake_score").Text("device", t.fake_score_device).Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
+  out.Table("generator").Text("device", t.generator_device).Real("device_memory_gib", t.generator_device_memory_gib);
+  out.Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
+  out.Table("fake_score").Text("device", t.fake_score_device).Real("device_memory_gib", t.fake_score_device_memory_gib);
+  out.Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
   out.Table("teacher").Integer("replicas", t.teacher_replicas).Text("device", t.teacher_device);
+  if (!t.teacher_devices.empty()) out.Texts("devices", t.teacher_devices);
+  out.Real("device_memory_gib", t.teacher_device_memory_gib);
   out.Integer("threads", t.teacher_threads).Integer("max_restarts", t.teacher_max_restarts);
   out.Table("evaluator").Boolean("enabled", t.evaluator_enabled);
   if (!t.evaluator_features.empty()) out.Text("features", t.evaluator_features.string());

@@ -15,11 +15,15 @@ struct Topology {
   std::filesystem::path run_folder;            // [run] folder, required; logs, checkpoints, events, sockets live here
 
   std::string generator_device = "cpu";        // [generator] device: cpu | cuda | cuda:N
+  double generator_device_memory_gib = 0.0;    // [generator] device_memory_gib, >= 0: what the device has; 0 = not known (cpu: the machine's)
   bool generator_checkpoint_blocks = false;    // [generator] checkpoint_blocks: keep a block's input only, run it again backward
   std::string fake_score_device = "cpu";       // [fake_score] device
+  double fake_score_device_memory_gib = 0.0;   // [fake_score] device_memory_gib
   bool fake_score_checkpoint_blocks = false;   // [fake_score] checkpoint_blocks
   std::int64_t teacher_replicas = 1;           // [teacher] replicas, >= 0 (0 only with replay)
-  std::string teacher_device = "cpu";          // [teacher] device
+  std::string teacher_device = "cpu";          // [teacher] device of every replica
+  std::vector<std::string> teacher_devices;    // [teacher] devices, in place of device: of the replicas in turn
+  double teacher_device_memory_gib = 0.0;      // [teacher] device_memory_gib of each
   std::int64_t teacher_threads = 1;            // [teacher] threads, >= 1: free, does not change results
   std::int64_t teacher_max_restarts = 5;       // [teacher] max_restarts of one replica before the run fails, >= 0
 
@@ -40,6 +44,9 @@ struct Topology {
   double silence_seconds = 15.0;               // [transport] silence_seconds, > beat: a silent node counts as dead
 };
 
+/// The device of teacher.`replica`.
+const std::string& TeacherDevice(const Topology& topology, std::int64_t replica);
+
 /// What a launch needs: where and what.
 struct LaunchPlan {
   Topology topology;
@@ -48,7 +55,7 @@ struct LaunchPlan {
 
 /// As LoadExperiment. Also loads and validates the experiment it names. An ipc path over 100 bytes is replaced by one
 /// under /tmp named by the digest of the run folder. A non-loopback tcp endpoint is refused (needs CURVE).
-LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path);
+LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, ModelFiles files = ModelFiles::kAll);
 
 /// Fills what a file leaves out and depends on run_folder: cache folder and endpoints.
 void ResolveDefaults(Topology& topology);

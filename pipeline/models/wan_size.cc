@@ -50,15 +50,20 @@ std::int64_t ParameterCount(const WanConfig& c) {
 }
 
 std::int64_t LoraParameterCount(const WanConfig& c, std::int64_t rank, const std::vector<std::string>& targets) {
-  std::int64_t widths = 0;  // in + out of the adapted Linears of a block
+  const std::vector<std::string> linears{"self_attn.q",  "self_attn.k",  "self_attn.v",  "self_attn.o", "cross_attn.q",
+                                         "cross_attn.k", "cross_attn.v", "cross_attn.o", "ffn.0",       "ffn.2"};
+  const auto matches = [](const std::string& linear, const std::string& target) {
+    return linear == target || linear.ends_with("." + target);
+  };
   for (const std::string& target : targets) {
-    if (target == "q" || target == "k" || target == "v" || target == "o") {
-      widths += 2 * (c.dim + c.dim);
-    } else if (target == "ffn.0" || target == "ffn.2") {
-      widths += c.dim + c.ffn_dim;
-    } else {
+    if (std::none_of(linears.begin(), linears.end(), [&](const auto& linear) { return matches(linear, target); })) {
       throw Error("no Linear \"" + target + "\" in a block", {}, "q, k, v, o, ffn.0 and ffn.2 are");
     }
+  }
+  std::int64_t widths = 0;  // in + out of the adapted Linears of a block
+  for (const std::string& linear : linears) {
+    const bool adapted = std::any_of(targets.begin(), targets.end(), [&](const auto& target) { return matches(linear, target); });
+    if (adapted) widths += c.dim + (linear.starts_with("ffn.") ? c.ffn_dim : c.dim);
   }
   return c.num_layers * rank * widths;
 }
@@ -115,14 +120,13 @@ double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassS
   const double n = static_cast<double>(tokens), samples = static_cast<double>(pass.samples);
   const double compute = static_cast<double>(pass.compute_bytes);
   if (pass.backward == Backward::kNone) {
-    return samples * (compute * std::max(9 * n * s.d, 7 * n * s.d + 2 * n * s.f) +
-                      static_cast<double>(pass.stream_bytes - pass.compute_bytes) * 2 * n * s.d);
+    return samples * n * std::max((4 * compute + 5 * 4) * s.d, compute * (8 * s.d + 2 * s.f));
   }
   const double block = Bytes(BlockSavedElements(config, tokens, pass.backward, pass.lora_rank), pass);
   const double outside = Bytes(OutsideElements(config, n, pass.backward), pass);
-  const double own = compute * (4 * n * s.d + 2 * n * s.f);
+  const double own = 4 * 4 * n * s.d + compute * 2 * n * s.f;
   if (!pass.checkpoint_blocks) return samples * (s.l * block + outside + own);
-  return CheckpointBytes(config, tokens, pass.samples, pass.stream_bytes) + samples * (block + outside + own);
+  return CheckpointBytes(config, tokens, pass.samples, pass.compute_bytes) + samples * (block + outside + own);
 }
 
 }  // namespace sgmd

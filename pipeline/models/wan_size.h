@@ -15,8 +15,8 @@ namespace sgmd {
 std::int64_t ParameterCount(const WanConfig& config);
 std::int64_t BlockParameterCount(const WanConfig& config);
 
-/// Parameters of rank-r adapters (A [r, in], B [out, r]) on the named Linears of every block (wan_facts §5 "LoRA"): q, k, v, o
-/// each stand for self- and cross-attention, ffn.0 and ffn.2 for themselves. Throws Error on another name.
+/// Parameters of rank-r adapters (A [r, in], B [out, r]) on the Linears of every block whose names end in one of `targets`
+/// (wan_facts §5 "LoRA"): "q" stands for self- and cross-attention, "ffn.0" for itself. Throws Error on one that none ends in.
 std::int64_t LoraParameterCount(const WanConfig& config, std::int64_t rank, const std::vector<std::string>& targets);
 
 /// N of one latent video [C, F, H, W]. Throws Error unless C is in_dim and the extents divide into patches.
@@ -43,11 +43,11 @@ enum class Backward {
 
 /// Elements kept per sample by one block, by dtype.
 struct SavedElements {
-  double wide = 0;    // float32 whatever the compute dtype: residual stream, modulation and norm arithmetic, statistics
+  double wide = 0;    // float32 whatever the compute dtype: norm and modulation arithmetic, statistics
   double narrow = 0;  // of the compute dtype: inputs of Linears and of attention
 };
 
-/// What autograd keeps of one block's forward pass, counted from WanTransformer::RunBlock; attention must be a fused kernel
+/// What autograd keeps of one block's forward pass, counted from RunBlock of the transformer; attention must be a fused kernel
 /// (an N x N matrix is not counted). By part of the block, in units of N D (M D for text rows, N F where it says so):
 ///
 ///                                          kFull                         kAdapters            kInput
@@ -70,8 +70,7 @@ SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, B
 struct PassSettings {
   Backward backward = Backward::kNone;
   std::int64_t samples = 1;           // videos in the batch
-  std::int64_t compute_bytes = 4;     // 4 float32, 2 bfloat16
-  std::int64_t stream_bytes = 4;      // of the residual stream between blocks
+  std::int64_t compute_bytes = 4;     // 4 float32, 2 bfloat16: Linears, attention, and the residual stream between blocks
   bool checkpoint_blocks = false;     // keep the input of every block, run the block again in the backward pass
   std::int64_t lora_rank = 0;
 };
@@ -80,12 +79,11 @@ struct PassSettings {
 double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t stream_bytes);
 
 /// Most bytes of activations alive at any time of a pass:
-///   kNone                without gradients: the larger of attention's 9 N D and the feed-forward's 7 N D + 2 N F, of which
-///                        2 N D (old and new stream) in stream bytes
-///   otherwise            kept by all blocks + outside of the blocks + the backward pass's own 4 N D + 2 N F
+///   kNone                without gradients: the larger of attention's 4 N D and 5 wide N D, and the feed-forward's 8 N D + 2 N F
+///   otherwise            kept by all blocks + outside of the blocks + the backward pass's own 4 wide N D + 2 N F
 ///   checkpoint_blocks    CheckpointBytes + kept by one block + outside + the backward pass's own
 /// Outside of the blocks, kFull keeps 3 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the others N D
-/// and M D.
+/// and M D. Copies of weights in another dtype are not counted here.
 double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
 
 }  // namespace sgmd

@@ -123,6 +123,48 @@ TEST_F(Config, TopologyReadsBlockCheckpointing) {
   EXPECT_TRUE(topology.fake_score_checkpoint_blocks);
 }
 
+TEST_F(Config, TeachersTakeTheListedDevicesInTurn) {
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  const auto load = [&](const std::string& teacher) {
+    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[teacher]\n" + teacher);
+    SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
+    return LoadRun(folder_ / "run").topology;
+  };
+  const Topology topology = load("devices = [\"cuda:2\", \"cuda:3\"]\ndevice_memory_gib = 79\n");
+  EXPECT_EQ(TeacherDevice(topology, 0), "cuda:2");
+  EXPECT_EQ(TeacherDevice(topology, 3), "cuda:3");
+  EXPECT_EQ(topology.teacher_device_memory_gib, 79.0);
+  EXPECT_EQ(topology.generator_device_memory_gib, 0.0);
+  EXPECT_EQ(TeacherDevice(load("device = \"cuda:1\"\n"), 5), "cuda:1");
+  EXPECT_THROW(load("devices = [\"gpu\"]\n"), Error);
+}
+
+TEST_F(Config, PathsMayBeginWithAnEnvironmentVariable) {
+  const auto with_teacher = [](std::string path) {
+    std::string text = kExperiment;
+    return text.replace(text.find("\"model\""), 7, "\"" + path + "\"");
+  };
+  ::unsetenv("SGMD_TEST_MODELS");
+  EXPECT_THAT(ErrorOf(with_teacher("$SGMD_TEST_MODELS/model")), HasSubstr("environment variable SGMD_TEST_MODELS is not set"));
+  EXPECT_EQ(Load(with_teacher("${SGMD_TEST_MODELS:-model}")).teacher, folder_ / "model");
+  EXPECT_THAT(ErrorOf(with_teacher("${SGMD_TEST_MODELS:-.}/none")), HasSubstr("the path is ${SGMD_TEST_MODELS:-.}/none"));
+  ::setenv("SGMD_TEST_MODELS", folder_.path().c_str(), 1);
+  EXPECT_EQ(Load(with_teacher("$SGMD_TEST_MODELS/model")).teacher, folder_ / "model");
+  EXPECT_EQ(Load(with_teacher("${SGMD_TEST_MODELS:-elsewhere}/model")).teacher, folder_ / "model");
+  EXPECT_THAT(ErrorOf(with_teacher("${SGMD_TEST_MODELS/model")), HasSubstr("names no variable"));
+  ::unsetenv("SGMD_TEST_MODELS");
+}
+
+TEST_F(Config, PlanningNeedsTheModelsSizesAlone) {
+  std::filesystem::remove(folder_ / "bank");
+  std::filesystem::remove(folder_ / "model/m.safetensors");
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  EXPECT_THROW(LoadExperiment(folder_ / "e.toml"), Error);
+  EXPECT_EQ(LoadExperiment(folder_ / "e.toml", ModelFiles::kConfigOnly).teacher, folder_ / "model");
+  std::filesystem::remove(folder_ / "model/config.json");
+  EXPECT_THROW(LoadExperiment(folder_ / "e.toml", ModelFiles::kConfigOnly), Error);
+}
+
 TEST_F(Config, TopologyRefusesEndpointsOthersCanReach) {
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   const auto load = [&](const std::string& rest) {

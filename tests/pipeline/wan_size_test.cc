@@ -27,6 +27,7 @@ TEST(WanSize, LoraParameterCountsAtRank64) {
   ExpectRounded(1e-6 * static_cast<double>(LoraParameterCount(kWan14B, 64, kAllTargets)), 306.7, 0.1);
   ExpectRounded(1e-6 * static_cast<double>(LoraParameterCount(kWan5B, 64, kAllTargets)), 161.2, 0.1);
   EXPECT_EQ(LoraParameterCount(kWan1_3B, 64, {"q"}), 30 * 2 * 64 * (1536 + 1536));
+  EXPECT_EQ(LoraParameterCount(kWan1_3B, 64, {"self_attn.q"}), 30 * 64 * (1536 + 1536));
   EXPECT_THROW(LoraParameterCount(kWan1_3B, 64, {"norm_q"}), Error);
 }
 
