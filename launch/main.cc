@@ -8,6 +8,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "launch/console.h"
+#include "launch/memory_plan.h"
 #include "launch/plan.h"
 #include "launch/run_control.h"
 #include "launch/session.h"
@@ -17,7 +18,7 @@ namespace {
 struct Options {
   std::filesystem::path target;  // topology file or run folder
   std::string run_folder, emit, scale, process;
-  bool quiet = false, fresh = false, now = false, follow = false;
+  bool quiet = false, fresh = false, now = false, follow = false, no_weights = false, allow_oversize = false;
   int lines = 40;
 };
 
@@ -26,8 +27,13 @@ std::filesystem::path ProgramFolder() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path();
 }
 
+constexpr int kExitDoesNotFit = 2;
+
+sgmd::ModelFiles FilesNeeded(const Options& o) { return o.no_weights ? sgmd::ModelFiles::kConfigOnly : sgmd::ModelFiles::kAll; }
+
 sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
-  sgmd::LaunchPlan plan = std::filesystem::is_directory(o.target) ? sgmd::LoadRun(o.target) : sgmd::LoadLaunchPlan(o.target);
+  sgmd::LaunchPlan plan =
+      std::filesystem::is_directory(o.target) ? sgmd::LoadRun(o.target) : sgmd::LoadLaunchPlan(o.target, FilesNeeded(o));
   if (o.run_folder.empty() && !replay) return plan;
   sgmd::Topology& topology = plan.topology;  // the cache stays that of the original run
   topology.run_folder = o.run_folder.empty() ? std::filesystem::path(topology.run_folder.string() + "-replay")
@@ -36,6 +42,22 @@ sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
   if (!replay) topology.cache_folder = "";
   sgmd::ResolveDefaults(topology);
   return plan;
+}
+
+int Plan(const Options& o) {
+  const sgmd::LaunchPlan plan = PlanOf(o, false);
+  const sgmd::WanConfig config = sgmd::ConfigOfModel(plan.experiment.teacher);
+  const double machine = sgmd::MachineMemory();
+  const std::string advice = sgmd::OversizeAdvice(plan, config, machine);
+  const bool refused = !advice.empty() && !o.allow_oversize;
+  if (!o.emit.empty()) {
+    std::cerr << advice;
+    if (!refused) std::cout << sgmd::SlurmScript(plan, ProgramFolder());
+  } else {
+    std::cout << sgmd::PlanText(plan, ProgramFolder(), FilesNeeded(o))
+              << sgmd::MemoryTable(sgmd::PlanMemory(plan, config, machine)) << advice;
+  }
+  return refused ? kExitDoesNotFit : 0;
 }
 
 int Up(const Options& o, bool replay) {
@@ -127,6 +149,8 @@ int main(int argc, char** argv) {
   };
   CLI::App* plan = add("plan", "Validate and show what would run");
   plan->add_option("--emit", o.emit, "Print a job script that starts the same commands")->check(CLI::IsMember({"slurm"}));
+  plan->add_flag("--no-weights", o.no_weights, "Plan a model of which only config.json is here");
+  plan->add_flag("--allow-oversize", o.allow_oversize, "Exit with 0, not 2, where the devices' memory does not suffice");
   CLI::App* up = add("up", "Start the run or resume it; Ctrl-C drains and checkpoints, a second one kills");
   up->add_flag("--fresh", o.fresh, "Refuse to resume: the run folder must hold no checkpoint");
   CLI::App* replay = add("replay", "Run the recorded experiment again from the score cache; needs no teacher");
@@ -146,11 +170,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   return sgmd::RunGuarded("sgmd-launch", [&] {
     sgmd::InitLog("launch", sgmd::LogLevel::kWarning);
-    if (plan->parsed()) {
-      std::cout << (o.emit.empty() ? sgmd::PlanText(PlanOf(o, false), ProgramFolder())
-                                   : sgmd::SlurmScript(PlanOf(o, false), ProgramFolder()));
-      return 0;
-    }
+    if (plan->parsed()) return Plan(o);
     if (up->parsed() || replay->parsed()) return Up(o, replay->parsed());
     if (status->parsed()) return Status(o);
     if (scale->parsed()) return Scale(o);

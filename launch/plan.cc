@@ -20,7 +20,7 @@ Placement PlacementOf(const LaunchPlan& plan, const std::string& name) {
   if (name == "fake_score") return {plan.topology.fake_score_device, plan.experiment.fake_score_threads};
   if (name == "broker") return {};
   if (name == "evaluator") return {"cpu", plan.topology.evaluator_threads};
-  return {plan.topology.teacher_device, plan.topology.teacher_threads};
+  return {TeacherDevice(plan.topology, std::stoll(name.substr(sizeof "teacher." - 1))), plan.topology.teacher_threads};
 }
 
 std::string JoinCommand(const std::vector<std::string>& command) {
@@ -31,22 +31,24 @@ std::string JoinCommand(const std::vector<std::string>& command) {
 
 }  // namespace
 
-std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& programs) {
+std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& programs, ModelFiles files) {
   const Experiment& e = plan.experiment;
   const Topology& t = plan.topology;
-  const Digest digest = ExperimentDigest(e);
-  std::string text = StrCat("experiment  ", e.name, "  (", digest.Hex(), ")\n");
+  const bool known = files == ModelFiles::kAll;
+  const Digest digest = known ? ExperimentDigest(e) : Digest{};
+  std::string text = StrCat("experiment  ", e.name, "  (", known ? digest.Hex() : "identity not known without the weights", ")\n");
   text += StrCat("computes    ", e.steps, " steps of ", e.micro_batches, " x ", e.micro_batch, " samples, ", e.objective,
                  e.objective == "sgmd" ? StrCat(" (", e.weighting, ", lambda ", e.lambda, ")") : "", ", guidance u + ",
                  e.guidance, " (c - u), ", e.inner_updates, " inner updates on ", e.inner_source, " samples, ",
-                 e.max_staleness == 0 ? "strict" : "pipelined", "\n");
+                 e.lora_rank > 0 ? StrCat("adapters of rank ", e.lora_rank, ", ") : "", e.compute, ", ", e.max_staleness == 0 ? "strict" : "pipelined", "\n");
   text += StrCat("teacher     ", e.teacher.string(), "\nprompts     ", e.prompts.string(), "\nrun folder  ",
                  t.run_folder.string(), "\ncache       ",
                  t.cache_enabled ? StrCat(t.cache_folder.string(), ", at most ", t.cache_limit_gib, " GiB") : "off",
                  "\nendpoints   ", t.data_endpoint, "  ", t.control_endpoint, "\n");
   const auto checkpoints = RunFolder{t.run_folder}.Checkpoints();
-  const auto newest = std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
-  text += newest ? StrCat("resumes     ", newest->folder.string(), "\n") : "starts      from the teacher's weights\n";
+  const auto newest = known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
+  if (newest) text += StrCat("resumes     ", newest->folder.string(), "\n");
+  if (known && !newest) text += "starts      from the teacher's weights\n";
   text += "\nprocess      device   threads  command\n";
   for (const auto& [name, command] : RunCommands(plan, CurrentEpoch(t.run_folder) + 1, false, programs)) {
     const Placement placement = PlacementOf(plan, name);

@@ -48,6 +48,9 @@ std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& pl
     const std::string name = StrCat("teacher.", i);
     commands[name] = command("sgmd-teacher");
     commands[name].insert(commands[name].end(), {"--name", name});
+    if (!plan.topology.teacher_devices.empty()) {
+      commands[name].insert(commands[name].end(), {"--device", TeacherDevice(plan.topology, i)});
+    }
   }
   return commands;
 }

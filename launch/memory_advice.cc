@@ -1,0 +1,107 @@
+// What a person can change in a plan that does not fit, tried in order of cost.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "common/error/error.h"
+#include "launch/memory_plan.h"
+
+namespace sgmd {
+namespace {
+
+constexpr double kWorthwhile = 0.99;   // a change that leaves more than this share of the need is not worth a line
+constexpr std::int64_t kLoraRank = 64;  // of the public recipe (wan_facts §5)
+
+// The device that exceeds its memory most; its need - has is what the changes must bring to 0.
+const DeviceMemory& Worst(const MemoryPlan& memory) {
+  return *std::max_element(memory.devices.begin(), memory.devices.end(), [](const auto& a, const auto& b) {
+    const auto excess = [](const DeviceMemory& d) { return d.fits() ? -1 : d.need - d.has; };
+    return excess(a) < excess(b);
+  });
+}
+
+struct Change {
+  std::string text;  // the keys to change
+  std::string cost;  // what it costs
+  std::function<void(LaunchPlan&)> apply;
+};
+
+std::string ProcessesOn(const MemoryPlan& memory, const std::string& device) {
+  std::string names;
+  for (const ProcessMemory& p : memory.processes) {
+    if (p.device == device) names += (names.empty() ? "" : ", ") + p.process;
+  }
+  return names;
+}
+
+// Devices that are told apart by name alone: enough to see what each process needs by itself.
+void SpreadOverDevices(LaunchPlan& plan) {
+  Topology& t = plan.topology;
+  t.generator_device = "cuda:generator";
+  t.fake_score_device = "cuda:fake_score";
+  t.teacher_devices.clear();
+  for (std::int64_t i = 0; i < t.teacher_replicas; ++i) t.teacher_devices.push_back(StrCat("cuda:teacher.", i));
+}
+
+std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bool cpu) {
+  const Experiment& e = plan.experiment;
+  std::vector<Change> changes;
+  const std::string& worst = Worst(memory).device;
+  if (!cpu && std::count_if(memory.processes.begin(), memory.processes.end(), [&](const auto& p) { return p.device == worst; }) > 1) {
+    changes.push_back({StrCat("a device each for ", ProcessesOn(memory, worst)), "no time", SpreadOverDevices});
+  }
+  changes.push_back({"[generator] and [fake_score] checkpoint_blocks = true", "one more forward pass in each backward pass", [](LaunchPlan& p) {
+                       p.topology.generator_checkpoint_blocks = p.topology.fake_score_checkpoint_blocks = true;
+                     }});
+  if (e.micro_batch > 1) {
+    changes.push_back({StrCat("[data] micro_batch = 1, micro_batches = ", e.micro_batch * e.micro_batches),
+                       "the same batch in smaller pieces", [](LaunchPlan& p) {
+                         p.experiment.micro_batches *= p.experiment.micro_batch;
+                         p.experiment.micro_batch = 1;
+                       }});
+  }
+  if (e.lora_rank == 0) {
+    changes.push_back({StrCat("[lora] rank = ", kLoraRank), "adapters are trained in place of all parameters",
+                       [](LaunchPlan& p) { p.experiment.lora_rank = kLoraRank; }});
+  }
+  if (e.compute != "bfloat16" && !cpu) {  // a CPU without bfloat16 units would take days
+    changes.push_back({"[precision] compute = \"bfloat16\"", "rounding; what is trained stays float32",
+                       [](LaunchPlan& p) { p.experiment.compute = "bfloat16"; }});
+  }
+  return changes;
+}
+
+}  // namespace
+
+std::string OversizeAdvice(const LaunchPlan& original, const WanConfig& config, double machine_bytes) {
+  LaunchPlan plan = original;
+  MemoryPlan memory = PlanMemory(plan, config, machine_bytes);
+  if (memory.Fits()) return "";
+  std::string text = "\ndoes not fit:\n";
+  for (const DeviceMemory& device : memory.devices) {
+    if (device.fits()) continue;
+    text += StrCat("  ", device.device, " (", ProcessesOn(memory, device.device), ") needs ", Gigabytes(device.need), " GB and has ",
+                   Gigabytes(device.has), " GB\n");
+  }
+  text += "what to change, in order of cost, each on top of those before it:\n";
+  const bool cpu = Worst(memory).device == "cpu";
+  int number = 0;
+  for (const Change& change : Changes(plan, memory, cpu)) {
+    LaunchPlan changed = plan;
+    change.apply(changed);
+    const MemoryPlan after = PlanMemory(changed, config, machine_bytes);
+    if (!after.Fits() && Worst(after).need > kWorthwhile * Worst(memory).need) continue;
+    text += StrCat("  ", ++number, ". ", change.text, "  (", change.cost, "): ");
+    if (after.Fits()) return text + "it fits\n";
+    text += StrCat(Gigabytes(Worst(after).need), " GB needed where ", Gigabytes(Worst(after).has), " are\n");
+    plan = changed;
+    memory = after;
+  }
+  const DeviceMemory& worst = Worst(memory);
+  text += StrCat("  ", ++number, ". a device of at least ", Gigabytes(worst.need), " GB (", std::ceil(worst.need / kGibibyte), " GiB)");
+  if (cpu) return text + ", or fewer teachers\n";
+  return text + StrCat(", or ", std::ceil(worst.need / worst.has), " of these for that role together, which needs sharded roles: "
+                       "not available yet\n");
+}
+
+}  // namespace sgmd

@@ -1,0 +1,197 @@
+#include "launch/memory_plan.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <sstream>
+
+#include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
+#include "pipeline/models/wan_size.h"
+
+namespace sgmd {
+namespace {
+
+// Stated, not computed. CUDA: context and loaded kernels, cuBLAS and cuDNN workspaces. CPU: the pages of LibTorch in use.
+constexpr double kCudaRuntime = 1.0e9, kCpuRuntime = 0.3e9;
+// Latents of a micro-batch at work in a role at once: noise, inputs, outputs, samples, gradients; pairs with guidance.
+constexpr double kWorkingLatents = 8;
+
+enum class Role { kGenerator, kFakeScore, kTeacher };
+
+// What the experiment says about sizes, in one place.
+struct Setting {
+  const Experiment& e;
+  const WanConfig& config;
+  double all, trained;  // parameters
+  std::int64_t tokens;
+  bool adapters, half;  // [lora], bfloat16
+
+  Setting(const Experiment& experiment, const WanConfig& model)
+      : e(experiment),
+        config(model),
+        all(static_cast<double>(ParameterCount(model))),
+        trained(all),
+        tokens(TokenCount(model, experiment.latent)),
+        adapters(experiment.lora_rank > 0),
+        half(experiment.compute == "bfloat16") {
+    if (adapters) trained = static_cast<double>(LoraParameterCount(model, e.lora_rank, e.lora_targets));
+  }
+
+  double LatentBytes() const {  // of a micro-batch, float32 (wan_facts §7 "Bytes")
+    double bytes = 4 * static_cast<double>(e.micro_batch);
+    for (const std::int64_t extent : e.latent) bytes *= static_cast<double>(extent);
+    return bytes;
+  }
+  // Samples in a pass of the role, and the pass that needs most.
+  PassSettings Pass(Role role, bool checkpoint_blocks) const {
+    PassSettings pass;
+    pass.samples = e.micro_batch * (role == Role::kTeacher && e.guidance != 1.0 ? 2 : 1);
+    pass.compute_bytes = half ? 2 : 4;
+    pass.checkpoint_blocks = checkpoint_blocks;
+    pass.lora_rank = adapters ? e.lora_rank : 0;
+    pass.backward = role == Role::kTeacher ? Backward::kNone : adapters ? Backward::kAdapters : Backward::kFull;
+    return pass;
+  }
+};
+
+// Where weights are kept in float32 and used in bfloat16, the copies live as long as the activations do: of all blocks, or of the
+// one that is run again (wan_facts §7 "gather buffers"), whose gradients are then also returned together.
+double WeightCopies(const Setting& s, bool checkpoint_blocks) {
+  if (s.adapters) return 0;  // the base is kept in the compute dtype
+  const double block = static_cast<double>(BlockParameterCount(s.config));
+  if (checkpoint_blocks) return (s.half ? 2 + 4 : 4) * block;
+  return s.half ? 2 * s.all : 0;
+}
+
+// Latents that wait: on a GPU the inputs of exit steps alone, on the CPU also what is kept in main memory in either case.
+double WaitingLatents(const Setting& s, Role role, bool cpu) {
+  const double in_flight = static_cast<double>(s.e.micro_batches * (1 + s.e.max_staleness));
+  if (role == Role::kGenerator) return in_flight * (cpu ? 5 : 1);  // and two noises, x_g and x_s of the message
+  if (!cpu) return 0;
+  if (role == Role::kTeacher) return 2;  // leases
+  const double recorded = s.e.inner_source == "replay" ? static_cast<double>((s.e.inner_max_age + 1) * s.e.micro_batches)
+                          : s.e.inner_source == "fresh" ? static_cast<double>(s.e.inner_updates * s.e.micro_batches)
+                                                        : 0.0;
+  return 4 * in_flight + recorded;  // x_g, x_s, velocity, and x_g once more as inner sample
+}
+
+double Buffers(const Setting& s, Role role, bool cpu, bool checkpoint_blocks) {
+  const PassSettings pass = s.Pass(role, checkpoint_blocks);
+  const double text = static_cast<double>(pass.samples * s.config.text_len * s.config.text_dim) * (4 + (s.half ? 2 : 0));
+  const double rope = 8 * static_cast<double>(s.tokens * s.config.head_dim() / 2);  // complex64
+  return (kWorkingLatents + WaitingLatents(s, role, cpu)) * s.LatentBytes() + text + rope +
+         (role == Role::kTeacher ? 0 : WeightCopies(s, checkpoint_blocks));
+}
+
+MemoryNeed NeedOf(const Setting& s, Role role, bool cpu, bool checkpoint_blocks) {
+  MemoryNeed need;
+  const double frozen = (s.half ? 2 : 4) * s.all;
+  if (role == Role::kTeacher) {
+    need.weights = frozen;
+  } else {
+    const OptimizerConfig& optimizer = role == Role::kGenerator ? s.e.generator_optimizer : s.e.fake_score_optimizer;
+    need.weights = 4 * s.trained + (s.adapters ? frozen : 0);
+    need.gradients = 4 * s.trained;
+    need.optimizer = (optimizer.beta1 == 0 ? 4 : 8) * s.trained;
+    if (role == Role::kGenerator && s.e.ema_decay > 0) need.ema = 4 * s.trained;
+  }
+  need.activations = ActivationBytes(s.config, s.tokens, s.Pass(role, checkpoint_blocks));
+  need.buffers = Buffers(s, role, cpu, checkpoint_blocks);
+  need.runtime = cpu ? kCpuRuntime : kCudaRuntime;
+  return need;
+}
+
+// Forward-equivalents of an outer iteration (wan_facts §7; pipeline/training/work.h counts the same): forward 1, backward to the
+// input 1, to weights 2 (to adapters 1), once more forward where blocks are run again.
+double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
+  const double samples = static_cast<double>(s.e.micro_batch * s.e.micro_batches), again = checkpoint_blocks ? 1 : 0;
+  const double mean_exit = (static_cast<double>(s.e.student_steps.size()) - 1) / 2, inner = static_cast<double>(s.e.inner_updates);
+  const double train = 1 + (s.adapters ? 1 : 2) + again;
+  const double gradient = s.e.objective == "dmd2" ? 1 : 2 + again;  // dmd2 does not differentiate the fake score
+  switch (role) {
+    case Role::kTeacher: return samples * (s.e.guidance == 1.0 ? 1 : 2);
+    case Role::kFakeScore: return samples * (gradient + inner * train);
+    case Role::kGenerator: return samples * (mean_exit + 1 + train + (s.e.inner_source == "fresh" ? inner * (mean_exit + 1) : 0));
+  }
+  return 0;
+}
+
+std::string Named(const std::string& device) { return device == "cuda" ? "cuda:0" : device; }
+
+std::string Padded(const std::string& text, int width) {  // negative: to the left
+  char padded[160];
+  std::snprintf(padded, sizeof padded, "%*s", width, text.c_str());
+  return padded;
+}
+
+std::string Have(double has) { return has > 0 ? Gigabytes(has) : "not known"; }
+
+}  // namespace
+
+bool MemoryPlan::Fits() const {
+  return std::all_of(devices.begin(), devices.end(), [](const DeviceMemory& device) { return device.fits(); });
+}
+
+MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
+  const Topology& t = plan.topology;
+  const Setting setting(plan.experiment, config);
+  const double forward = ForwardFlopsOf(config, setting.tokens).total();
+  MemoryPlan memory;
+  const auto add = [&](const std::string& process, Role role, const std::string& on, double gib, bool checkpoint_blocks, double share) {
+    const std::string device = Named(on);
+    const bool cpu = device == "cpu";
+    const MemoryNeed need = NeedOf(setting, role, cpu, checkpoint_blocks);
+    memory.processes.push_back({process, device, need, share * forward * ForwardEquivalents(setting, role, checkpoint_blocks)});
+    auto entry = std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == device; });
+    if (entry == memory.devices.end()) entry = memory.devices.insert(entry, {device, cpu ? machine_bytes : 0, 0});
+    if (gib > 0) entry->has = entry->need > 0 && entry->has > 0 ? std::min(entry->has, gib * kGibibyte) : gib * kGibibyte;
+    entry->need += need.total();
+  };
+  add("generator", Role::kGenerator, t.generator_device, t.generator_device_memory_gib, t.generator_checkpoint_blocks, 1);
+  add("fake_score", Role::kFakeScore, t.fake_score_device, t.fake_score_device_memory_gib, t.fake_score_checkpoint_blocks, 1);
+  for (std::int64_t i = 0; i < t.teacher_replicas; ++i) {
+    add(StrCat("teacher.", i), Role::kTeacher, TeacherDevice(t, i), t.teacher_device_memory_gib, false,
+        1.0 / static_cast<double>(t.teacher_replicas));
+  }
+  return memory;
+}
+
+double MachineMemory() {
+  std::istringstream lines(ReadFile("/proc/meminfo"));
+  double kib = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (std::sscanf(line.c_str(), "MemTotal: %lf kB", &kib) == 1) return kib * 1024;
+  }
+  return 0;
+}
+
+WanConfig ConfigOfModel(const std::filesystem::path& folder) {
+  const bool pipeline = !std::filesystem::exists(folder / "config.json") && std::filesystem::exists(folder / "transformer/config.json");
+  return WanConfig::FromFile((pipeline ? folder / "transformer" : folder) / "config.json");
+}
+
+std::string Gigabytes(double bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, bytes > 0 && bytes < 0.05e9 ? "%.2f" : "%.1f", bytes / 1e9);
+  return text;
+}
+
+std::string MemoryTable(const MemoryPlan& memory) {
+  std::string text = "\nmemory, GB    device    weights  gradients  optimizer    ema  activations  buffers  runtime    total  device has  TFLOP/step\n";
+  for (const ProcessMemory& p : memory.processes) {
+    const auto device = std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == p.device; });
+    const MemoryNeed& n = p.need;
+    char flops[32];
+    std::snprintf(flops, sizeof flops, p.step_flops < 1e13 ? "%.3g" : "%.0f", p.step_flops / 1e12);
+    text += Padded(p.process, -13) + " " + Padded(p.device, -8) + Padded(Gigabytes(n.weights), 9) + Padded(Gigabytes(n.gradients), 11) +
+            Padded(Gigabytes(n.optimizer), 11) + Padded(Gigabytes(n.ema), 7) + Padded(Gigabytes(n.activations), 13) + Padded(Gigabytes(n.buffers), 9) +
+            Padded(Gigabytes(n.runtime), 9) + Padded(Gigabytes(n.total()), 9) + Padded(Have(device->has), 12) + Padded(flops, 12) + "\n";
+  }
+  for (const DeviceMemory& d : memory.devices) {
+    const auto here = std::count_if(memory.processes.begin(), memory.processes.end(), [&](const auto& p) { return p.device == d.device; });
+    if (here > 1) text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, -8), Padded(Gigabytes(d.need), 78), Padded(Have(d.has), 12), "\n");
+  }
+  return text;
+}
+
+}  // namespace sgmd
