@@ -124,7 +124,7 @@ std::string Padded(const std::string& text, int width) {  // negative: to the le
   return padded;
 }
 
-std::string Have(double has) { return has > 0 ? Gigabytes(has) : "not known"; }
+std::string Have(double has) { return has > 0 ? Gigabytes(has) : "unknown"; }
 
 }  // namespace
 

@@ -49,18 +49,20 @@ OptimizerConfig ReadOptimizer(TomlTable table) {
 // Says that `what` of [model] `key` is missing, and which variable to set where the path begins with one.
 [[noreturn]] void FailMissing(TomlTable model, const char* key, const std::string& what, std::string hint) {
   const std::string text = model.Text(key);
-  if (text.starts_with('$')) hint += StrCat(hint.empty() ? "" : "; ", "the path is ", text);
+  if (text.starts_with('$')) {
+    hint += StrCat(hint.empty() ? "" : "; ", "the path is ", text, "; sgmd-launch plan --no-weights needs config.json alone");
+  }
   model.Fail(key, what, hint);
 }
 
-void ReadModelAndData(TomlTable root, Experiment& e, ModelFiles files) {
+void ReadModelAndData(TomlTable root, Experiment& e, Weights weights) {
   TomlTable model = root.Table("model");
   e.teacher = model.Path("teacher");
   if (!std::filesystem::exists(e.teacher / "config.json")) {
     FailMissing(model, "teacher", StrCat("no model in ", e.teacher.string()), "a model folder holds config.json and *.safetensors");
   }
   e.prompts = model.Path("prompts");
-  if (files == ModelFiles::kAll && !std::filesystem::exists(e.prompts)) {
+  if (weights == Weights::kNeeded && !std::filesystem::exists(e.prompts)) {
     FailMissing(model, "prompts", StrCat("no prompt bank at ", e.prompts.string()), "");
   }
   e.guidance = model.Real("guidance", kNotNegative);
@@ -130,7 +132,7 @@ std::string SettingsToml(Experiment e) {
 
 }  // namespace
 
-Experiment LoadExperiment(const std::filesystem::path& path, ModelFiles files) {
+Experiment LoadExperiment(const std::filesystem::path& path, Weights weights) {
   TomlTable root = TomlFile::Open(path).root();
   Experiment e;
   TomlTable table = root.Table("experiment");
@@ -138,7 +140,7 @@ Experiment LoadExperiment(const std::filesystem::path& path, ModelFiles files) {
   e.seed = static_cast<std::uint64_t>(table.Integer("seed", {0, 9e18}, static_cast<std::int64_t>(e.seed)));
   e.steps = table.Integer("steps", kCount);
   e.max_staleness = table.Integer("max_staleness", {0, 1}, e.max_staleness);
-  ReadModelAndData(root, e, files);
+  ReadModelAndData(root, e, weights);
   ReadSchedule(root.Table("schedule"), e);
   ReadPrecision(root, e);
   ReadTraining(root, e);

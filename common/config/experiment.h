@@ -78,12 +78,12 @@ struct Experiment {
   std::int64_t rollbacks = 0;              // no key: times that the run went back to a checkpoint; makes new draws after each
 };
 
-/// What of a model must be there: all that a run needs, or config.json alone, which is enough to plan it.
-enum class ModelFiles { kAll, kConfigOnly };
+/// Whether weights and prompts must be there, as for a run. To plan one, config.json is enough.
+enum class Weights { kNeeded, kNotNeeded };
 
 /// Reads and validates; relative paths are taken from the file's folder and made absolute. Throws Error with
 /// file:line:col, the line with a caret and a hint on an unknown key, wrong type, missing or out-of-range value.
-Experiment LoadExperiment(const std::filesystem::path& path, ModelFiles files = ModelFiles::kAll);
+Experiment LoadExperiment(const std::filesystem::path& path, Weights weights = Weights::kNeeded);
 
 /// The resolved experiment as TOML, every key explicit; LoadExperiment reads it back to an equal value.
 std::string ToToml(const Experiment& experiment);

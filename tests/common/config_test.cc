@@ -160,9 +160,9 @@ TEST_F(Config, PlanningNeedsTheModelsSizesAlone) {
   std::filesystem::remove(folder_ / "model/m.safetensors");
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   EXPECT_THROW(LoadExperiment(folder_ / "e.toml"), Error);
-  EXPECT_EQ(LoadExperiment(folder_ / "e.toml", ModelFiles::kConfigOnly).teacher, folder_ / "model");
+  EXPECT_EQ(LoadExperiment(folder_ / "e.toml", Weights::kNotNeeded).teacher, folder_ / "model");
   std::filesystem::remove(folder_ / "model/config.json");
-  EXPECT_THROW(LoadExperiment(folder_ / "e.toml", ModelFiles::kConfigOnly), Error);
+  EXPECT_THROW(LoadExperiment(folder_ / "e.toml", Weights::kNotNeeded), Error);
 }
 
 TEST_F(Config, TopologyRefusesEndpointsOthersCanReach) {
