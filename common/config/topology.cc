@@ -46,10 +46,11 @@ Topology ReadTopology(const std::filesystem::path& path) {
   t.experiment = run.Path("experiment");
   if (!std::filesystem::exists(t.experiment)) run.Fail("experiment", "no such file: " + t.experiment.string());
   t.run_folder = run.Path("folder");
-  t.generator_device = ReadDevice(root.Table("generator"), t.generator_device);
-  t.fake_score_device = ReadDevice(root.Table("fake_score"), t.fake_score_device);
-  t.generator_checkpoint_blocks = root.Table("generator").Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
-  t.fake_score_checkpoint_blocks = root.Table("fake_score").Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
+  TomlTable generator = root.Table("generator"), fake_score = root.Table("fake_score");
+  t.generator_device = ReadDevice(generator, t.generator_device);
+  t.generator_checkpoint_blocks = generator.Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
+  t.fake_score_device = ReadDevice(fake_score, t.fake_score_device);
+  t.fake_score_checkpoint_blocks = fake_score.Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
   TomlTable teacher = root.Table("teacher");
   t.teacher_replicas = teacher.Integer("replicas", {0, 4096}, t.teacher_replicas);
   t.teacher_device = ReadDevice(teacher, t.teacher_device);
