@@ -6,25 +6,10 @@
 #include <cmath>
 
 #include "common/error/error.h"
-#include "common/storage/atomic_folder.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/models/lora.h"
 
 namespace sgmd {
-namespace {
-
-constexpr char kWeightsName[] = "diffusion_pytorch_model.safetensors";
-
-std::filesystem::path OnlyWeightsFile(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / kWeightsName;
-  if (!std::filesystem::exists(path)) {
-    throw Error("no model weights", path.string(), "a model folder holds config.json and " + std::string(kWeightsName));
-  }
-  return path;
-}
-
-}  // namespace
-
 at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim) {
   const at::Tensor index = at::arange(dim / 2, timestep.options().dtype(at::kDouble));
   const at::Tensor frequency = at::exp(index * (-std::log(10000.0) / static_cast<double>(dim / 2)));
@@ -223,17 +208,6 @@ at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma,
   const auto m = (head_modulation_ + Wide(e).unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
   const at::Tensor head_in = Modulate(PlainNorm(tokens, c.eps), m[1], m[0]).to(compute);
   return Unpatchify(head_(head_in), grid).to(wide());
-}
-
-WanTransformer WanTransformer::Load(const std::filesystem::path& folder, at::Device device, WanPrecision precision) {
-  WanTransformer model(WanConfig::FromFile(folder / "config.json"), device, precision);
-  LoadTensors(SafetensorsFile::Open(OnlyWeightsFile(folder)), model.parameters_);
-  return model;
-}
-
-void WanTransformer::Save(const std::filesystem::path& folder, Metadata metadata) const {
-  SaveTensors(folder / kWeightsName, parameters_, std::move(metadata));
-  WriteFileAtomically(folder / "config.json", config_.ToJson());
 }
 
 WanTransformer WanTransformer::Clone() const {
