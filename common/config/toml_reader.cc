@@ -156,15 +156,17 @@ std::vector<std::int64_t> TomlTable::Integers(std::string_view key, NumberRange 
   return values;
 }
 
-std::vector<std::string> TomlTable::Texts(std::string_view key, std::optional<std::vector<std::string>> fallback) {
+std::vector<std::string> TomlTable::Texts(std::string_view key, const std::vector<std::string>& allowed,
+                                          std::vector<std::string> fallback) {
   const toml::node* found = node_->Find(key);
-  if (found == nullptr && fallback) return *fallback;
-  if (found == nullptr) Fail(key, StrCat("key \"", key, "\" is missing in [", node_->name, "]"), StrCat("add ", key, " = [\"...\"]"));
-  if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of texts in quotes"));
+  if (found == nullptr) return fallback;
+  if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of texts"));
   std::vector<std::string> values;
   for (const toml::node& item : *found->as_array()) {
     const auto value = item.value_exact<std::string>();
-    if (!value) FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of texts in quotes"), {});
+    if (!value || std::find(allowed.begin(), allowed.end(), *value) == allowed.end()) {
+      FailAt(*node_->source, item.source().begin, StrCat("an entry of \"", key, "\" is not known"), "each one of: " + Join(allowed));
+    }
     values.push_back(*value);
   }
   return values;

@@ -46,9 +46,10 @@ Topology ReadTopology(const std::filesystem::path& path) {
   t.experiment = run.Path("experiment");
   if (!std::filesystem::exists(t.experiment)) run.Fail("experiment", "no such file: " + t.experiment.string());
   t.run_folder = run.Path("folder");
-  TomlTable generator = root.Table("generator"), fake_score = root.Table("fake_score");
+  TomlTable generator = root.Table("generator");
   t.generator_device = ReadDevice(generator, t.generator_device);
   t.generator_checkpoint_blocks = generator.Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
+  TomlTable fake_score = root.Table("fake_score");
   t.fake_score_device = ReadDevice(fake_score, t.fake_score_device);
   t.fake_score_checkpoint_blocks = fake_score.Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
   TomlTable teacher = root.Table("teacher");

@@ -15,9 +15,9 @@ struct Topology {
   std::filesystem::path run_folder;            // [run] folder, required; logs, checkpoints, events, sockets live here
 
   std::string generator_device = "cpu";        // [generator] device: cpu | cuda | cuda:N
+  bool generator_checkpoint_blocks = false;    // [generator] checkpoint_blocks: keep a block's input only, run it again backward
   std::string fake_score_device = "cpu";       // [fake_score] device
-  bool generator_checkpoint_blocks = false;    // [generator] checkpoint_blocks: keep each block's input, run it again backward
-  bool fake_score_checkpoint_blocks = false;   // [fake_score] checkpoint_blocks; the same bits for less memory and more time
+  bool fake_score_checkpoint_blocks = false;   // [fake_score] checkpoint_blocks
   std::int64_t teacher_replicas = 1;           // [teacher] replicas, >= 0 (0 only with replay)
   std::string teacher_device = "cpu";          // [teacher] device
   std::int64_t teacher_threads = 1;            // [teacher] threads, >= 1: free, does not change results

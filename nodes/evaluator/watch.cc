@@ -32,7 +32,7 @@ class Watch {
         folder_(RunFolder{plan.topology.run_folder}.Evaluation()),
         bank_(PromptBank::Open(plan.experiment.prompts)),
         teacher_(WanTransformer::Load(plan.experiment.teacher, at::kCPU)),
-        student_(plan.experiment.lora.rank > 0 ? teacher_.WithAdapters(plan.experiment.lora, 0) : teacher_.Clone()),
+        student_(plan.experiment.lora_rank > 0 ? teacher_.WithAdapters(LoraOf(plan.experiment), 0) : teacher_.Clone()),
         reference_(TeacherArm(plan.experiment, teacher_, plan.topology.evaluator_teacher_steps)),
         events_(RunFolder{plan.topology.run_folder}.Events() / "evaluator"),
         measurer_(Reference()),

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <map>
 
 #include "common/error/error.h"
@@ -63,6 +64,15 @@ void AddToWeights(WanTransformer& model, const NamedTensors& adapters, double sc
 }
 
 }  // namespace
+
+bool LoraConfig::Adapts(std::string_view linear) const {
+  return std::any_of(targets.begin(), targets.end(),
+                     [&](const std::string& target) { return linear == target || linear.ends_with("." + target); });
+}
+
+LoraConfig LoraOf(const Experiment& experiment) {
+  return {experiment.lora_rank, experiment.lora_alpha, experiment.lora_targets};
+}
 
 void DrawAdapters(const NamedTensors& adapters, std::uint64_t seed) {
   c10::NoGradGuard no_grad;

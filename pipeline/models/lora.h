@@ -6,12 +6,29 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
 
+#include "common/config/experiment.h"
 #include "pipeline/models/tensor_bytes.h"
 
 namespace sgmd {
 
 class WanTransformer;
+
+struct LoraConfig {
+  std::int64_t rank = 0;  // r; 0: no adapters
+  double alpha = 0;       // > 0
+  std::vector<std::string> targets{"q", "k", "v", "o", "ffn.0", "ffn.2"};  // ends of the names of Linears in blocks
+
+  double Scale() const { return alpha / static_cast<double>(rank); }
+  /// Whether a block's Linear, such as "cross_attn.q", is a target or ends in "." and one.
+  bool Adapts(std::string_view linear) const;
+};
+
+/// The experiment's [lora].
+LoraConfig LoraOf(const Experiment& experiment);
 
 inline constexpr char kLoraDown[] = ".lora_down.weight";
 inline constexpr char kLoraUp[] = ".lora_up.weight";

@@ -7,9 +7,9 @@
 
 #include "common/error/error.h"
 #include "pipeline/flow/random.h"
-#include "pipeline/models/lora.h"
 
 namespace sgmd {
+
 at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim) {
   const at::Tensor index = at::arange(dim / 2, timestep.options().dtype(at::kDouble));
   const at::Tensor frequency = at::exp(index * (-std::log(10000.0) / static_cast<double>(dim / 2)));
@@ -118,10 +118,10 @@ WanTransformer WanTransformer::WithAdapters(const LoraConfig& lora, std::uint64_
   const auto options = at::TensorOptions(wide()).device(device_);
   for (std::size_t n = 0; n < adapted.blocks_.size(); ++n) {
     for (const auto& [name, linear] : adapted.blocks_[n].Linears()) {
-      if (!AdaptsLinear(lora, name)) continue;
+      if (!lora.Adapts(name)) continue;
       linear->lora_down = at::zeros({lora.rank, linear->weight.size(1)}, options);
       linear->lora_up = at::zeros({linear->weight.size(0), lora.rank}, options);
-      linear->lora_scale = LoraScale(lora);
+      linear->lora_scale = lora.Scale();
       adapted.adapters_.emplace_back(StrCat("blocks.", n, ".", name, kLoraDown), linear->lora_down);
       adapted.adapters_.emplace_back(StrCat("blocks.", n, ".", name, kLoraUp), linear->lora_up);
     }

@@ -10,7 +10,7 @@
 #include <map>
 #include <vector>
 
-#include "common/config/experiment.h"
+#include "pipeline/models/lora.h"
 #include "pipeline/models/tensor_bytes.h"
 #include "pipeline/models/wan_block.h"
 #include "pipeline/models/wan_config.h"

@@ -20,9 +20,9 @@ WanPrecision PrecisionOf(const Experiment& experiment, bool frozen) {
 
 // The model of a trained role: all of it trainable, or with [lora] adapters over a frozen base.
 WanTransformer Trainable(const Experiment& e, at::Device device, bool checkpoint_blocks, std::string_view role) {
-  const bool adapted = e.lora.rank > 0;
+  const bool adapted = e.lora_rank > 0;
   WanTransformer model = WanTransformer::Load(e.teacher, device, PrecisionOf(e, adapted));
-  if (adapted) model = model.WithAdapters(e.lora, SeedFor(e.seed, 0, 0, role));
+  if (adapted) model = model.WithAdapters(LoraOf(e), SeedFor(e.seed, 0, 0, role));
   model.SetBlockCheckpointing(checkpoint_blocks);
   model.SetRequiresGrad(true);
   return model;
@@ -116,11 +116,11 @@ void Generator::LoadState(const std::filesystem::path& folder) {
 void Generator::SaveStudent(const std::filesystem::path& folder) const {
   std::filesystem::create_directories(folder);
   const NamedTensors& weights = ema_ ? ema_->average() : model_.trained();
-  const bool adapted = experiment_.lora.rank > 0;
+  const bool adapted = experiment_.lora_rank > 0;
   // On the CPU in float32; the base of adapters is read again, as this role may hold it in bfloat16.
   WanTransformer student =
       adapted ? WanTransformer::Load(experiment_.teacher, at::kCPU) : WanTransformer(model_.config(), at::kCPU);
-  if (adapted) MergeLora(student, weights, LoraScale(experiment_.lora));
+  if (adapted) MergeLora(student, weights, LoraOf(experiment_).Scale());
   c10::NoGradGuard no_grad;
   for (std::size_t i = 0; !adapted && i < weights.size(); ++i) student.parameters()[i].second.copy_(weights[i].second);
   student.Save(folder, {{"sgmd.experiment", ExperimentDigest(experiment_).Hex()},

@@ -117,10 +117,10 @@ TEST(Lora, MergedComputesTheSameAndUnmergesWithinRounding) {
   const TinyInputs in;
   const at::Tensor expected = adapted.Forward(in.x, in.sigma, in.context), plain = model.Forward(in.x, in.sigma, in.context);
   WanTransformer merged = model.Clone();
-  MergeLora(merged, adapted.adapters(), LoraScale(lora));
+  MergeLora(merged, adapted.adapters(), lora.Scale());
   EXPECT_TRUE(at::allclose(merged.Forward(in.x, in.sigma, in.context), expected, 1e-4, 1e-5));
   EXPECT_FALSE(at::allclose(plain, expected, 1e-2, 1e-2));
-  UnmergeLora(merged, adapted.adapters(), LoraScale(lora));
+  UnmergeLora(merged, adapted.adapters(), lora.Scale());
   for (std::size_t i = 0; i < before.parameters().size(); ++i) {
     EXPECT_TRUE(at::allclose(merged.parameters()[i].second, before.parameters()[i].second, 1e-5, 1e-6));
   }
@@ -140,13 +140,13 @@ TEST(Lora, FilesFoldTheScaleAndReadBack) {
   TempFolder folder;
   const LoraConfig lora{4, 2.0};
   const WanTransformer base = RandomModel(TinyWanConfig(2)), adapted = Trained(base, lora);
-  WriteLora(folder / "lora.safetensors", adapted.adapters(), LoraScale(lora));
+  WriteLora(folder / "lora.safetensors", adapted.adapters(), lora.Scale());
   const SafetensorsFile file = SafetensorsFile::Open(folder / "lora.safetensors");
   EXPECT_EQ(file.tensors().size(), 2U * 10 * 2);
   EXPECT_NE(file.Find("diffusion_model.blocks.1.cross_attn.o.lora_down.weight"), nullptr);
   const NamedTensors read = ReadLora(folder / "lora.safetensors");
   WanTransformer ours = base.Clone(), theirs = base.Clone();
-  MergeLora(ours, adapted.adapters(), LoraScale(lora));
+  MergeLora(ours, adapted.adapters(), lora.Scale());
   MergeLora(theirs, read, 1);
   for (std::size_t i = 0; i < ours.parameters().size(); ++i) {
     EXPECT_TRUE(at::allclose(ours.parameters()[i].second, theirs.parameters()[i].second, 1e-6, 1e-7));
