@@ -6,6 +6,7 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "common/storage/model_folder.h"
 #include "pipeline/models/wan_size.h"
 
 namespace sgmd {
@@ -101,8 +102,8 @@ MemoryNeed NeedOf(const Setting& s, Role role, bool cpu, bool checkpoint_blocks)
   return need;
 }
 
-// Forward-equivalents of an outer iteration (wan_facts §7; pipeline/training/work.h counts the same): forward 1, backward to the
-// input 1, to weights 2 (to adapters 1), once more forward where blocks are run again.
+// Forward-equivalents of an outer iteration (wan_facts §7; pipeline/training/work.h counts the same but for adapters, 2 there):
+// forward 1, backward to the input 1, to weights 2, to adapters 1, once more forward where blocks are run again.
 double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
   const double samples = static_cast<double>(s.e.micro_batch * s.e.micro_batches), again = checkpoint_blocks ? 1 : 0;
   const double mean_exit = (static_cast<double>(s.e.student_steps.size()) - 1) / 2, inner = static_cast<double>(s.e.inner_updates);
@@ -165,10 +166,7 @@ double MachineMemory() {
   return 0;
 }
 
-WanConfig ConfigOfModel(const std::filesystem::path& folder) {
-  const bool pipeline = !std::filesystem::exists(folder / "config.json") && std::filesystem::exists(folder / "transformer/config.json");
-  return WanConfig::FromFile((pipeline ? folder / "transformer" : folder) / "config.json");
-}
+WanConfig ConfigOfModel(const std::filesystem::path& model) { return WanConfig::FromFile(FindModelConfig(model)); }
 
 std::string Gigabytes(double bytes) {
   char text[32];

@@ -54,8 +54,8 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
 /// MemTotal of /proc/meminfo, in bytes.
 double MachineMemory();
 
-/// config.json of a model folder, or of the transformer in a pipeline folder.
-WanConfig ConfigOfModel(const std::filesystem::path& folder);
+/// Sizes of a model in any layout that FindModelConfig knows.
+WanConfig ConfigOfModel(const std::filesystem::path& model);
 
 /// "12.3", in GB = 10^9 bytes.
 std::string Gigabytes(double bytes);

@@ -83,7 +83,8 @@ double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_
 ///   otherwise            kept by all blocks + outside of the blocks + the backward pass's own 4 wide N D + 2 N F
 ///   checkpoint_blocks    CheckpointBytes + kept by one block + outside + the backward pass's own
 /// Outside of the blocks, kFull keeps 3 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the others N D
-/// and M D. Copies of weights in another dtype are not counted here.
+/// and M D. Held against every allocation of real passes (tests/pipeline/wan_activation_test.cc): up to a quarter more than is
+/// used, never noticeably less. Copies of weights in another dtype are not counted here.
 double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
 
 }  // namespace sgmd
