@@ -102,7 +102,7 @@ MemoryNeed NeedOf(const Setting& s, Role role, bool cpu, bool checkpoint_blocks)
   return need;
 }
 
-// Forward-equivalents of an outer iteration (wan_facts §7; pipeline/training/work.h counts the same but for adapters, 2 there):
+// Forward-equivalents of an outer iteration (wan_facts §7; pipeline/training/work.h counts the same as they are done):
 // forward 1, backward to the input 1, to weights 2, to adapters 1, once more forward where blocks are run again.
 double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
   const double samples = static_cast<double>(s.e.micro_batch * s.e.micro_batches), again = checkpoint_blocks ? 1 : 0;

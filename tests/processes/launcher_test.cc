@@ -37,7 +37,7 @@ TEST(Launcher, SaysWhichModelIsMissing) {
   std::filesystem::remove_all(run.folder() / "model");
   const Process up = run.Launch({"up", run.topology()});
   EXPECT_EQ(up.Wait(30), 1);
-  EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:5:11: no model in "));
+  EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:5:11: no such model: "));
 }
 
 TEST(Launcher, ShowsTheLastLinesOfTheProcessThatFailed) {
