@@ -1,10 +1,11 @@
 // What large models are trained with, through the whole pipeline: adapters, bfloat16 compute, checkpointed blocks.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <fstream>
-
 #include "common/storage/safetensors.h"
+#include "pipeline/models/lora.h"
+#include "pipeline/models/wan_transformer.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -41,6 +42,10 @@ TEST(Adapters, MatchTheSerialLoopAndAreAllThatCheckpointsHold) {
     const bool adapted = view.name.ends_with(".weight") && view.name.starts_with("blocks.") && view.name.find("norm") == view.name.npos;
     EXPECT_EQ(equal, !adapted) << view.name;
   }
+  // And what anyone gets who merges the checkpoint's adapters into the teacher.
+  WanTransformer merged = WanTransformer::Load(run.folder() / "model", at::kCPU);
+  MergeLora(merged, ReadAdapters(SafetensorsFile::Open(checkpoint / "generator.ema.safetensors")), LoraOf(run.experiment()).Scale());
+  for (const auto& [name, p] : merged.parameters()) EXPECT_TRUE(at::equal(p, CopyToTensor(student.At(name)))) << name;
 }
 
 TEST(Adapters, OfAKilledRunEndInTheWeightsOfACalmOne) {
