@@ -177,8 +177,9 @@ void GeneratorNode::OnMessage(const Envelope& message) {
   }
 }
 
+// Tags are those of FastVideo where it has them: generator_loss, step_time_sec, grad_norm/student.
 void GeneratorNode::ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms) {
-  terms["generator_grad_norm"] = report.gradient_norm;
+  terms["grad_norm/student"] = report.gradient_norm;
   terms["generator_learning_rate"] = report.learning_rate;
   terms["rollout_sec"] = rollout_seconds_;
   terms["wait_sec"] = wait_seconds_;

@@ -32,10 +32,10 @@ TEST(Events, OfAStrictRunSayHowItWent) {
   TinyRun run(kSteps, "[diversity]\nweight = 0.5\nnoise_bank = 24\n");  // every anchor once in 4 steps
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
-  for (const char* tag : {"generator_loss", "diversity_loss", "step_time_sec", "generator_grad_norm", "generator_learning_rate"}) {
+  for (const char* tag : {"generator_loss", "diversity_loss", "step_time_sec", "grad_norm/student", "generator_learning_rate"}) {
     EXPECT_EQ(ScalarsOf(run.run(), "generator", tag).size(), kSteps) << tag;
   }
-  for (const char* tag : {"fake_score_loss", "fake_score_grad_norm", "fake_score_learning_rate"}) {
+  for (const char* tag : {"fake_score_loss", "grad_norm/critic", "fake_score_learning_rate"}) {
     EXPECT_EQ(ScalarsOf(run.run(), "fake_score", tag).size(), kSteps) << tag;
   }
   EXPECT_EQ(ScalarsOf(run.run(), "generator", "staleness"), Steady(0));
