@@ -1,5 +1,5 @@
-// What checkpointing of blocks saves and costs: a training step of a model of dim 256, 8 layers, on 512 tokens. Times are of the
-// CPU, medians of rounds in turn; memory is what tensors hold at most beyond the model and its gradients.
+// What checkpointing of blocks saves and costs: a training step of a model of dim 256, 8 layers, on 512 tokens. Times
+// are of the CPU, medians of rounds in turn; memory is what tensors hold at most beyond the model and its gradients.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -25,7 +25,8 @@ int main() {
   config.num_layers = 8;
   config.text_len = 64;
   config.text_dim = 64;
-  const at::Tensor x = Noise({1, 16, 8, 16, 16}, 1), sigma = at::full({1}, 0.5F), context = Noise({1, 64, 64}, 2);  // 8 x 8 x 8 tokens
+  const at::Tensor x = Noise({1, 16, 8, 16, 16}, 1), sigma = at::full({1}, 0.5F),
+                   context = Noise({1, 64, 64}, 2);  // 8 x 8 x 8 tokens
   struct Result {
     std::vector<double> seconds;
     std::int64_t kept = 0, peak = 0;
@@ -53,10 +54,12 @@ int main() {
     }
     for (auto& [checkpointing, r] : results) {
       std::sort(r.seconds.begin(), r.seconds.end());
-      std::printf("%-14s %-12s kept after forward %6.1f MiB, peak %6.1f MiB, %.3f s\n", adapters ? "adapters" : "full training",
-                  checkpointing ? "checkpointed" : "plain", r.kept / 1048576.0, r.peak / 1048576.0, r.seconds[kRounds / 2]);
+      std::printf("%-14s %-12s kept after forward %6.1f MiB, peak %6.1f MiB, %.3f s\n",
+                  adapters ? "adapters" : "full training", checkpointing ? "checkpointed" : "plain", r.kept / 1048576.0,
+                  r.peak / 1048576.0, r.seconds[kRounds / 2]);
     }
-    std::printf("ratio: kept %.3f, peak %.3f, time %.2f\n", static_cast<double>(results[true].kept) / results[false].kept,
+    std::printf("ratio: kept %.3f, peak %.3f, time %.2f\n",
+                static_cast<double>(results[true].kept) / results[false].kept,
                 static_cast<double>(results[true].peak) / results[false].peak,
                 results[true].seconds[kRounds / 2] / results[false].seconds[kRounds / 2]);
   }
