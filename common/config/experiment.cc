@@ -117,6 +117,22 @@ void ReadTraining(TomlTable root, Experiment& e) {
   e.fake_score_threads = threads.Integer("fake_score", {1, 1024}, e.fake_score_threads);
 }
 
+void ReadDiversity(TomlTable table, Experiment& e) {
+  e.diversity_weight = table.Real("weight", kNotNegative, e.diversity_weight);
+  e.anchor_grid = table.Integer("anchor_grid", {1, 1000}, e.anchor_grid);
+  e.anchor_steps = table.Integer("anchor_steps", {1, static_cast<double>(e.anchor_grid)},
+                                 std::min(e.anchor_steps, e.anchor_grid));
+  e.noise_bank = table.Integer("noise_bank", kCount, e.noise_bank);
+  if (e.diversity_weight == 0) return;
+  if (e.noise_bank % e.micro_batch != 0) {
+    table.Fail("noise_bank", StrCat("\"noise_bank\" is ", e.noise_bank, ", not a multiple of micro_batch = ", e.micro_batch),
+               "anchors are kept by whole micro-batches");
+  }
+  if (e.student_steps.size() < 2) {
+    table.Fail("weight", "the diversity loss needs a student of at least 2 steps", "it takes the place of the first as an exit step");
+  }
+}
+
 void WriteOptimizer(TomlWriter& out, const std::string& name, const OptimizerConfig& config) {
   out.Table("optimizer." + name);
   out.Real("learning_rate", config.learning_rate).Real("beta1", config.beta1).Real("beta2", config.beta2);
@@ -130,6 +146,7 @@ std::string SettingsToml(Experiment e) {
   e.steps = 1;
   e.teacher = e.prompts = "";
   e.checkpoint_every = e.checkpoint_keep = 1;
+  if (e.diversity_weight == 0) e.anchor_steps = e.anchor_grid = e.noise_bank = 1;  // they decide nothing
   return ToToml(e);
 }
 
@@ -147,6 +164,7 @@ Experiment LoadExperiment(const std::filesystem::path& path, Weights weights) {
   ReadSchedule(root.Table("schedule"), e);
   ReadPrecision(root, e);
   ReadTraining(root, e);
+  ReadDiversity(root.Table("diversity"), e);
   root.Finish();
   return e;
 }
@@ -163,6 +181,8 @@ std::string ToToml(const Experiment& e) {
   out.Real("score_sigma_max", e.score_sigma_max);
   out.Table("objective").Text("name", e.objective).Text("weighting", e.weighting).Real("lambda", e.lambda);
   out.Table("inner").Integer("updates", e.inner_updates).Text("source", e.inner_source).Integer("max_age", e.inner_max_age);
+  out.Table("diversity").Real("weight", e.diversity_weight).Integer("anchor_steps", e.anchor_steps);
+  out.Integer("anchor_grid", e.anchor_grid).Integer("noise_bank", e.noise_bank);
   WriteOptimizer(out, "generator", e.generator_optimizer);
   WriteOptimizer(out, "fake_score", e.fake_score_optimizer);
   out.Table("ema").Real("decay", e.ema_decay);

@@ -60,6 +60,11 @@ struct Experiment {
   std::string inner_source = "shared";     // [inner] source: shared | fresh | replay
   std::int64_t inner_max_age = 4;          // [inner] max_age of replayed samples in student versions, >= 0
 
+  double diversity_weight = 0.0;           // [diversity] weight of the loss in pipeline/objectives/diversity.h, >= 0; 0 = off
+  std::int64_t anchor_steps = 5;           // [diversity] Euler steps of the teacher to the anchor, in [1, anchor_grid]
+  std::int64_t anchor_grid = 30;           // [diversity] steps of the grid that they are the first of, >= 1
+  std::int64_t noise_bank = 256;           // [diversity] distinct (prompt, noise) pairs, >= 1, a multiple of micro_batch
+
   OptimizerConfig generator_optimizer;     // [optimizer.generator]
   OptimizerConfig fake_score_optimizer;    // [optimizer.fake_score]
   double ema_decay = 0.0;                  // [ema] decay in [0,1); 0 = none

@@ -19,12 +19,14 @@ double Work(const Envelope& e) {
 bool MaySend(const std::string& node, wire::Kind kind) {
   switch (kind) {
     case wire::Kind::Sample:
+    case wire::Kind::AnchorRequest:
     case wire::Kind::InnerSample:
     case wire::Kind::Finished: return node == "generator";
     case wire::Kind::Gradient: return node == "fake_score";
     case wire::Kind::CheckpointPart: return node == "generator" || node == "fake_score";
     case wire::Kind::Credit:
     case wire::Kind::Score:
+    case wire::Kind::Anchor:
     case wire::Kind::Leave: return IsTeacher(node);
     default: return false;
   }
@@ -90,14 +92,14 @@ void Broker::OnData(const Server::Incoming& in) {
   }
   if (!MaySend(in.peer, e.kind)) return LogWarning("unexpected ", wire::EnumNameKind(e.kind), " from ", in.peer);
   switch (e.kind) {
-    case wire::Kind::Sample: return OnSample(e);
+    case wire::Kind::Sample:
+    case wire::Kind::AnchorRequest: return OnRequest(e);
     case wire::Kind::InnerSample: return Forward("fake_score", e);
     case wire::Kind::Gradient: return Forward("generator", e);
     case wire::Kind::CheckpointPart:
       if (in.peer == "generator") return Forward("fake_score", e);
-      scores_->Sync();  // before the commit, so that a resumed run finds every earlier score
       fake_score_work_ = Work(e);
-      return Forward("generator", e);
+      return OnCheckpointPart(e);
     case wire::Kind::Finished:
       generator_work_ = Work(e);
       LogInfo("finished at step ", e.step);
@@ -105,7 +107,8 @@ void Broker::OnData(const Server::Incoming& in) {
     case wire::Kind::Credit:
       dispatcher_.AddCredit(in.peer, e.count);
       return GrantLeases();
-    case wire::Kind::Score: return OnScore(in.peer, e);
+    case wire::Kind::Score:
+    case wire::Kind::Anchor: return OnAnswer(in.peer, e);
     default: return LoseTeacher(in.peer, "left");
   }
 }
@@ -152,83 +155,6 @@ void Broker::Forward(const std::string& peer, const Envelope& envelope) {
 
 void Broker::SendWaiting(const std::string& peer, Node& node) {
   while (node.joined && !node.outbox.empty() && data_.Send(peer, node.outbox.front())) node.outbox.pop_front();
-}
-
-std::uint64_t Broker::TicketOf(const Envelope& sample) const {
-  return static_cast<std::uint64_t>(sample.step) * static_cast<std::uint64_t>(plan_.experiment.micro_batches) +
-         static_cast<std::uint64_t>(sample.index);
-}
-
-bool Broker::IsWhole(const Envelope& sample) const {
-  for (const char* name : {"x_g", "x_s", "sigma", "prompts"}) {
-    if (sample.Find(name) == nullptr) return false;
-  }
-  return sample.step >= 0 && sample.step < plan_.experiment.steps && sample.index >= 0 &&
-         sample.index < plan_.experiment.micro_batches;
-}
-
-void Broker::OnSample(const Envelope& sample) {
-  if (!IsWhole(sample)) return LogWarning("dropped a sample without its tensors or outside the experiment");
-  const std::uint64_t ticket = TicketOf(sample);
-  if (!dispatcher_.Add(ticket)) return LogDebug("dropped a sample that was here before");
-  ++samples_;
-  const Digest key = ScoreKey(scorer_, sample);
-  if (const auto velocity = scores_->Lookup(key)) {
-    dispatcher_.Accept(ticket);
-    return ForwardScored(sample, *velocity, true);
-  }
-  if (options_.replay) {
-    return Finish(wire::Kind::Failed,
-                  StrCat("replay: no score recorded for step ", sample.step, ", micro-batch ", sample.index, " (",
-                         scorer_.Text(), "); the experiment differs from the recorded one, goes on longer, or the cache lost entries"),
-                  1);
-  }
-  pending_[ticket] = {sample, key};
-  GrantLeases();
-}
-
-void Broker::GrantLeases() {
-  while (const auto lease = dispatcher_.NextLease(std::chrono::steady_clock::now())) {
-    const Envelope& sample = pending_.at(lease->ticket).sample;
-    Envelope message = Make(wire::Kind::Lease);
-    message.request_id = lease->ticket;
-    message.attempt = lease->attempt;
-    message.step = sample.step;
-    message.index = sample.index;
-    message.tensors = {sample.At("x_s"), sample.At("sigma"), sample.At("prompts")};
-    if (data_.Send(lease->teacher, message)) continue;
-    dispatcher_.AddCredit(lease->teacher, 1);  // it never got this one
-    SuspendTeacher(lease->teacher, "is unreachable");
-  }
-}
-
-void Broker::OnScore(const std::string& teacher, const Envelope& score) {
-  const auto it = pending_.find(score.request_id);
-  if (it == pending_.end()) {
-    dispatcher_.Accept(score.request_id);  // counts it as dropped
-    return;
-  }
-  teacher_work_ += Work(score);
-  const TensorFrame* velocity = score.Find("velocity");
-  const TensorView& x_s = it->second.sample.At("x_s").view;
-  if (velocity == nullptr || velocity->view.dtype != DType::kF32 || velocity->view.shape != x_s.shape) {
-    const std::string text = "its score has not the dtype and shape of x_s";
-    data_.Send(teacher, Make(wire::Kind::Failed, text));
-    return LoseTeacher(teacher, "is sent away: " + text);
-  }
-  dispatcher_.Accept(score.request_id);
-  const Pending done = std::move(it->second);
-  pending_.erase(it);
-  ForwardScored(done.sample, *velocity, false);
-  scores_->Store(done.key, *velocity);
-}
-
-void Broker::ForwardScored(const Envelope& sample, const TensorFrame& velocity, bool cache_hit) {
-  Envelope scored = sample;
-  scored.kind = wire::Kind::ScoredSample;
-  scored.scalars["cache_hit"] = cache_hit ? 1 : 0;
-  scored.tensors.push_back(velocity);
-  Forward("fake_score", scored);
 }
 
 void Broker::Finish(wire::Kind kind, const std::string& text, int exit_code) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/config/topology.h"
 #include "common/transport/server.h"
@@ -22,12 +23,15 @@ namespace sgmd {
 ///   any node    Hello           Welcome; or Refused: other run or epoch, unknown role, teacher of another model, trained
 ///                               role that another process has. All else from a node that is not welcome is dropped.
 ///   generator   Sample          ScoredSample to fake_score: from the cache, or after Lease to a teacher and its Score
+///   generator   AnchorRequest   Anchor to generator: from the cache, or after AnchorLease to a teacher and its Anchor
 ///   generator   InnerSample     to fake_score
 ///   generator   CheckpointPart  to fake_score
 ///   generator   Finished        Close to all; exit code 0
 ///   fake_score  Gradient        to generator
-///   fake_score  CheckpointPart  to generator, once every score so far is safe on disk
-///   teacher.N   Credit, Score   leases; the first valid score fills its sample's slot
+///   fake_score  CheckpointPart  to generator, once every score and anchor of earlier steps is safe on disk
+///   teacher.N   Credit          leases
+///   teacher.N   Score, Anchor   the first valid answer fills the slot of its request, later ones are dropped; one of the wrong
+///                               kind, dtype or shape sends the teacher away and its leases go to others
 ///   teacher.N   Leave           its leases go to others
 ///
 /// A trained role that is silent for silence_seconds fails the run (Failed to all; exit code 1); a silent teacher loses its
@@ -58,22 +62,31 @@ class Broker {
     std::deque<Envelope> outbox;          // waits until it has joined and its connection takes more
   };
   struct Pending {
-    Envelope sample;
+    Envelope request;  // a Sample or an AnchorRequest
     Digest key;
+  };
+  struct Served {
+    std::int64_t asked = 0, cached = 0;  // micro-batches
+    double work = 0;                     // of teachers, forward-equivalents since the start
   };
 
   // Data socket (broker.cc).
   void OnData(const Server::Incoming& in);
   void OnHello(const Server::Incoming& in);
   std::string RefusalOf(const Server::Incoming& hello) const;
-  void OnSample(const Envelope& sample);
-  void OnScore(const std::string& teacher, const Envelope& score);
   void Forward(const std::string& peer, const Envelope& envelope);
   void SendWaiting(const std::string& peer, Node& node);
-  void ForwardScored(const Envelope& sample, const TensorFrame& velocity, bool cache_hit);
+
+  // Work for teachers (broker_work.cc).
+  void OnRequest(const Envelope& request);
+  void OnAnswer(const std::string& teacher, const Envelope& answer);
+  void Reply(const Envelope& request, TensorFrame result, bool cache_hit);
   void GrantLeases();
-  bool IsWhole(const Envelope& sample) const;
-  std::uint64_t TicketOf(const Envelope& sample) const;
+  void OnCheckpointPart(const Envelope& part);
+  void ForwardParts();
+  bool IsWhole(const Envelope& request) const;
+  Digest KeyOf(const Envelope& request) const;
+  std::uint64_t TicketOf(const Envelope& request) const;
 
   // Who is there, control socket, status (broker_control.cc).
   void OnControl(const Server::Incoming& in);
@@ -96,9 +109,10 @@ class Broker {
   Server data_, control_;
   Dispatcher dispatcher_;
   std::map<std::string, Node> nodes_;
-  std::map<std::uint64_t, Pending> pending_;  // samples without a score, by ticket
-  std::int64_t samples_ = 0;
-  double generator_work_ = 0, fake_score_work_ = 0, teacher_work_ = 0;  // forward-equivalents since the start
+  std::map<std::uint64_t, Pending> pending_;  // requests without an answer, by ticket
+  std::vector<Envelope> held_parts_;          // of the fake score's checkpoints, until answers of earlier steps are on disk
+  Served samples_, anchors_;
+  double generator_work_ = 0, fake_score_work_ = 0;  // forward-equivalents since the start
   bool draining_ = false;
   std::optional<int> exit_code_;
 };

@@ -124,6 +124,7 @@ std::string Broker::StatusText() const {
                     {"steps", plan_.experiment.steps},
                     {"scalars", scalars},
                     {"cache", cache},
+                    {"anchors", {{"asked", anchors_.asked}, {"cached", anchors_.cached}}},
                     {"in_flight", dispatcher_.leased()},
                     {"queued", dispatcher_.waiting()},
                     {"nodes", nodes}};
@@ -132,13 +133,14 @@ std::string Broker::StatusText() const {
 
 void Broker::LogSummary() const {
   const TeacherScores::Stats s = scores_->stats();
-  LogInfo("served ", samples_, " samples: ", s.hits, " from the cache, ", s.misses, " not; ", dispatcher_.redispatched(),
-          " leases dispatched again, ", dispatcher_.dropped(), " late answers dropped, ",
+  LogInfo("served ", samples_.asked, " samples: ", samples_.cached, " from the cache, ", samples_.asked - samples_.cached,
+          " not; ", dispatcher_.redispatched(), " leases dispatched again, ", dispatcher_.dropped(), " late answers dropped, ",
           data_.malformed() + control_.malformed(), " malformed messages");
-  const double per_sample = 1.0 / static_cast<double>(std::max<std::int64_t>(samples_ * plan_.experiment.micro_batch, 1));
+  const double per_sample = 1.0 / static_cast<double>(std::max<std::int64_t>(samples_.asked * plan_.experiment.micro_batch, 1));
   LogInfo("work per sample in forward-equivalents: generator ", generator_work_ * per_sample, ", fake score ",
-          fake_score_work_ * per_sample, ", teacher ", teacher_work_ * per_sample, ", together ",
-          (generator_work_ + fake_score_work_ + teacher_work_) * per_sample);
+          fake_score_work_ * per_sample, ", teacher ", samples_.work * per_sample, " for scores and ", anchors_.work * per_sample,
+          " for anchors, together ", (generator_work_ + fake_score_work_ + samples_.work + anchors_.work) * per_sample);
+  if (anchors_.asked > 0) LogInfo("served ", anchors_.asked, " anchors: ", anchors_.cached, " from the cache");
   if (s.hits > 0) LogInfo("cache hits read at ", s.HitMegabytesPerSecond(), " MB/s");
   if (plan_.topology.cache_enabled) {
     LogInfo("cache: ", s.entries, " entries, ", s.bytes, " bytes, ", s.evicted, " evicted, ", s.corrupt, " corrupt");

@@ -9,9 +9,9 @@ constexpr std::size_t kScoredRemembered = 4096;  // tickets: far more than are e
 
 }  // namespace
 
-bool Dispatcher::Add(std::uint64_t ticket) {
+bool Dispatcher::Add(std::uint64_t ticket, double cost) {
   if (ticket < scored_below_ || scored_.contains(ticket)) return false;
-  if (!attempts_.emplace(ticket, 0).second) return false;
+  if (!open_.emplace(ticket, Open{cost}).second) return false;
   waiting_.insert(ticket);
   return true;
 }
@@ -42,12 +42,13 @@ std::optional<Dispatcher::Lease> Dispatcher::NextLease(Time now) {
   const std::uint64_t ticket = *waiting_.begin();
   waiting_.erase(waiting_.begin());
   --chosen->second.credit;
-  leased_[ticket] = {chosen->first, now + std::chrono::duration_cast<Time::duration>(lease_time_)};
-  return Lease{ticket, chosen->first, ++attempts_[ticket]};
+  Open& open = open_.at(ticket);
+  leased_[ticket] = {chosen->first, now + std::chrono::duration_cast<Time::duration>(open.cost * lease_time_)};
+  return Lease{ticket, chosen->first, ++open.attempts};
 }
 
 bool Dispatcher::Accept(std::uint64_t ticket) {
-  if (attempts_.erase(ticket) == 0) {
+  if (open_.erase(ticket) == 0) {
     ++dropped_;
     return false;
   }

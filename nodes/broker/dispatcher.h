@@ -36,8 +36,9 @@ class Dispatcher {
   /// `lease_time`: an unanswered lease goes to the next teacher after this long.
   explicit Dispatcher(std::chrono::duration<double> lease_time) : lease_time_(lease_time) {}
 
-  /// Tickets are served in ascending order. False when this one has been here before.
-  bool Add(std::uint64_t ticket);
+  /// Tickets are served in ascending order. `cost` > 0: how many times the work of a score it is; its leases last as many
+  /// times as long. False when this one has been here before.
+  bool Add(std::uint64_t ticket, double cost = 1);
   void AddCredit(const std::string& teacher, int count);
   /// The lowest waiting ticket to the teacher with credit that holds the fewest leases; nothing when either lacks.
   std::optional<Lease> NextLease(Time now);
@@ -57,6 +58,10 @@ class Dispatcher {
   std::int64_t dropped() const { return dropped_; }
 
  private:
+  struct Open {
+    double cost = 1;
+    std::uint32_t attempts = 0;
+  };
   struct Held {
     std::string teacher;
     Time deadline;
@@ -72,8 +77,8 @@ class Dispatcher {
   std::chrono::duration<double> lease_time_;
   std::set<std::uint64_t> waiting_;
   std::map<std::uint64_t, Held> leased_;
-  std::map<std::uint64_t, std::uint32_t> attempts_;  // of tickets that wait or are leased
-  std::set<std::uint64_t> scored_;                   // the newest of them; older ones are below scored_below_
+  std::map<std::uint64_t, Open> open_;  // tickets that wait or are leased
+  std::set<std::uint64_t> scored_;      // the newest of them; older ones are below scored_below_
   std::uint64_t scored_below_ = 0;
   std::map<std::string, Teacher> teachers_;
   std::int64_t redispatched_ = 0, dropped_ = 0;

@@ -8,15 +8,34 @@ std::string ScorerFingerprint::Text() const {
   return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance, compute == "float32" ? "" : ", in " + compute);
 }
 
-Digest ScoreKey(const ScorerFingerprint& scorer, const Envelope& sample) {
+namespace {
+
+Hasher Start(const char* what, const ScorerFingerprint& scorer) {
   Hasher hasher;
-  hasher.Text("velocity").Integer(scorer.teacher.hi).Integer(scorer.teacher.lo).Real(scorer.guidance);
+  hasher.Text(what).Integer(scorer.teacher.hi).Integer(scorer.teacher.lo).Real(scorer.guidance);
   if (scorer.compute != "float32") hasher.Text(scorer.compute);
-  for (const char* name : {"sigma", "prompts", "x_s"}) {
-    const TensorView& view = sample.At(name).view;
+  return hasher;
+}
+
+Digest WithTensors(Hasher hasher, const Envelope& request, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    const TensorView& view = request.At(name).view;
     hasher.Text(Name(view.dtype)).Bytes(std::as_bytes(std::span(view.shape))).Bytes(view.bytes);
   }
   return hasher.Finish();
+}
+
+}  // namespace
+
+Digest ScoreKey(const ScorerFingerprint& scorer, const Envelope& sample) {
+  return WithTensors(Start("velocity", scorer), sample, {"sigma", "prompts", "x_s"});
+}
+
+Digest AnchorKey(const ScorerFingerprint& scorer, const AnchorSettings& settings, const Envelope& request) {
+  Hasher hasher = Start("anchor", scorer);
+  hasher.Integer(static_cast<std::uint64_t>(settings.steps)).Integer(static_cast<std::uint64_t>(settings.grid));
+  hasher.Real(settings.shift);
+  return WithTensors(std::move(hasher), request, {"noise", "prompts"});
 }
 
 }  // namespace sgmd

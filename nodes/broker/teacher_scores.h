@@ -1,4 +1,4 @@
-// Scores that need not be computed again: what identifies one, and the interface of what keeps them.
+// Scores and anchors that need not be computed again: what identifies one, and the interface of what keeps them.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,17 @@ struct ScorerFingerprint {
 /// XXH3-128 over length-prefixed (fingerprint, then dtype, shape and bytes of sigma, prompts and x_s).
 Digest ScoreKey(const ScorerFingerprint& scorer, const Envelope& sample);
 
-/// Teacher scores by content key. All calls come from one thread.
+/// The trajectory that ends in an anchor (pipeline/objectives/diversity.h): `steps` of a grid of `grid` steps with `shift`.
+struct AnchorSettings {
+  std::int64_t steps = 0, grid = 0;
+  double shift = 0;
+};
+
+/// XXH3-128 over length-prefixed ("anchor", fingerprint, settings, then dtype, shape and bytes of noise and prompts): no score
+/// and no anchor of another trajectory has it.
+Digest AnchorKey(const ScorerFingerprint& scorer, const AnchorSettings& settings, const Envelope& request);
+
+/// Teacher scores by content key, and anchors, which are tensors like them. All calls come from one thread.
 class TeacherScores {
  public:
   struct Stats {
@@ -35,7 +45,7 @@ class TeacherScores {
   };
 
   virtual ~TeacherScores() = default;
-  /// The velocity stored for `key`, its bytes owned by the frame.
+  /// What is stored for `key`, named "velocity" whatever it is, its bytes owned by the frame.
   virtual std::optional<TensorFrame> Lookup(const Digest& key) = 0;
   /// Keeps `velocity` for later. Losing it costs a recomputation, so a store that cannot write says so in the log and
   /// does not fail the run.

@@ -106,7 +106,7 @@ void FakeScoreNode::RunInnerUpdates() {
 void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report) {
   std::map<std::string, double> scalars = monitor_.Observe(step_, report, loss);
   scalars["fake_score_loss"] = loss;
-  scalars["fake_score_grad_norm"] = report.gradient_norm;
+  scalars["grad_norm/critic"] = report.gradient_norm;
   scalars["fake_score_learning_rate"] = report.learning_rate;
   for (const auto& [name, value] : scalars) events_.Scalar(name, step_, value);
   heartbeat_.Report(scalars);

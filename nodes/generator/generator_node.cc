@@ -40,7 +40,8 @@ GeneratorNode::GeneratorNode(const RingNode& node)
       checkpoints_(RunFolder{node.plan.topology.run_folder}.Checkpoints(), node.identity.run_id),
       events_(RunFolder{node.plan.topology.run_folder}.Events() / "generator"),
       heartbeat_(node.plan.topology.control_endpoint, node.identity, node.plan.topology.beat_seconds),
-      client_(node.Connect()) {
+      client_(node.Connect()),
+      anchors_(node_.plan.experiment, generator_.bank(), client_) {
   if (const auto checkpoint = checkpoints_.Newest()) {
     generator_.LoadState(checkpoint->folder);
     landed_ = next_rollout_ = committed_ = checkpoint->step;
@@ -88,6 +89,7 @@ int GeneratorNode::Run() {
 
 void GeneratorNode::RollOut(std::int64_t step) {
   const Timed timed(&rollout_seconds_);
+  anchors_.Ask(step);  // before its samples: the broker holds the fake score's checkpoint for what it has been asked
   for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
     SamplePlan plan = PlanSample(experiment(), generator_.bank(), step, index);
     const Generator::Rollout rollout = generator_.RollOut(plan);
@@ -97,9 +99,10 @@ void GeneratorNode::RollOut(std::int64_t step) {
                       ToFrame("x_s", AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma)),
                       ToFrame("sigma", plan.score_sigma), ToFrame("prompts", PromptsToTensor(plan.prompts))};
     client_.Send(std::move(sample));
-    in_flight_[{step, index}] = {std::move(plan), rollout.x_exit};
+    in_flight_[{step, index}] = {std::move(plan), rollout.x_exit, landed_};
     heartbeat_.Progress();
   }
+  anchors_.Ask(step + 1);
   if (experiment().inner_source == "fresh") SendFreshSamples(step);
 }
 
@@ -118,26 +121,48 @@ void GeneratorNode::SendFreshSamples(std::int64_t step) {
 }
 
 void GeneratorNode::Land(std::int64_t step) {
-  std::map<std::string, double> terms;
-  for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
-    const Envelope answer = TakeGradient({step, index});
-    const Timed timed(&backward_seconds_);
-    const auto ticket = in_flight_.extract({step, index});
-    generator_.Accumulate(ticket.mapped().plan, ticket.mapped().x_exit, CopyToTensor(answer.At("gradient").view));
-    for (const auto& [name, value] : answer.scalars) terms[name] += value / static_cast<double>(experiment().micro_batches);
-    heartbeat_.Progress();
-  }
+  Terms terms{{"in_flight", static_cast<double>(in_flight_.size())}};
+  if (experiment().diversity_weight > 0) AccumulateAnchors(step, terms);
+  AccumulateGradients(step, terms);
   const AdamW::StepReport report = generator_.Update();
   ++landed_;
   ReportStep(step, report, std::move(terms));
 }
 
-Envelope GeneratorNode::TakeGradient(const Ticket& ticket) {
+// While the gradients of the step are on their way. Always first and in order of index: the order of the sums decides their
+// last bit.
+void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
+  const double share = 1.0 / static_cast<double>(experiment().micro_batches);
+  for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+    WaitUntil([&] { return anchors_.Has(step, index); });
+    const Timed timed(&backward_seconds_);
+    const Anchors::Anchor anchor = anchors_.Take(step, index);
+    terms["diversity_loss"] += share * generator_.AccumulateDiversity(anchor.plan, CopyToTensor(anchor.answer.At("x_a").view));
+    terms["anchor_hit_rate"] += share * anchor.answer.scalars.at("cache_hit");
+    heartbeat_.Progress();
+  }
+}
+
+void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
+  const double share = 1.0 / static_cast<double>(experiment().micro_batches);
+  for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+    WaitUntil([&] { return gradients_.contains({step, index}); });
+    const Timed timed(&backward_seconds_);
+    const Envelope answer = std::move(gradients_.extract({step, index}).mapped());
+    const InFlight sample = std::move(in_flight_.extract({step, index}).mapped());
+    generator_.Accumulate(sample.plan, sample.x_exit, CopyToTensor(answer.At("gradient").view));
+    for (const auto& [name, value] : answer.scalars) terms[name == "cache_hit" ? "cache_hit_rate" : name] += share * value;
+    terms["staleness"] += share * static_cast<double>(landed_ - sample.version);
+    heartbeat_.Progress();
+  }
+}
+
+template <typename Condition>
+void GeneratorNode::WaitUntil(Condition condition) {
   const Timed timed(&wait_seconds_);
-  while (!gradients_.contains(ticket)) {
+  while (!condition()) {
     if (const auto message = client_.Receive(kForEver)) OnMessage(*message);
   }
-  return std::move(gradients_.extract(ticket).mapped());
 }
 
 void GeneratorNode::OnMessage(const Envelope& message) {
@@ -145,14 +170,16 @@ void GeneratorNode::OnMessage(const Envelope& message) {
     case wire::Kind::Gradient:
       if (in_flight_.contains({message.step, message.index})) gradients_[{message.step, message.index}] = message;
       return;
+    case wire::Kind::Anchor: return anchors_.Accept(message);
     case wire::Kind::CheckpointPart: return OnCheckpointPart(message);
     case wire::Kind::Close: throw Error("the broker closed the run before it was finished");
     default: LogWarning("unexpected ", wire::EnumNameKind(message.kind));
   }
 }
 
-void GeneratorNode::ReportStep(std::int64_t step, const AdamW::StepReport& report, std::map<std::string, double> terms) {
-  terms["generator_grad_norm"] = report.gradient_norm;
+// Tags are those of FastVideo where it has them: generator_loss, step_time_sec, grad_norm/student.
+void GeneratorNode::ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms) {
+  terms["grad_norm/student"] = report.gradient_norm;
   terms["generator_learning_rate"] = report.learning_rate;
   terms["rollout_sec"] = rollout_seconds_;
   terms["wait_sec"] = wait_seconds_;

@@ -9,6 +9,7 @@
 #include "common/metrics/event_writer.h"
 #include "common/storage/checkpoint_store.h"
 #include "nodes/generator/admission.h"
+#include "nodes/generator/anchors.h"
 #include "nodes/ring_node.h"
 #include "pipeline/training/roles.h"
 #include "pipeline/training/stability.h"
@@ -27,15 +28,20 @@ class GeneratorNode {
   struct InFlight {
     SamplePlan plan;
     at::Tensor x_exit;
+    std::int64_t version = 0;  // updates done when it was rolled out
   };
+  using Terms = std::map<std::string, double>;
   using Ticket = std::pair<std::int64_t, std::int64_t>;  // step, index
 
   void RollOut(std::int64_t step);
   void SendFreshSamples(std::int64_t step);
   void Land(std::int64_t step);
-  Envelope TakeGradient(const Ticket& ticket);
+  void AccumulateAnchors(std::int64_t step, Terms& terms);
+  void AccumulateGradients(std::int64_t step, Terms& terms);
+  template <typename Condition>
+  void WaitUntil(Condition condition);
   void OnMessage(const Envelope& message);
-  void ReportStep(std::int64_t step, const AdamW::StepReport& report, std::map<std::string, double> terms);
+  void ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms);
   void StageCheckpoint();
   void OnCheckpointPart(const Envelope& part);
   void CommitIfWhole(std::int64_t step);
@@ -51,6 +57,7 @@ class GeneratorNode {
   EventWriter events_;
   Heartbeat heartbeat_;
   Client client_;
+  Anchors anchors_;
   std::int64_t landed_ = 0;       // updates done
   std::int64_t next_rollout_ = 0;
   std::map<Ticket, InFlight> in_flight_;

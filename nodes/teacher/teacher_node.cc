@@ -6,7 +6,7 @@
 namespace sgmd {
 namespace {
 
-constexpr int kCredit = 2;  // one being scored, one on its way
+constexpr int kCredit = 2;  // one being computed, one on its way
 constexpr std::chrono::milliseconds kPoll{200};
 
 Envelope CreditFor(int count) {
@@ -16,20 +16,28 @@ Envelope CreditFor(int count) {
   return credit;
 }
 
+std::vector<Digest> PromptsOf(const Envelope& lease) { return PromptsFromTensor(CopyToTensor(lease.At("prompts").view)); }
+
+TensorFrame Score(const Envelope& lease, Teacher& teacher) {
+  return ToFrame("velocity", teacher.Score(CopyToTensor(lease.At("x_s").view), CopyToTensor(lease.At("sigma").view), PromptsOf(lease)));
+}
+
+TensorFrame Anchor(const Envelope& lease, Teacher& teacher) {
+  return ToFrame("x_a", teacher.Anchor(CopyToTensor(lease.At("noise").view), PromptsOf(lease)));
+}
+
 Envelope Answer(const Envelope& lease, Teacher& teacher) {
+  const bool anchor = lease.kind == wire::Kind::AnchorLease;
   const double before = teacher.work().ForwardEquivalents();
-  const at::Tensor velocity =
-      teacher.Score(CopyToTensor(lease.At("x_s").view), CopyToTensor(lease.At("sigma").view),
-                    PromptsFromTensor(CopyToTensor(lease.At("prompts").view)));
-  Envelope score;
-  score.kind = wire::Kind::Score;
-  score.request_id = lease.request_id;
-  score.attempt = lease.attempt;
-  score.step = lease.step;
-  score.index = lease.index;
-  score.scalars = {{"forward_equivalents", teacher.work().ForwardEquivalents() - before}};
-  score.tensors.push_back(ToFrame("velocity", velocity));
-  return score;
+  Envelope answer;
+  answer.kind = anchor ? wire::Kind::Anchor : wire::Kind::Score;
+  answer.request_id = lease.request_id;
+  answer.attempt = lease.attempt;
+  answer.step = lease.step;
+  answer.index = lease.index;
+  answer.tensors.push_back(anchor ? Anchor(lease, teacher) : Score(lease, teacher));
+  answer.scalars = {{"forward_equivalents", teacher.work().ForwardEquivalents() - before}};
+  return answer;
 }
 
 }  // namespace
@@ -47,7 +55,7 @@ int RunTeacher(const RingNode& node, const volatile bool& stop) {
     const std::optional<Envelope> message = client.Receive(kPoll);
     if (!message) continue;
     if (message->kind == wire::Kind::Close) break;
-    if (message->kind != wire::Kind::Lease) continue;
+    if (message->kind != wire::Kind::Lease && message->kind != wire::Kind::AnchorLease) continue;
     client.Send(Answer(*message, teacher));
     client.Send(CreditFor(1));
     heartbeat.Progress();
@@ -58,7 +66,7 @@ int RunTeacher(const RingNode& node, const volatile bool& stop) {
     leave.kind = wire::Kind::Leave;
     client.Send(leave);
   }
-  LogInfo("scored ", scored, " micro-batches");
+  LogInfo("answered for ", scored, " micro-batches");
   return 0;
 }
 

@@ -37,7 +37,8 @@ SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64
   }
   plan.noise = Noise(BatchShape(experiment), seed("noise"));
   const auto student_steps = static_cast<std::int64_t>(experiment.student_steps.size());
-  plan.exit_step = Integers(0, student_steps, 1, seed("exit_step")).item<std::int64_t>();
+  const std::int64_t first_exit = experiment.diversity_weight > 0 ? 1 : 0;
+  plan.exit_step = Integers(first_exit, student_steps, 1, seed("exit_step")).item<std::int64_t>();
   plan.score_sigma = ScoreSigma(experiment, seed("score_sigma"));
   plan.score_noise = Noise(BatchShape(experiment), seed("score_noise"));
   return plan;
@@ -52,6 +53,21 @@ SamplePlan PlanSample(const Experiment& experiment, const PromptBank& bank, std:
 SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                            std::int64_t update) {
   return Plan(experiment, bank, step, index, StrCat("fresh.", update));
+}
+
+AnchorPlan PlanAnchor(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index) {
+  const std::int64_t batches = experiment.noise_bank / experiment.micro_batch;
+  const std::int64_t first = (step * experiment.micro_batches + index) % batches * experiment.micro_batch;
+  const auto prompt_count = static_cast<std::int64_t>(bank.prompts().size());
+  AnchorPlan plan;
+  std::vector<at::Tensor> noises;
+  for (std::int64_t entry = first; entry < first + experiment.micro_batch; ++entry) {
+    const std::uint64_t prompt_seed = SeedFor(experiment.seed, 0, entry, "diversity_prompt");
+    plan.prompts.push_back(bank.prompts()[Integers(0, prompt_count, 1, prompt_seed).item<std::int64_t>()]);
+    noises.push_back(Noise(experiment.latent, SeedFor(experiment.seed, 0, entry, "diversity_noise")));
+  }
+  plan.noise = at::stack(noises);
+  return plan;
 }
 
 ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {

@@ -39,7 +39,8 @@ struct CheckpointNode : torch::autograd::Function<CheckpointNode> {
     {
       c10::AutoGradMode with_graph(true);
       const at::Tensor y = call.run(at::TensorList(tensors).slice(0, call.inputs).vec());
-      found = torch::autograd::grad({y}, wanted, gradients, std::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
+      found =
+          torch::autograd::grad({y}, wanted, gradients, std::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
     }
     variable_list result(1);  // of the call: none
     for (std::size_t i = 0, next = 0; i < tensors.size(); ++i) {
@@ -55,8 +56,9 @@ at::Tensor Checkpoint(std::function<at::Tensor(const std::vector<at::Tensor>& in
                       const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& parameters) {
   variable_list tensors = inputs;
   tensors.insert(tensors.end(), parameters.begin(), parameters.end());
-  const bool recorded = c10::GradMode::is_enabled() &&
-                        std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& t) { return t.requires_grad(); });
+  const bool recorded =
+      c10::GradMode::is_enabled() &&
+      std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& t) { return t.requires_grad(); });
   if (!recorded) return run(inputs);
   const auto call = c10::make_intrusive<Call>();
   call->run = std::move(run);

@@ -20,23 +20,29 @@ struct Pair {
   at::Tensor down, up;
 };
 
-std::string Without(std::string_view tail, const std::string& name) { return name.substr(0, name.size() - tail.size()); }
+std::string Without(std::string_view tail, const std::string& name) {
+  return name.substr(0, name.size() - tail.size());
+}
 
 // By Linear, such as "blocks.0.ffn.2".
 std::map<std::string, Pair> Pairs(const NamedTensors& adapters) {
   std::map<std::string, Pair> pairs;
   for (const auto& [name, tensor] : adapters) {
-    if (name.ends_with(kLoraDown)) pairs[Without(kLoraDown, name)].down = tensor;
-    else if (name.ends_with(kLoraUp)) pairs[Without(kLoraUp, name)].up = tensor;
-    else throw Error("not an adapter: " + name);
+    if (name.ends_with(kLoraDown))
+      pairs[Without(kLoraDown, name)].down = tensor;
+    else if (name.ends_with(kLoraUp))
+      pairs[Without(kLoraUp, name)].up = tensor;
+    else
+      throw Error("not an adapter: " + name);
   }
   for (const auto& [linear, pair] : pairs) {
     if (!pair.down.defined() || !pair.up.defined()) {
       throw Error(StrCat(linear, " has no ", pair.down.defined() ? kLoraUp : kLoraDown));
     }
     if (pair.down.dim() != 2 || pair.up.dim() != 2 || pair.up.size(1) != pair.down.size(0)) {
-      throw Error(StrCat("adapter of ", linear, ": down ", pair.down.sizes(), " and up ", pair.up.sizes(), " do not fit"), {},
-                  "down is [r, in], up is [out, r]");
+      throw Error(
+          StrCat("adapter of ", linear, ": down ", pair.down.sizes(), " and up ", pair.up.sizes(), " do not fit"), {},
+          "down is [r, in], up is [out, r]");
     }
   }
   return pairs;
@@ -51,8 +57,8 @@ void AddToWeights(WanTransformer& model, const NamedTensors& adapters, double sc
     const auto weight = weights.find(linear + ".weight");
     if (weight == weights.end()) throw Error("the model has no Linear " + linear);
     if (weight->second.size(0) != pair.up.size(0) || weight->second.size(1) != pair.down.size(1)) {
-      throw Error(StrCat("adapter of ", linear, " is for [", pair.up.size(0), ", ", pair.down.size(1), "], the weight is ",
-                         weight->second.sizes()));
+      throw Error(StrCat("adapter of ", linear, " is for [", pair.up.size(0), ", ", pair.down.size(1),
+                         "], the weight is ", weight->second.sizes()));
     }
   }
   for (const auto& [linear, pair] : pairs) {
@@ -79,14 +85,20 @@ void DrawAdapters(const NamedTensors& adapters, std::uint64_t seed) {
   for (std::size_t i = 0; i < adapters.size(); ++i) {
     const auto& [name, tensor] = adapters[i];
     if (tensor.is_meta()) return;
-    if (!name.ends_with(kLoraDown)) tensor.zero_();
-    else tensor.copy_(Noise(tensor.sizes(), SeedFor(seed, 0, static_cast<std::int64_t>(i), "lora")) / tensor.size(0));
+    if (!name.ends_with(kLoraDown))
+      tensor.zero_();
+    else
+      tensor.copy_(Noise(tensor.sizes(), SeedFor(seed, 0, static_cast<std::int64_t>(i), "lora")) / tensor.size(0));
   }
 }
 
-void MergeLora(WanTransformer& model, const NamedTensors& adapters, double scale) { AddToWeights(model, adapters, scale); }
+void MergeLora(WanTransformer& model, const NamedTensors& adapters, double scale) {
+  AddToWeights(model, adapters, scale);
+}
 
-void UnmergeLora(WanTransformer& model, const NamedTensors& adapters, double scale) { AddToWeights(model, adapters, -scale); }
+void UnmergeLora(WanTransformer& model, const NamedTensors& adapters, double scale) {
+  AddToWeights(model, adapters, -scale);
+}
 
 NamedTensors ReadAdapters(const SafetensorsFile& file) {
   NamedTensors adapters;
@@ -95,7 +107,8 @@ NamedTensors ReadAdapters(const SafetensorsFile& file) {
     if (name.ends_with(kLoraDown) || name.ends_with(kLoraUp)) adapters.emplace_back(name, CopyToTensor(view));
   }
   if (adapters.empty()) {
-    throw Error("no adapters in the file", file.path().string(), "only runs with [lora] rank > 0 have checkpoints of adapters");
+    throw Error("no adapters in the file", file.path().string(),
+                "only runs with [lora] rank > 0 have checkpoints of adapters");
   }
   return adapters;
 }

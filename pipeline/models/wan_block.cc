@@ -41,9 +41,15 @@ at::Tensor WanLinear::operator()(const at::Tensor& x) const {
 }
 
 std::vector<std::pair<std::string, WanLinear*>> WanBlock::Linears() {
-  return {{"self_attn.q", &self_attn.q},   {"self_attn.k", &self_attn.k},   {"self_attn.v", &self_attn.v},
-          {"self_attn.o", &self_attn.o},   {"cross_attn.q", &cross_attn.q}, {"cross_attn.k", &cross_attn.k},
-          {"cross_attn.v", &cross_attn.v}, {"cross_attn.o", &cross_attn.o}, {"ffn.0", &ffn_in},
+  return {{"self_attn.q", &self_attn.q},
+          {"self_attn.k", &self_attn.k},
+          {"self_attn.v", &self_attn.v},
+          {"self_attn.o", &self_attn.o},
+          {"cross_attn.q", &cross_attn.q},
+          {"cross_attn.k", &cross_attn.k},
+          {"cross_attn.v", &cross_attn.v},
+          {"cross_attn.o", &cross_attn.o},
+          {"ffn.0", &ffn_in},
           {"ffn.2", &ffn_out}};
 }
 

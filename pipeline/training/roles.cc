@@ -7,6 +7,7 @@
 #include "pipeline/flow/random.h"
 #include "pipeline/flow/sampling.h"
 #include "pipeline/models/lora.h"
+#include "pipeline/objectives/diversity.h"
 #include "pipeline/objectives/terms.h"
 
 namespace sgmd {
@@ -44,7 +45,8 @@ void SaveAs(const std::filesystem::path& folder, const std::string& name, const 
 Teacher::Teacher(const Experiment& experiment, at::Device device)
     : bank_(PromptBank::Open(experiment.prompts)),
       model_(WanTransformer::Load(experiment.teacher, device, PrecisionOf(experiment, /*frozen=*/true))),
-      guidance_(experiment.guidance) {}
+      guidance_(experiment.guidance),
+      anchor_sigmas_(AnchorSigmas(experiment.anchor_steps, experiment.anchor_grid, experiment.student_shift)) {}
 
 at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts) {
   c10::NoGradGuard no_grad;
@@ -53,6 +55,17 @@ at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const 
   const at::Device device = model_.device();
   return GuidedVelocity(model_, x_s.to(device), sigma.to(device), bank_.Gather(prompts, text_len).to(device),
                         bank_.GatherNegative(batch, text_len).to(device), guidance_)
+      .to(at::kCPU)
+      .contiguous();
+}
+
+at::Tensor Teacher::Anchor(const at::Tensor& noise, const std::vector<Digest>& prompts) {
+  const std::int64_t batch = noise.size(0), text_len = model_.config().text_len;
+  const auto steps = static_cast<std::int64_t>(anchor_sigmas_.size()) - 1;
+  work_.forward += (guidance_ == 1.0 ? batch : 2 * batch) * steps;
+  const at::Device device = model_.device();
+  return EulerSample(model_, noise.to(device), anchor_sigmas_, bank_.Gather(prompts, text_len).to(device),
+                     bank_.GatherNegative(batch, text_len).to(device), guidance_)
       .to(at::kCPU)
       .contiguous();
 }
@@ -91,6 +104,18 @@ void Generator::Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, con
   const at::Tensor x_g = ExitStep(plan, x_exit);
   CountTrainingBackward(model_, x_exit.size(0), work_);
   x_g.backward(gradient.to(model_.device()) / static_cast<double>(experiment_.micro_batches));
+}
+
+double Generator::AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& x_a) {
+  const at::Device device = model_.device();
+  const double sigma_a = AnchorSigmas(experiment_.anchor_steps, experiment_.anchor_grid, experiment_.student_shift).back();
+  const at::Tensor context = bank_.Gather(plan.prompts, model_.config().text_len).to(device);
+  const at::Tensor loss = DiversityLoss(model_, plan.noise.to(device), AnchorTarget(plan.noise, x_a, sigma_a).to(device), context,
+                                        experiment_.diversity_weight);
+  (loss / static_cast<double>(experiment_.micro_batches)).backward();
+  work_.forward += x_a.size(0);
+  CountTrainingBackward(model_, x_a.size(0), work_);
+  return loss.item<double>();
 }
 
 AdamW::StepReport Generator::Update() {

@@ -26,12 +26,15 @@ class Teacher {
   Teacher(const Experiment& experiment, at::Device device);
   /// x_s [B, C, F, H, W] and sigma [B] on the CPU -> velocity of the same shape, float32 CPU.
   at::Tensor Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts);
+  /// The anchor x_a of the diversity loss (pipeline/objectives/diversity.h) from `noise` [B, C, F, H, W] at sigma 1.
+  at::Tensor Anchor(const at::Tensor& noise, const std::vector<Digest>& prompts);
   const Work& work() const { return work_; }
 
  private:
   PromptBank bank_;
   WanTransformer model_;
   double guidance_;
+  std::vector<double> anchor_sigmas_;
   Work work_;
 };
 
@@ -49,6 +52,9 @@ class Generator {
   Rollout RollOut(const SamplePlan& plan);
   /// Re-runs the exit step with gradient and adds the parameter gradients of <dL/dx_g, x_g> / micro_batches.
   void Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient);
+  /// Adds the parameter gradients of the diversity loss / micro_batches; a forward and backward of its own. x_a float32 CPU as
+  /// Teacher::Anchor gives it. Returns the loss. In a step it comes before Accumulate: the order of sums decides their last bit.
+  double AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& x_a);
   /// AdamW and EMA; clears the gradients. A step whose gradient is not finite is skipped.
   AdamW::StepReport Update();
 

@@ -70,6 +70,23 @@ TEST_F(Config, WrongTypeRangeChoiceAndMissingKeySayWhatIsAllowed) {
   EXPECT_THAT(ErrorOf("[experiment\n"), HasSubstr("e.toml:1:"));
 }
 
+TEST_F(Config, DiversityIsPartOfTheIdentityWhereItDecidesAnything) {
+  const std::string bank = With("[diversity]", "weight = 0.05\nnoise_bank = 12");
+  const Experiment off = Load(With("[diversity]", "noise_bank = 12")), on = Load(bank);
+  EXPECT_EQ(ExperimentDigest(off), ExperimentDigest(Load(kExperiment)));
+  EXPECT_NE(ExperimentDigest(on), ExperimentDigest(off));
+  Experiment other = on;
+  other.anchor_steps = 4;
+  EXPECT_NE(ExperimentDigest(other), ExperimentDigest(on));
+  EXPECT_THAT(ErrorOf(With("[diversity]", "anchor_steps = 31")), HasSubstr("allowed: [1, 30"));
+  EXPECT_THAT(ErrorOf(With("[diversity]", "weight = -1")), HasSubstr("allowed: [0"));
+  EXPECT_EQ(Load(With("[diversity]", "anchor_grid = 3")).anchor_steps, 3);
+  std::string odd = bank;
+  odd.insert(odd.find("latent"), "micro_batch = 5\n");
+  EXPECT_THAT(ErrorOf(odd), HasSubstr("\"noise_bank\" is 12, not a multiple of micro_batch = 5"));
+  EXPECT_THAT(ErrorOf(bank + "[schedule]\nstudent_steps = [1000]\n"), HasSubstr("at least 2 steps"));
+}
+
 TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {
   const Experiment e = Load(With("[ema]", "decay = 0.1"));
   WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));

@@ -62,6 +62,14 @@ TEST_F(DispatcherTest, ReDispatchesExpiredLease) {
   EXPECT_EQ(dispatcher_.waiting(), 1);
 }
 
+TEST_F(DispatcherTest, GivesCostlyWorkAsManyTimesAsLong) {
+  dispatcher_.Add(1, 5);
+  dispatcher_.AddCredit("teacher.0", 1);
+  dispatcher_.NextLease(start_);
+  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(49)), 0);
+  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(50)), 1);
+}
+
 TEST_F(DispatcherTest, DropsSecondAnswer) {
   dispatcher_.Add(1);
   dispatcher_.AddCredit("teacher.0", 1);

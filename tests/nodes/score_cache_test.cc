@@ -120,5 +120,32 @@ TEST(ScoreKey, ChangesWithEverythingThatDecidesTheScore) {
   EXPECT_NE(ScoreKey({{1, 2}, 2.0, "bfloat16"}, sample(0.5F, a, 1)), key);
 }
 
+TEST(AnchorKey, ChangesWithEverythingThatDecidesTheAnchorAndIsNoScoreKey) {
+  const auto request = [](char prompt, float z) {
+    Envelope e;
+    e.tensors = {Velocity(4, z)};
+    e.tensors[0].view.name = "noise";
+    auto text = std::make_shared<std::string>(16, prompt);
+    e.tensors.push_back({{"prompts", DType::kU8, {1, 16}, std::as_bytes(std::span(*text))}, text});
+    return e;
+  };
+  const ScorerFingerprint scorer{{1, 2}, 2.0};
+  const AnchorSettings settings{5, 30, 5.0};
+  const Digest key = AnchorKey(scorer, settings, request('a', 1));
+  EXPECT_EQ(AnchorKey(scorer, settings, request('a', 1)), key);
+  EXPECT_NE(AnchorKey(scorer, settings, request('b', 1)), key);
+  EXPECT_NE(AnchorKey(scorer, settings, request('a', 2)), key);
+  EXPECT_NE(AnchorKey(scorer, {6, 30, 5.0}, request('a', 1)), key);
+  EXPECT_NE(AnchorKey(scorer, {5, 40, 5.0}, request('a', 1)), key);
+  EXPECT_NE(AnchorKey(scorer, {5, 30, 3.0}, request('a', 1)), key);
+  EXPECT_NE(AnchorKey({{1, 3}, 2.0}, settings, request('a', 1)), key);
+  EXPECT_NE(AnchorKey({{1, 2}, 2.5}, settings, request('a', 1)), key);
+  Envelope sample = request('a', 1);
+  sample.tensors[0].view.name = "x_s";
+  sample.tensors.push_back(Velocity(1, 1));
+  sample.tensors.back().view.name = "sigma";
+  EXPECT_NE(ScoreKey(scorer, sample), key);
+}
+
 }  // namespace
 }  // namespace sgmd

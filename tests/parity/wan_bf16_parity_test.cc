@@ -1,5 +1,5 @@
-// The frozen transformer in bfloat16 against diffusers in bfloat16: the same parameters are kept in float32, and ours is no
-// further from the float32 result than diffusers is.
+// The frozen transformer in bfloat16 against diffusers in bfloat16: the same parameters are kept in float32, and ours
+// is no further from the float32 result than diffusers is.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
@@ -31,8 +31,8 @@ TEST(WanBf16Parity, ComputesAsDiffusersDoes) {
     const at::Tensor ours = model.Forward(tensor("x"), tensor("sigma"), tensor("context"));
     EXPECT_LT(RelativeError(ours, exact), 1.5 * their_error) << at::toString(storage);
     EXPECT_LT(RelativeError(ours, theirs), 1.5 * their_error) << at::toString(storage);
-    std::cout << at::toString(storage) << ": ours to float32 " << RelativeError(ours, exact) << ", theirs to float32 " << their_error
-              << ", ours to theirs " << RelativeError(ours, theirs) << "\n";
+    std::cout << at::toString(storage) << ": ours to float32 " << RelativeError(ours, exact) << ", theirs to float32 "
+              << their_error << ", ours to theirs " << RelativeError(ours, theirs) << "\n";
   }
 }
 

@@ -71,8 +71,8 @@ TEST(Checkpointing, GivesTheBitsOfPlainTrainingInBfloat16) {
   ExpectSame(Train(model, true), Train(model, false));
 }
 
-// What the objectives ask of the fake score: the gradient of its input, while its parameters do not take part; and also while
-// they would, where no gradient of theirs may be left behind.
+// What the objectives ask of the fake score: the gradient of its input, while its parameters do not take part; and also
+// while they would, where no gradient of theirs may be left behind.
 TEST(Checkpointing, GivesTheInputGradientAlone) {
   WanTransformer model = RandomModel(TinyWanConfig(3));
   const TinyInputs in;

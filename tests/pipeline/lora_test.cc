@@ -40,8 +40,10 @@ TEST(Lora, DownIsNormalOfDeviationOneOverRankAndUpIsZero) {
   const WanTransformer model = RandomModel(config).WithAdapters({16, 16.0}, 7);
   std::vector<at::Tensor> down;
   for (const auto& [name, p] : model.adapters()) {
-    if (name.ends_with(kLoraUp)) EXPECT_EQ(p.abs().max().item<double>(), 0) << name;
-    else down.push_back(p.flatten());
+    if (name.ends_with(kLoraUp))
+      EXPECT_EQ(p.abs().max().item<double>(), 0) << name;
+    else
+      down.push_back(p.flatten());
   }
   const at::Tensor all = at::cat(down);
   EXPECT_NEAR(all.std().item<double>(), 1.0 / 16, 1e-3);
@@ -60,7 +62,8 @@ TEST(Lora, TargetsAreMatchedByTheEndOfTheName) {
   };
   EXPECT_EQ(linears({2, 2.0}).size(), 10U);
   EXPECT_EQ(linears({2, 2.0, {"o"}}), (std::set<std::string>{"blocks.0.self_attn.o", "blocks.0.cross_attn.o"}));
-  EXPECT_EQ(linears({2, 2.0, {"cross_attn.q", "ffn.2"}}), (std::set<std::string>{"blocks.0.cross_attn.q", "blocks.0.ffn.2"}));
+  EXPECT_EQ(linears({2, 2.0, {"cross_attn.q", "ffn.2"}}),
+            (std::set<std::string>{"blocks.0.cross_attn.q", "blocks.0.ffn.2"}));
   EXPECT_THROW(linears({2, 2.0, {"head.head"}}), Error);
 }
 
@@ -69,7 +72,8 @@ TEST(Lora, HasThePublishedCountsAtRealSize) {
   struct Size {
     std::int64_t dim, heads, layers, ffn, channels, parameters, adapters;
   };
-  for (const Size& s : {Size{1536, 12, 30, 8960, 16, 1'418'996'800, 87'490'560}, Size{5120, 40, 40, 13824, 16, 14'288'491'584, 306'708'480},
+  for (const Size& s : {Size{1536, 12, 30, 8960, 16, 1'418'996'800, 87'490'560},
+                        Size{5120, 40, 40, 13824, 16, 14'288'491'584, 306'708'480},
                         Size{3072, 24, 30, 14336, 48, 4'999'787'712, 161'218'560}}) {
     WanConfig config;
     config.dim = s.dim;
@@ -115,7 +119,8 @@ TEST(Lora, MergedComputesTheSameAndUnmergesWithinRounding) {
   const LoraConfig lora{4, 8.0};
   const WanTransformer adapted = Trained(model, lora);
   const TinyInputs in;
-  const at::Tensor expected = adapted.Forward(in.x, in.sigma, in.context), plain = model.Forward(in.x, in.sigma, in.context);
+  const at::Tensor expected = adapted.Forward(in.x, in.sigma, in.context),
+                   plain = model.Forward(in.x, in.sigma, in.context);
   WanTransformer merged = model.Clone();
   MergeLora(merged, adapted.adapters(), lora.Scale());
   EXPECT_TRUE(at::allclose(merged.Forward(in.x, in.sigma, in.context), expected, 1e-4, 1e-5));

@@ -35,7 +35,8 @@ TEST(Precision, GradientsLandInFloat32Masters) {
     EXPECT_EQ(p.scalar_type(), at::kFloat) << name;
     ASSERT_TRUE(p.grad().defined()) << name;
     EXPECT_EQ(p.grad().scalar_type(), at::kFloat) << name;
-    // The bias of keys moves every score of a query by the same amount but for the norm: its gradient is nearly nothing.
+    // The bias of keys moves every score of a query by the same amount but for the norm: its gradient is nearly
+    // nothing.
     if (name.ends_with("k.bias")) continue;
     EXPECT_LT(RelativeError(p.grad(), wide.parameters()[i].second.grad()), 0.15) << name;
   }
@@ -54,14 +55,17 @@ TEST(Precision, AFrozenModelIsKeptInBfloat16ButForTheIslands) {
   }
   EXPECT_EQ(islands, 4 + 2 * 3 + 1);  // time embedding; modulation and norm3 of two blocks; head.modulation
   // Weights rounded when they are stored or when they are used: the same, but for the norms of queries and keys.
-  EXPECT_LT(RelativeError(frozen.Forward(in.x, in.sigma, in.context), master.Forward(in.x, in.sigma, in.context)), 0.01);
+  EXPECT_LT(RelativeError(frozen.Forward(in.x, in.sigma, in.context), master.Forward(in.x, in.sigma, in.context)),
+            0.01);
 }
 
 TEST(Precision, IslandsAreThoseOfDiffusers) {
-  for (const char* name : {"time_embedding.0.weight", "blocks.3.modulation", "blocks.3.norm3.bias", "head.modulation"}) {
+  for (const char* name :
+       {"time_embedding.0.weight", "blocks.3.modulation", "blocks.3.norm3.bias", "head.modulation"}) {
     EXPECT_TRUE(IsFloat32Island(name)) << name;
   }
-  for (const char* name : {"time_projection.1.weight", "blocks.3.self_attn.norm_q.weight", "text_embedding.0.weight", "head.head.weight"}) {
+  for (const char* name : {"time_projection.1.weight", "blocks.3.self_attn.norm_q.weight", "text_embedding.0.weight",
+                           "head.head.weight"}) {
     EXPECT_FALSE(IsFloat32Island(name)) << name;
   }
 }

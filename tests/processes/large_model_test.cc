@@ -1,10 +1,11 @@
 // What large models are trained with, through the whole pipeline: adapters, bfloat16 compute, checkpointed blocks.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <fstream>
-
 #include "common/storage/safetensors.h"
+#include "pipeline/models/lora.h"
+#include "pipeline/models/wan_transformer.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -29,7 +30,8 @@ TEST(Adapters, MatchTheSerialLoopAndAreAllThatCheckpointsHold) {
     std::size_t adapters = 0;
     for (const TensorView& view : weights.tensors()) adapters += view.name.find(".lora_") != view.name.npos ? 1 : 0;
     EXPECT_EQ(adapters, 2U * 10 * 2) << file;  // pairs of ten Linears in each of two blocks
-    EXPECT_EQ(weights.tensors().size() - adapters, std::string(file) == "generator.ema" ? 1U : 0U) << file;  // its counter
+    EXPECT_EQ(weights.tensors().size() - adapters, std::string(file) == "generator.ema" ? 1U : 0U)
+        << file;  // its counter
   }
   // The student is a whole model: the teacher's tensors, those under adapters changed.
   const SafetensorsFile student = SafetensorsFile::Open(run.run() / "student" / "diffusion_pytorch_model.safetensors");
@@ -38,9 +40,15 @@ TEST(Adapters, MatchTheSerialLoopAndAreAllThatCheckpointsHold) {
   for (const TensorView& view : teacher.tensors()) {
     const TensorView& other = student.At(view.name);
     const bool equal = std::equal(view.bytes.begin(), view.bytes.end(), other.bytes.begin(), other.bytes.end());
-    const bool adapted = view.name.ends_with(".weight") && view.name.starts_with("blocks.") && view.name.find("norm") == view.name.npos;
+    const bool adapted =
+        view.name.ends_with(".weight") && view.name.starts_with("blocks.") && view.name.find("norm") == view.name.npos;
     EXPECT_EQ(equal, !adapted) << view.name;
   }
+  // And what anyone gets who merges the checkpoint's adapters into the teacher.
+  WanTransformer merged = WanTransformer::Load(run.folder() / "model", at::kCPU);
+  MergeLora(merged, ReadAdapters(SafetensorsFile::Open(checkpoint / "generator.ema.safetensors")),
+            LoraOf(run.experiment()).Scale());
+  for (const auto& [name, p] : merged.parameters()) EXPECT_TRUE(at::equal(p, CopyToTensor(student.At(name)))) << name;
 }
 
 TEST(Adapters, OfAKilledRunEndInTheWeightsOfACalmOne) {

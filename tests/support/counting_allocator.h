@@ -8,7 +8,8 @@
 
 namespace sgmd {
 
-/// While it lives, CPU tensors are allocated through it. The tensors may outlive it: what was counted is static. One at a time.
+/// While it lives, CPU tensors are allocated through it. The tensors may outlive it: what was counted is static. One at
+/// a time.
 class CountingAllocator : public c10::Allocator {
  public:
   CountingAllocator() : inner_(c10::GetCPUAllocator()) { c10::SetCPUAllocator(this, kPriority); }

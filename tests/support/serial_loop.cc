@@ -39,6 +39,10 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
       fake.Update();
     }
     fake.samples().Finish(step);
+    for (std::int64_t m = 0; e.diversity_weight > 0 && m < e.micro_batches; ++m) {
+      const AnchorPlan plan = PlanAnchor(e, generator.bank(), step, m);
+      generator.AccumulateDiversity(plan, teacher.Anchor(plan.noise, plan.prompts));
+    }
     for (std::int64_t m = 0; m < e.micro_batches; ++m) generator.Accumulate(plans[m], rollouts[m].x_exit, gradients[m]);
     generator.Update();
   }
