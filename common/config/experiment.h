@@ -62,7 +62,7 @@ struct Experiment {
 
   double diversity_weight = 0.0;           // [diversity] weight of the loss in pipeline/objectives/diversity.h, >= 0; 0 = off
   std::int64_t anchor_steps = 5;           // [diversity] Euler steps of the teacher to the anchor, in [1, anchor_grid]
-  std::int64_t anchor_grid = 30;           // [diversity] steps of the grid that they are the first of, >= 1
+  std::int64_t anchor_grid = 30;           // [diversity] steps of their grid, >= 1; its shift is student_shift
   std::int64_t noise_bank = 256;           // [diversity] distinct (prompt, noise) pairs, >= 1, a multiple of micro_batch
 
   OptimizerConfig generator_optimizer;     // [optimizer.generator]

@@ -52,8 +52,9 @@ void Broker::OnRequest(const Envelope& request) {
   }
   if (options_.replay) {
     return Finish(wire::Kind::Failed,
-                  StrCat("replay: no ", work.name, " recorded for step ", request.step, ", micro-batch ", request.index, " (",
-                         scorer_.Text(), "); the experiment differs from the recorded one, goes on longer, or the cache lost entries"),
+                  StrCat("replay: no ", work.name, " recorded for step ", request.step, ", micro-batch ", request.index,
+                         " (", scorer_.Text(),
+                         "); the experiment differs from the recorded one, goes on longer, or the cache lost entries"),
                   1);
   }
   pending_[ticket] = {request, key};
@@ -84,10 +85,12 @@ void Broker::OnAnswer(const std::string& teacher, const Envelope& answer) {
   }
   const TeacherWork& work = WorkOf(it->second.request.kind);
   Served& served = it->second.request.kind == wire::Kind::AnchorRequest ? anchors_ : samples_;
-  if (const auto spent = answer.scalars.find("forward_equivalents"); spent != answer.scalars.end()) served.work += spent->second;
+  if (const auto spent = answer.scalars.find("forward_equivalents"); spent != answer.scalars.end())
+    served.work += spent->second;
   const TensorFrame* result = answer.Find(work.result);
   const TensorView& like = it->second.request.At(work.lease_tensors.front()).view;
-  if (answer.kind != work.answer || result == nullptr || result->view.dtype != DType::kF32 || result->view.shape != like.shape) {
+  if (answer.kind != work.answer || result == nullptr || result->view.dtype != DType::kF32 ||
+      result->view.shape != like.shape) {
     const std::string text = StrCat("its ", work.name, " has not the dtype and shape of ", like.name);
     data_.Send(teacher, Make(wire::Kind::Failed, text));
     return LoseTeacher(teacher, "is sent away: " + text);
@@ -112,7 +115,8 @@ void Broker::Reply(const Envelope& request, TensorFrame result, bool cache_hit) 
 }
 
 // The fake score is done with a step when it has the scores; the step's anchors may still be with a teacher, and its
-// checkpoint must not be committed without them: the resumed run would not ask for them again, and no replay would find them.
+// checkpoint must not be committed without them: the resumed run would not ask for them again, and no replay would find
+// them.
 void Broker::OnCheckpointPart(const Envelope& part) {
   held_parts_.push_back(part);
   ForwardParts();

@@ -1,4 +1,5 @@
-// What teachers are asked for: a table with a row for each kind of work. Everything else in the broker is the same for all.
+// What teachers are asked for: a table with a row for each kind of work. Everything else in the broker is the same for
+// all.
 #pragma once
 
 #include <vector>
@@ -17,10 +18,10 @@ struct TeacherWork {
   wire::Kind request, lease, answer, reply;
   std::vector<const char*> request_tensors;
   std::vector<const char*> lease_tensors;
-  const char* result;        // the answer's tensor, float32 in the shape of the first of lease_tensors
-  const char* receiver;      // node that the reply goes to
-  bool reply_has_request;    // the reply holds the request's tensors too
-  int order;                 // within a step: scores first, because the fake score works while teachers do the anchors
+  const char* result;      // the answer's tensor, float32 in the shape of the first of lease_tensors
+  const char* receiver;    // node that the reply goes to
+  bool reply_has_request;  // the reply holds the request's tensors too
+  int order;               // within a step: scores first, because the fake score works while teachers do the anchors
 };
 
 /// Throws Error when `request` asks a teacher for nothing.

@@ -24,6 +24,8 @@ void Anchors::Accept(const Envelope& answer) {
   if (auto asked = asked_.extract(ticket)) arrived_[ticket] = {std::move(asked.mapped()), answer};
 }
 
-Anchors::Anchor Anchors::Take(std::int64_t step, std::int64_t index) { return std::move(arrived_.extract({step, index}).mapped()); }
+Anchors::Anchor Anchors::Take(std::int64_t step, std::int64_t index) {
+  return std::move(arrived_.extract({step, index}).mapped());
+}
 
 }  // namespace sgmd

@@ -12,8 +12,9 @@
 
 namespace sgmd {
 
-/// Asked for a step ahead: what an anchor is does not depend on the student, so teachers compute the next step's while they
-/// would wait for the generator's update, and it is there when its step lands. Does nothing without the diversity loss.
+/// Asked for a step ahead: what an anchor is does not depend on the student, so teachers compute the next step's while
+/// they would wait for the generator's update, and it is there when its step lands. Does nothing without the diversity
+/// loss.
 class Anchors {
  public:
   struct Anchor {

@@ -56,7 +56,8 @@ TEST_F(BrokerAnchorTest, ComputesAnAnchorOnceAndServesItFromTheCacheAfterwards) 
   EXPECT_EQ(again->scalars.at("cache_hit"), 1);
   EXPECT_EQ(First(again->At("x_a")), 7);
   EXPECT_FALSE(fake->Receive(kBriefly)) << "anchors are not its business";
-  EXPECT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["anchors"]["asked"] == 2 && s["anchors"]["cached"] == 1; }));
+  EXPECT_TRUE(
+      StatusBecomes([](const nlohmann::json& s) { return s["anchors"]["asked"] == 2 && s["anchors"]["cached"] == 1; }));
 }
 
 TEST_F(BrokerAnchorTest, AScoreOfTheSameBytesIsNoAnchor) {
@@ -83,7 +84,8 @@ TEST_F(BrokerAnchorTest, LeasesTheScoresOfAStepBeforeItsAnchorsAndTheseBeforeThe
   generator->Send(Sample(0));
   ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["queued"] == 3; }));
   teacher->Send(Credit(3));
-  for (const auto& [kind, step] : {std::pair{wire::Kind::Lease, 0}, {wire::Kind::AnchorLease, 0}, {wire::Kind::Lease, 1}}) {
+  for (const auto& [kind, step] :
+       {std::pair{wire::Kind::Lease, 0}, {wire::Kind::AnchorLease, 0}, {wire::Kind::Lease, 1}}) {
     const auto lease = teacher->Receive(kSoon);
     ASSERT_TRUE(lease);
     EXPECT_EQ(lease->kind, kind);
@@ -121,7 +123,8 @@ TEST_F(BrokerAnchorTest, RefusesAnchorsOfTheWrongShapeOrKind) {
   auto lease = misshapen->Receive(kSoon);
   ASSERT_TRUE(lease);
   misshapen->Send(AnswerTo(*lease, {2, 1}));
-  EXPECT_THAT(ErrorOf([&] { misshapen->Receive(kSoon); }), HasSubstr("its anchor has not the dtype and shape of noise"));
+  EXPECT_THAT(ErrorOf([&] { misshapen->Receive(kSoon); }),
+              HasSubstr("its anchor has not the dtype and shape of noise"));
   const auto confused = Join("teacher.1");
   confused->Send(Credit(1));
   lease = confused->Receive(kSoon);
@@ -204,7 +207,8 @@ TEST_F(BrokerAnchorTest, ReplayServesWhatWasRecordedAndNamesWhatWasNot) {
   ASSERT_TRUE(anchor);
   EXPECT_EQ(anchor->scalars.at("cache_hit"), 1);
   generator->Send(Request(4, 2));
-  EXPECT_THAT(ErrorOf([&] { generator->Receive(kSoon); }), HasSubstr("replay: no anchor recorded for step 4, micro-batch 0"));
+  EXPECT_THAT(ErrorOf([&] { generator->Receive(kSoon); }),
+              HasSubstr("replay: no anchor recorded for step 4, micro-batch 0"));
   Wait();
   EXPECT_EQ(exit_code_, 1);
 }

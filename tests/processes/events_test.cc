@@ -12,8 +12,8 @@ namespace {
 constexpr double kPatience = 120;
 constexpr std::size_t kSteps = 8, kMicroBatches = 3;
 
-// Values of a scalar in the order in which they were written: in the bytes of its record, field 1 (the tag) comes before
-// field 2 (a float).
+// Values of a scalar in the order in which they were written: in the bytes of its record, field 1 (the tag) comes
+// before field 2 (a float).
 std::vector<float> ScalarsOf(const std::filesystem::path& run, const std::string& role, const std::string& tag) {
   std::vector<float> values;
   const std::string key = std::string("\x0a") + static_cast<char>(tag.size()) + tag + "\x15";
@@ -32,7 +32,8 @@ TEST(Events, OfAStrictRunSayHowItWent) {
   TinyRun run(kSteps, "[diversity]\nweight = 0.5\nnoise_bank = 24\n");  // every anchor once in 4 steps
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
-  for (const char* tag : {"generator_loss", "diversity_loss", "step_time_sec", "grad_norm/student", "generator_learning_rate"}) {
+  for (const char* tag :
+       {"generator_loss", "diversity_loss", "step_time_sec", "grad_norm/student", "generator_learning_rate"}) {
     EXPECT_EQ(ScalarsOf(run.run(), "generator", tag).size(), kSteps) << tag;
   }
   for (const char* tag : {"fake_score_loss", "grad_norm/critic", "fake_score_learning_rate"}) {
