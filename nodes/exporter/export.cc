@@ -35,7 +35,8 @@ class Staged {
   bool kept_ = false;
 };
 
-// Order 1 with the corrector off is Euler; with flow sigmas and an even schedule its sigmas are the student's (wan_facts §5).
+// Order 1 with the corrector off is Euler; with flow sigmas and an even schedule its sigmas are the student's
+// (wan_facts §5), up to 0.001: its unshifted grid ends there and not at 0.
 std::string SchedulerJson(const StudentSchedule& schedule) {
   std::vector<std::size_t> uncorrected;
   for (std::size_t i = 0; i + 1 < schedule.steps.size(); ++i) uncorrected.push_back(i);

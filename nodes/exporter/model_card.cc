@@ -43,7 +43,7 @@ std::string HowToRun(const StudentSchedule& schedule, const WanConfig& config, E
   const std::string uneven = " These steps are not evenly spaced and cannot be reached by its schedule: give it the sigmas above.";
   text += StrCat("| diffusers | `num_inference_steps=", n, ", guidance_scale=1.0`; `UniPCMultistepScheduler(prediction_type=\"flow_prediction\", "
                  "use_flow_sigmas=True, flow_shift=", schedule.shift, ", solver_order=1, disable_corrector=", List(uncorrected),
-                 ")`. `FlowMatchEulerDiscreteScheduler` does not give these sigmas.", schedule.IsEven() ? "" : uneven, " |\n");
+                 ")`. `FlowMatchEulerDiscreteScheduler` does not give these sigmas; this one is within 0.001 of them.", schedule.IsEven() ? "" : uneven, " |\n");
   text += StrCat("| LightX2V | `\"infer_steps\": ", n, ", \"denoising_step_list\": ", List(schedule.steps), ", \"sample_shift\": ", schedule.shift,
                  ", \"enable_cfg\": false`; the original-named file as `dit_original_ckpt` |\n");
   text += StrCat("| ComfyUI | original-named file in `models/diffusion_models`; steps ", n, ", sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift ",
