@@ -31,16 +31,16 @@ OptimizerConfig ReadOptimizer(TomlTable table) {
   return config;
 }
 
-void ReadModelAndData(TomlTable root, Experiment& e) {
+void ReadModelAndData(TomlTable root, bool of_the_past, Experiment& e) {
   TomlTable model = root.Table("model");
   e.teacher = model.Path("teacher");
   try {
-    FindModelConfig(e.teacher);
+    if (!of_the_past) FindModelConfig(e.teacher);
   } catch (const Error& error) {
     model.Fail("teacher", StrCat(error.message(), ": ", error.where()), error.hint());
   }
   e.prompts = model.Path("prompts");
-  if (!std::filesystem::exists(e.prompts)) model.Fail("prompts", StrCat("no prompt bank at ", e.prompts.string()));
+  if (!of_the_past && !std::filesystem::exists(e.prompts)) model.Fail("prompts", StrCat("no prompt bank at ", e.prompts.string()));
   e.guidance = model.Real("guidance", kNotNegative);
   TomlTable data = root.Table("data");
   e.latent = data.Integers("latent", kCount);
@@ -108,7 +108,7 @@ std::string SettingsToml(Experiment e) {
 
 }  // namespace
 
-Experiment LoadExperiment(const std::filesystem::path& path) {
+Experiment LoadExperiment(const std::filesystem::path& path, bool of_the_past) {
   TomlTable root = TomlFile::Open(path).root();
   Experiment e;
   TomlTable table = root.Table("experiment");
@@ -116,7 +116,7 @@ Experiment LoadExperiment(const std::filesystem::path& path) {
   e.seed = static_cast<std::uint64_t>(table.Integer("seed", {0, 9e18}, static_cast<std::int64_t>(e.seed)));
   e.steps = table.Integer("steps", kCount);
   e.max_staleness = table.Integer("max_staleness", {0, 1}, e.max_staleness);
-  ReadModelAndData(root, e);
+  ReadModelAndData(root, of_the_past, e);
   ReadSchedule(root.Table("schedule"), e);
   ReadTraining(root, e);
   root.Finish();

@@ -75,7 +75,8 @@ struct Experiment {
 
 /// Reads and validates; relative paths are taken from the file's folder and made absolute. Throws Error with
 /// file:line:col, the line with a caret and a hint on an unknown key, wrong type, missing or out-of-range value.
-Experiment LoadExperiment(const std::filesystem::path& path);
+/// `of_the_past`: teacher and prompts need not be there any more.
+Experiment LoadExperiment(const std::filesystem::path& path, bool of_the_past = false);
 
 /// The resolved experiment as TOML, every key explicit; LoadExperiment reads it back to an equal value.
 std::string ToToml(const Experiment& experiment);

@@ -37,8 +37,8 @@ int Load(const std::filesystem::path& path) {
   const sgmd::WanTransformer model = sgmd::WanTransformer::Load(path, at::kCPU);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const double size = static_cast<double>(model.ParameterCount()) * 4 / (1 << 30);
-  std::cout << "model " << size << " GiB, loaded in " << seconds << " s, peak " << StatusGiB("VmHWM") << " GiB (" << before
-            << " GiB before loading)\n";
+  std::cout << "model " << size << " GiB, loaded in " << seconds << " s, peak " << StatusGiB("VmHWM") << " GiB ("
+            << before << " GiB before loading)\n";
   return 0;
 }
 
