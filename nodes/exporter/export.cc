@@ -113,8 +113,9 @@ void RequireFreeFolder(const fs::path& folder, bool overwrite) {
 
 // Files beside a single model: ours may be written again, another model's may not be lost.
 void RequireFreeFile(const fs::path& path, bool ours, const char* what) {
-  if (fs::exists(path) && !ours)
+  if (fs::exists(path) && !ours) {
     throw Error(StrCat("the folder already holds ", what), path.string(), "export into a folder of its own");
+  }
 }
 
 std::string CardAt(const fs::path& path) { return fs::exists(path) ? ReadFile(path) : std::string(); }
@@ -129,6 +130,9 @@ fs::path Absolute(const fs::path& path) {
 void ExportDiffusers(const StudentSource& student, const ExportOptions& options, const fs::path& folder) {
   const fs::path target = Absolute(folder);
   RequireFreeFolder(target, options.overwrite);
+  if (fs::exists(target) && !options.base.empty() && fs::equivalent(target, options.base)) {
+    throw Error("the base is the folder that would be replaced", target.string(), "export into another folder");
+  }
   const std::string index = IndexJson(student.config, options.base);
   const StudentSchedule schedule = StudentSchedule::Of(student);
   const StudentWeights weights(student, options.dtype, [](const std::string& name) { return DiffusersName(name); });
@@ -146,18 +150,21 @@ void ExportDiffusers(const StudentSource& student, const ExportOptions& options,
                       ModelCard(student, ExportForm::kDiffusers, target.filename().string(), options.dtype, missing));
   CommitFolder(target);
   staged.Keep();
-  for (const std::string& part : missing)
+  for (const std::string& part : missing) {
     LogInfo(part, "/ is not in the folder: --base <Diffusers folder> puts it there");
-  if (!schedule.IsEven())
+  }
+  if (!schedule.IsEven()) {
     LogWarning("the steps are not evenly spaced: diffusers' schedulers do not make them; see README.md");
+  }
 }
 
 void ExportOriginal(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
   const fs::path target = Absolute(file), config = target.parent_path() / "config.json",
                  card = target.parent_path() / "README.md";
   if (target.extension() != ".safetensors") throw Error("the file's name must end in .safetensors", target.string());
-  if (fs::exists(target) && !options.overwrite)
+  if (fs::exists(target) && !options.overwrite) {
     throw Error("already exists", target.string(), "--overwrite replaces it");
+  }
   RequireFreeFile(config, CardAt(config) == student.config.ToJson(), "the config.json of another model");
   RequireFreeFile(card, CardAt(card).find(kCardMark) != std::string::npos, "a README.md");
   const StudentWeights weights(student, options.dtype, [](const std::string& name) { return name; });

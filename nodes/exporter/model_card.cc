@@ -109,8 +109,9 @@ std::string Figures(const StudentSource& s) {
                             chosen.contains("samples") ? " on " + chosen["samples"].dump() + " videos" : "",
                             ".\n\n| measure | value |\n|---|---|\n");
   for (const auto& [name, value] : chosen.items()) {
-    if (value.is_number() && name != "step" && name != "samples")
+    if (value.is_number() && name != "step" && name != "samples") {
       text += StrCat("| ", name, " | ", value.get<double>(), " |\n");
+    }
   }
   return text + "\n";
 }

@@ -193,6 +193,11 @@ TEST_F(Exporter, LinksOrCopiesThePartsOfTheBase) {
   EXPECT_EQ(ReadFile(out / "vae/config.json"), "vae");
   EXPECT_EQ(nlohmann::json::parse(ReadFile(out / "model_index.json"))["tokenizer"][1], "Special");
   EXPECT_THAT(ReadFile(out / "README.md"), Not(HasSubstr("Not in this folder")));
+  const StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
+  ExportOptions itself = options;
+  itself.base = out;
+  itself.overwrite = true;
+  EXPECT_THAT(ErrorOf([&] { ExportDiffusers(student, itself, out); }), HasSubstr("the base is the folder"));
   options.copy_base = true;
   out = ToDiffusers(run(), WeightsChoice::kBest, options);
   EXPECT_FALSE(fs::is_symlink(out / "vae"));
