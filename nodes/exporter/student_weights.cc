@@ -50,7 +50,8 @@ std::filesystem::path ShardPath(const std::filesystem::path& path, std::size_t s
 }  // namespace
 
 StudentWeights::StudentWeights(const StudentSource& student, DType dtype, Naming naming) : student_(student) {
-  const auto found = ByOriginalName(student.weights);
+  auto found = ByOriginalName(student.weights);
+  found.erase("ema.updates");  // the counter that checkpoints keep with the average (pipeline/training/adamw.h)
   const WanTransformer model(student.config, at::kMeta);
   RequireFit(found, model.parameters(), student.weights.path());
   for (const auto& [name, parameter] : model.parameters()) {

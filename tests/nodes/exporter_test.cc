@@ -94,7 +94,11 @@ decay = 0.9
     const fs::path staged = store.Stage(step);
     std::map<std::string, Digest> files;
     SaveTensors(staged / "generator.model.safetensors", Shifted(raw));
-    if (ema) SaveTensors(staged / "generator.ema.safetensors", Shifted(*ema));
+    if (ema) {
+      NamedTensors average = Shifted(*ema);
+      average.emplace_back("ema.updates", at::full({1}, step, at::kLong));
+      SaveTensors(staged / "generator.ema.safetensors", average);
+    }
     for (const auto& name : NamesIn(staged)) files[name] = DigestFile(staged / name);
     store.Commit(step, files, 2);
   }
