@@ -17,14 +17,26 @@ std::string List(const auto& values) {
 }
 
 std::string FrontMatter() {
-  return "---\nlibrary_name: diffusers\npipeline_tag: text-to-video\ntags: [wan, sgmd, distillation, few-step]\n---\n";
+  return "---\nlibrary_name: diffusers\npipeline_tag: text-to-video\ntags: [wan, sgmd]\n---\n";
+}
+
+// Only what the files say: an export may be of a teacher.
+std::string Origin(const StudentSource& s, const StudentSchedule& schedule) {
+  if (s.experiment) {
+    const std::string& objective = s.experiment->objective;
+    return StrCat("A ", schedule.steps.size(),
+                  "-step text-to-video transformer of the Wan family, distilled by sgmd with the ", objective,
+                  " objective", objective == "sgmd" ? " (Score Gradient Matching Distillation, arXiv 2605.30116)" : "",
+                  ".");
+  }
+  if (!s.kind.empty()) return "A few-step text-to-video transformer of the Wan family, distilled by sgmd.";
+  return "A text-to-video transformer of the Wan family. Its files do not say how it was made; the settings below are "
+         "for 4-step "
+         "students.";
 }
 
 std::string WhatItIs(const StudentSource& s, const StudentSchedule& schedule, const std::string& name, DType dtype) {
-  std::string text =
-      StrCat("# ", name, "\n\nA ", schedule.steps.size(),
-             "-step text-to-video transformer of the Wan family, distilled with Score Gradient Matching Distillation "
-             "(arXiv 2605.30116) by sgmd.\n\n| | |\n|---|---|\n");
+  std::string text = StrCat("# ", name, "\n\n", Origin(s, schedule), "\n\n| | |\n|---|---|\n");
   const WanConfig& c = s.config;
   text += StrCat("| weights | ",
                  s.kind == "ema"   ? "exponential moving average"

@@ -229,6 +229,16 @@ TEST_F(Exporter, CardTellsTheRecipeTheSettingsAndTheFigures) {
               AllOf(HasSubstr("| frechet_teacher | 9.5 |"), HasSubstr("not averaged")));
 }
 
+TEST_F(Exporter, CardClaimsOnlyWhatTheFilesSay) {
+  const auto card = [&](const fs::path& source) {
+    return ModelCard(OpenStudent(source, WeightsChoice::kBest), ExportForm::kOriginal, "s", DType::kF32, {});
+  };
+  EXPECT_THAT(
+      card(run()),
+      HasSubstr("A 4-step text-to-video transformer of the Wan family, distilled by sgmd with the sgmd objective"));
+  EXPECT_THAT(card(folder_ / "teacher"), AllOf(HasSubstr("do not say how it was made"), Not(HasSubstr("distilled"))));
+}
+
 TEST_F(Exporter, CardWarnsOfStepsThatOtherSchedulersDoNotMake) {
   StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
   EXPECT_TRUE(StudentSchedule::Of(student).IsEven());
