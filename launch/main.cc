@@ -29,11 +29,11 @@ std::filesystem::path ProgramFolder() {
 
 constexpr int kExitDoesNotFit = 2;
 
-sgmd::Weights WeightsNeeded(const Options& o) { return o.no_weights ? sgmd::Weights::kNotNeeded : sgmd::Weights::kNeeded; }
+sgmd::ModelFiles FilesNeeded(const Options& o) { return o.no_weights ? sgmd::ModelFiles::kConfig : sgmd::ModelFiles::kAll; }
 
 sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
   sgmd::LaunchPlan plan =
-      std::filesystem::is_directory(o.target) ? sgmd::LoadRun(o.target) : sgmd::LoadLaunchPlan(o.target, WeightsNeeded(o));
+      std::filesystem::is_directory(o.target) ? sgmd::LoadRun(o.target) : sgmd::LoadLaunchPlan(o.target, FilesNeeded(o));
   if (o.run_folder.empty() && !replay) return plan;
   sgmd::Topology& topology = plan.topology;  // the cache stays that of the original run
   topology.run_folder = o.run_folder.empty() ? std::filesystem::path(topology.run_folder.string() + "-replay")
@@ -54,7 +54,7 @@ int Plan(const Options& o) {
     std::cerr << advice;
     if (!refused) std::cout << sgmd::SlurmScript(plan, ProgramFolder());
   } else {
-    std::cout << sgmd::PlanText(plan, ProgramFolder(), WeightsNeeded(o))
+    std::cout << sgmd::PlanText(plan, ProgramFolder(), FilesNeeded(o))
               << sgmd::MemoryTable(sgmd::PlanMemory(plan, config, machine)) << advice;
   }
   return refused ? kExitDoesNotFit : 0;

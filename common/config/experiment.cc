@@ -56,16 +56,16 @@ OptimizerConfig ReadOptimizer(TomlTable table) {
   model.Fail(key, what, hint);
 }
 
-void ReadModelAndData(TomlTable root, Experiment& e, Weights weights) {
+void ReadModelAndData(TomlTable root, Experiment& e, ModelFiles needed) {
   TomlTable model = root.Table("model");
   e.teacher = model.Path("teacher");
   try {
-    FindModelConfig(e.teacher);
+    if (needed != ModelFiles::kNone) FindModelConfig(e.teacher);
   } catch (const Error& error) {
     FailMissing(model, "teacher", StrCat(error.message(), ": ", error.where()), error.hint());
   }
   e.prompts = model.Path("prompts");
-  if (weights == Weights::kNeeded && !std::filesystem::exists(e.prompts)) {
+  if (needed == ModelFiles::kAll && !std::filesystem::exists(e.prompts)) {
     FailMissing(model, "prompts", StrCat("no prompt bank at ", e.prompts.string()), "");
   }
   e.guidance = model.Real("guidance", kNotNegative);
@@ -152,7 +152,7 @@ std::string SettingsToml(Experiment e) {
 
 }  // namespace
 
-Experiment LoadExperiment(const std::filesystem::path& path, Weights weights) {
+Experiment LoadExperiment(const std::filesystem::path& path, ModelFiles needed) {
   TomlTable root = TomlFile::Open(path).root();
   Experiment e;
   TomlTable table = root.Table("experiment");
@@ -160,7 +160,7 @@ Experiment LoadExperiment(const std::filesystem::path& path, Weights weights) {
   e.seed = static_cast<std::uint64_t>(table.Integer("seed", {0, 9e18}, static_cast<std::int64_t>(e.seed)));
   e.steps = table.Integer("steps", kCount);
   e.max_staleness = table.Integer("max_staleness", {0, 1}, e.max_staleness);
-  ReadModelAndData(root, e, weights);
+  ReadModelAndData(root, e, needed);
   ReadSchedule(root.Table("schedule"), e);
   ReadPrecision(root, e);
   ReadTraining(root, e);

@@ -83,12 +83,13 @@ struct Experiment {
   std::int64_t rollbacks = 0;              // no key: times that the run went back to a checkpoint; makes new draws after each
 };
 
-/// Whether weights and prompts must be there, as for a run. To plan one, config.json is enough.
-enum class Weights { kNeeded, kNotNeeded };
+/// Which of the model's files must be there: weights and prompts too for a run, config.json to plan one, nothing to read what
+/// a finished run computed.
+enum class ModelFiles { kAll, kConfig, kNone };
 
 /// Reads and validates; relative paths are taken from the file's folder and made absolute. Throws Error with
 /// file:line:col, the line with a caret and a hint on an unknown key, wrong type, missing or out-of-range value.
-Experiment LoadExperiment(const std::filesystem::path& path, Weights weights = Weights::kNeeded);
+Experiment LoadExperiment(const std::filesystem::path& path, ModelFiles needed = ModelFiles::kAll);
 
 /// The resolved experiment as TOML, every key explicit; LoadExperiment reads it back to an equal value.
 std::string ToToml(const Experiment& experiment);

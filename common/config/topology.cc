@@ -109,11 +109,11 @@ const std::string& TeacherDevice(const Topology& t, std::int64_t replica) {
   return t.teacher_devices[static_cast<std::size_t>(replica) % t.teacher_devices.size()];
 }
 
-LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, Weights weights) {
+LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, ModelFiles needed) {
   LaunchPlan plan;
   plan.topology = ReadTopology(topology_path);
   ResolveDefaults(plan.topology);
-  plan.experiment = LoadExperiment(plan.topology.experiment, weights);
+  plan.experiment = LoadExperiment(plan.topology.experiment, needed);
   return plan;
 }
 

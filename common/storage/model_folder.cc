@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kFileEnd = ".safetensors", kIndexEnd = ".safetensors.index.json";
 constexpr std::string_view kUsualFile = "diffusion_pytorch_model.safetensors", kPromptBank = "prompt_bank.safetensors";
-constexpr char kLayouts[] = "a model is a folder with config.json and *.safetensors, a Diffusers folder, or a .safetensors file";
+constexpr char kLayouts[] =
+    "a model is a folder with config.json and *.safetensors, a Diffusers folder, or a .safetensors file";
 constexpr char kPickles[] =
     "take the -Diffusers repository of the same model, or convert once in Python: "
     "from safetensors.torch import save_file; save_file(torch.load(old, map_location='cpu', weights_only=True), new)";
@@ -39,15 +40,17 @@ std::vector<fs::path> FilesOf(const fs::path& folder) {
 void RefuseExperts(const fs::path& folder) {
   const fs::path name = folder.filename();
   bool experts = name == "high_noise_model" || name == "low_noise_model" || name == "transformer_2";
-  for (const char* part : {"high_noise_model", "low_noise_model", "transformer_2"}) experts |= fs::exists(folder / part);
+  for (const char* part : {"high_noise_model", "low_noise_model", "transformer_2"})
+    experts |= fs::exists(folder / part);
   if (name == "transformer") experts |= fs::exists(folder.parent_path() / "transformer_2");
   if (const fs::path index = folder / "model_index.json"; fs::exists(index)) {
     const auto json = nlohmann::json::parse(ReadFile(index), nullptr, /*allow_exceptions=*/false);
     experts |= json.is_object() && json.contains("boundary_ratio") && json["boundary_ratio"].is_number();
   }
   if (experts) {
-    throw Error("Wan2.2-A14B is two models, one for high and one for low noise, and is not supported", folder.string(),
-                "supported are text-to-video models of one transformer: Wan2.1-T2V-1.3B, Wan2.1-T2V-14B, Wan2.2-TI2V-5B");
+    throw Error(
+        "Wan2.2-A14B is two models, one for high and one for low noise, and is not supported", folder.string(),
+        "supported are text-to-video models of one transformer: Wan2.1-T2V-1.3B, Wan2.1-T2V-14B, Wan2.2-TI2V-5B");
   }
 }
 
@@ -55,7 +58,8 @@ void RefuseExperts(const fs::path& folder) {
 fs::path FolderOf(const fs::path& model) {
   if (!fs::exists(model)) throw Error("no such model", model.string(), kLayouts);
   if (!fs::is_directory(model)) {
-    if (EndsIn(model, kFileEnd) || EndsIn(model, kIndexEnd)) return model.parent_path().empty() ? "." : model.parent_path();
+    if (EndsIn(model, kFileEnd) || EndsIn(model, kIndexEnd))
+      return model.parent_path().empty() ? "." : model.parent_path();
     if (IsPickle(model)) throw Error("the weights are a Python pickle, not safetensors", model.string(), kPickles);
     throw Error("not a model", model.string(), kLayouts);
   }
@@ -74,7 +78,8 @@ fs::path ChooseWeights(const fs::path& folder, const std::vector<fs::path>& file
     if (found.size() == 1) return found.front();
     const std::string usual = std::string(kUsualFile.substr(0, kUsualFile.size() - kFileEnd.size())) + std::string(end);
     if (fs::exists(folder / usual)) return folder / usual;
-    throw Error(StrCat(found.size(), " files end in ", end, " and none is ", usual), folder.string(), "name the file itself");
+    throw Error(StrCat(found.size(), " files end in ", end, " and none is ", usual), folder.string(),
+                "name the file itself");
   }
   if (std::any_of(files.begin(), files.end(), IsPickle)) {
     throw Error("the weights are here only as Python pickles, not as safetensors", folder.string(), kPickles);

@@ -30,13 +30,15 @@ std::vector<std::size_t> FileOrder(std::span<const TensorEntry> tensors) {
 }
 
 // Padded to a multiple of 8, without the length in front.
-std::string Header(std::span<const TensorEntry> tensors, const std::vector<std::size_t>& order, const Metadata& metadata) {
+std::string Header(std::span<const TensorEntry> tensors, const std::vector<std::size_t>& order,
+                   const Metadata& metadata) {
   nlohmann::ordered_json header;
   header["__metadata__"] = metadata;
   std::uint64_t offset = 0;
   for (const std::size_t i : order) {
     const std::uint64_t end = offset + CheckedByteSize(tensors[i].dtype, tensors[i].shape);
-    header[tensors[i].name] = {{"dtype", Name(tensors[i].dtype)}, {"shape", tensors[i].shape}, {"data_offsets", {offset, end}}};
+    header[tensors[i].name] = {
+        {"dtype", Name(tensors[i].dtype)}, {"shape", tensors[i].shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();
@@ -69,7 +71,8 @@ void StreamSafetensors(const std::filesystem::path& path, std::span<const Tensor
 void WriteSafetensors(const std::filesystem::path& path, std::span<const TensorView> tensors, Metadata metadata) {
   std::vector<TensorEntry> entries;
   for (const TensorView& view : tensors) entries.push_back({view.name, view.dtype, view.shape});
-  StreamSafetensors(path, entries, [&](std::size_t i) { return tensors[i].bytes; }, std::move(metadata));
+  StreamSafetensors(
+      path, entries, [&](std::size_t i) { return tensors[i].bytes; }, std::move(metadata));
 }
 
 }  // namespace sgmd

@@ -35,7 +35,8 @@ class Staged {
   bool kept_ = false;
 };
 
-// Order 1 with the corrector off is Euler; with flow sigmas and an even schedule its sigmas are the student's (wan_facts §5).
+// Order 1 with the corrector off is Euler; with flow sigmas and an even schedule its sigmas are the student's
+// (wan_facts §5), up to 0.001: its unshifted grid ends there and not at 0.
 std::string SchedulerJson(const StudentSchedule& schedule) {
   std::vector<std::size_t> uncorrected;
   for (std::size_t i = 0; i + 1 < schedule.steps.size(); ++i) uncorrected.push_back(i);
@@ -51,7 +52,8 @@ std::string SchedulerJson(const StudentSchedule& schedule) {
                       {"disable_corrector", uncorrected},
                       {"final_sigmas_type", "zero"},
                       {"timestep_spacing", "linspace"}}
-             .dump(2) + "\n";
+             .dump(2) +
+         "\n";
 }
 
 ordered_json ReadIndex(const fs::path& base) {
@@ -91,7 +93,8 @@ std::vector<std::string> TakeBase(const ExportOptions& options, const fs::path& 
     if (options.base.empty()) {
       missing.emplace_back(part);
     } else if (!fs::is_directory(from)) {
-      throw Error(StrCat("the base has no ", part, "/"), options.base.string(), "--base takes a complete Diffusers folder");
+      throw Error(StrCat("the base has no ", part, "/"), options.base.string(),
+                  "--base takes a complete Diffusers folder");
     } else if (options.copy_base) {
       fs::copy(from, folder / part, fs::copy_options::recursive);
     } else {
@@ -104,12 +107,15 @@ std::vector<std::string> TakeBase(const ExportOptions& options, const fs::path& 
 void RequireFreeFolder(const fs::path& folder, bool overwrite) {
   if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return;
   if (overwrite && fs::exists(folder / "model_index.json")) return;
-  throw Error("already exists", folder.string(), overwrite ? "not a Diffusers folder, so it is not replaced" : "--overwrite replaces an earlier export");
+  throw Error("already exists", folder.string(),
+              overwrite ? "not a Diffusers folder, so it is not replaced" : "--overwrite replaces an earlier export");
 }
 
 // Files beside a single model: ours may be written again, another model's may not be lost.
 void RequireFreeFile(const fs::path& path, bool ours, const char* what) {
-  if (fs::exists(path) && !ours) throw Error(StrCat("the folder already holds ", what), path.string(), "export into a folder of its own");
+  if (fs::exists(path) && !ours) {
+    throw Error(StrCat("the folder already holds ", what), path.string(), "export into a folder of its own");
+  }
 }
 
 std::string CardAt(const fs::path& path) { return fs::exists(path) ? ReadFile(path) : std::string(); }
@@ -124,6 +130,9 @@ fs::path Absolute(const fs::path& path) {
 void ExportDiffusers(const StudentSource& student, const ExportOptions& options, const fs::path& folder) {
   const fs::path target = Absolute(folder);
   RequireFreeFolder(target, options.overwrite);
+  if (fs::exists(target) && !options.base.empty() && fs::equivalent(target, options.base)) {
+    throw Error("the base is the folder that would be replaced", target.string(), "export into another folder");
+  }
   const std::string index = IndexJson(student.config, options.base);
   const StudentSchedule schedule = StudentSchedule::Of(student);
   const StudentWeights weights(student, options.dtype, [](const std::string& name) { return DiffusersName(name); });
@@ -141,14 +150,21 @@ void ExportDiffusers(const StudentSource& student, const ExportOptions& options,
                       ModelCard(student, ExportForm::kDiffusers, target.filename().string(), options.dtype, missing));
   CommitFolder(target);
   staged.Keep();
-  for (const std::string& part : missing) LogInfo(part, "/ is not in the folder: --base <Diffusers folder> puts it there");
-  if (!schedule.IsEven()) LogWarning("the steps are not evenly spaced: diffusers' schedulers do not make them; see README.md");
+  for (const std::string& part : missing) {
+    LogInfo(part, "/ is not in the folder: --base <Diffusers folder> puts it there");
+  }
+  if (!schedule.IsEven()) {
+    LogWarning("the steps are not evenly spaced: diffusers' schedulers do not make them; see README.md");
+  }
 }
 
 void ExportOriginal(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
-  const fs::path target = Absolute(file), config = target.parent_path() / "config.json", card = target.parent_path() / "README.md";
+  const fs::path target = Absolute(file), config = target.parent_path() / "config.json",
+                 card = target.parent_path() / "README.md";
   if (target.extension() != ".safetensors") throw Error("the file's name must end in .safetensors", target.string());
-  if (fs::exists(target) && !options.overwrite) throw Error("already exists", target.string(), "--overwrite replaces it");
+  if (fs::exists(target) && !options.overwrite) {
+    throw Error("already exists", target.string(), "--overwrite replaces it");
+  }
   RequireFreeFile(config, CardAt(config) == student.config.ToJson(), "the config.json of another model");
   RequireFreeFile(card, CardAt(card).find(kCardMark) != std::string::npos, "a README.md");
   const StudentWeights weights(student, options.dtype, [](const std::string& name) { return name; });

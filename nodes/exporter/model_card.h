@@ -23,7 +23,8 @@ enum class ExportForm { kDiffusers, kOriginal };
 /// In every card: by it an export's README.md is told from others.
 inline constexpr char kCardMark[] = "<!-- written by sgmd-export -->";
 
-/// Markdown. `name`: the folder's or file's name. `dtype`: as written. `missing`: parts of a pipeline that the folder does not have.
+/// Markdown. `name`: the folder's or file's name. `dtype`: as written. `missing`: parts of a pipeline that the folder
+/// does not have.
 std::string ModelCard(const StudentSource& student, ExportForm form, const std::string& name, DType dtype,
                       const std::vector<std::string>& missing);
 

@@ -13,11 +13,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kManifest[] = "MANIFEST.json", kEma[] = "generator.ema.safetensors", kRaw[] = "generator.model.safetensors";
+constexpr char kManifest[] = "MANIFEST.json", kEma[] = "generator.ema.safetensors",
+               kRaw[] = "generator.model.safetensors";
 
 std::optional<Experiment> ExperimentOf(const RunFolder& run) {
   if (!fs::exists(run.Experiment())) return {};
-  return LoadExperiment(run.Experiment());
+  return LoadExperiment(run.Experiment(), ModelFiles::kNone);
 }
 
 // The student is the teacher's architecture; student/ has it where the teacher has gone.
@@ -32,7 +33,8 @@ std::optional<fs::path> NewestCheckpoint(const fs::path& folder) {
   std::optional<fs::path> newest;
   if (!fs::is_directory(folder)) return newest;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    const bool committed = entry.path().filename().string().starts_with("step-") && fs::exists(entry.path() / kManifest);
+    const bool committed =
+        entry.path().filename().string().starts_with("step-") && fs::exists(entry.path() / kManifest);
     if (committed && (!newest || entry.path() > *newest)) newest = entry.path();
   }
   return newest;
@@ -41,7 +43,8 @@ std::optional<fs::path> NewestCheckpoint(const fs::path& folder) {
 std::string ChooseFile(const nlohmann::json& files, WeightsChoice choice, const fs::path& folder) {
   const bool averaged = files.contains(kEma);
   if (choice == WeightsChoice::kEma && !averaged) {
-    throw Error("the run keeps no average of its weights", folder.string(), "leave --ema out, or set [ema] decay in the experiment");
+    throw Error("the run keeps no average of its weights", folder.string(),
+                "leave --ema out, or set [ema] decay in the experiment");
   }
   const std::string name = averaged && choice != WeightsChoice::kRaw ? kEma : kRaw;
   if (!files.contains(name)) throw Error("the checkpoint has no " + name, folder.string());
@@ -56,13 +59,18 @@ StudentSource OfCheckpoint(const fs::path& folder, WeightsChoice choice) {
   }
   const std::string name = ChooseFile(manifest["files"], choice, folder);
   if (DigestFile(folder / name).Hex() != manifest["files"][name].get<std::string>()) {
-    throw Error(name + " does not match the digest in " + kManifest, folder.string(), "the checkpoint is damaged; take another one");
+    throw Error(name + " does not match the digest in " + kManifest, folder.string(),
+                "the checkpoint is damaged; take another one");
   }
   const RunFolder run{fs::absolute(folder).lexically_normal().parent_path().parent_path()};
   std::optional<Experiment> experiment = ExperimentOf(run);
   WanConfig config = ConfigOf(run, experiment);
-  return {std::move(config), ShardedSafetensors::Open(folder / name), name == kEma ? "ema" : "raw",
-          manifest["step"].get<std::int64_t>(), std::move(experiment), run.root};
+  return {std::move(config),
+          ShardedSafetensors::Open(folder / name),
+          name == kEma ? "ema" : "raw",
+          manifest["step"].get<std::int64_t>(),
+          std::move(experiment),
+          run.root};
 }
 
 StudentSource OfModel(const fs::path& model, WeightsChoice choice) {
@@ -70,8 +78,10 @@ StudentSource OfModel(const fs::path& model, WeightsChoice choice) {
   StudentSource source{WanConfig::FromFile(files.config), ShardedSafetensors::Open(files.weights), {}, {}, {}, {}};
   const Metadata& metadata = source.weights.metadata();
   if (const auto kind = metadata.find("sgmd.weights"); kind != metadata.end()) source.kind = kind->second;
-  if (const auto updates = metadata.find("sgmd.updates"); updates != metadata.end()) source.step = std::stoll(updates->second);
-  if ((choice == WeightsChoice::kEma && source.kind != "ema") || (choice == WeightsChoice::kRaw && source.kind == "ema")) {
+  if (const auto updates = metadata.find("sgmd.updates"); updates != metadata.end())
+    source.step = std::stoll(updates->second);
+  if ((choice == WeightsChoice::kEma && source.kind != "ema") ||
+      (choice == WeightsChoice::kRaw && source.kind == "ema")) {
     throw Error(StrCat("these weights are ", source.kind.empty() ? "not said to be an average" : source.kind),
                 files.weights.string(), "name the run or a checkpoint folder: both kinds are there");
   }

@@ -18,7 +18,9 @@ namespace {
 
 constexpr std::int64_t kMiB = 1 << 20, kWorthProgress = 1024 * kMiB;
 
-std::int64_t SizeOf(const TensorEntry& entry) { return static_cast<std::int64_t>(CheckedByteSize(entry.dtype, entry.shape)); }
+std::int64_t SizeOf(const TensorEntry& entry) {
+  return static_cast<std::int64_t>(CheckedByteSize(entry.dtype, entry.shape));
+}
 
 // Holds the tensor that the bytes belong to.
 class Converted {
@@ -48,7 +50,8 @@ std::filesystem::path ShardPath(const std::filesystem::path& path, std::size_t s
 }  // namespace
 
 StudentWeights::StudentWeights(const StudentSource& student, DType dtype, Naming naming) : student_(student) {
-  const auto found = ByOriginalName(student.weights);
+  auto found = ByOriginalName(student.weights);
+  found.erase("ema.updates");  // the counter that checkpoints keep with the average (pipeline/training/adamw.h)
   const WanTransformer model(student.config, at::kMeta);
   RequireFit(found, model.parameters(), student.weights.path());
   for (const auto& [name, parameter] : model.parameters()) {
@@ -63,22 +66,27 @@ std::int64_t StudentWeights::bytes() const {
   return sum;
 }
 
-void StudentWeights::WriteFile(const std::filesystem::path& path, std::size_t first, std::size_t last, std::int64_t done_before) const {
+void StudentWeights::WriteFile(const std::filesystem::path& path, std::size_t first, std::size_t last,
+                               std::int64_t done_before) const {
   std::vector<TensorEntry> entries;
   for (std::size_t i = first; i < last; ++i) entries.push_back(tensors_[i].entry);
-  Metadata metadata{{"sgmd.weights", student_.kind.empty() ? "as given" : student_.kind}};
+  Metadata metadata;
+  if (!student_.kind.empty()) metadata["sgmd.weights"] = student_.kind;
   if (student_.step) metadata["sgmd.updates"] = std::to_string(*student_.step);
   auto progress = ProgressOf("writing " + path.filename().string(), bytes());
   Converted converted;
   std::int64_t done = done_before;
   const TensorView* previous = nullptr;
-  StreamSafetensors(path, entries, [&](std::size_t i) {
-    if (previous != nullptr) student_.weights.Release(*previous);
-    previous = tensors_[first + i].view;
-    done += SizeOf(entries[i]);
-    if (progress) progress->Update(done / kMiB);
-    return converted.Of(*previous, entries[i].dtype);
-  }, metadata);
+  StreamSafetensors(
+      path, entries,
+      [&](std::size_t i) {
+        if (previous != nullptr) student_.weights.Release(*previous);
+        previous = tensors_[first + i].view;
+        done += SizeOf(entries[i]);
+        if (progress) progress->Update(done / kMiB);
+        return converted.Of(*previous, entries[i].dtype);
+      },
+      metadata);
 }
 
 void StudentWeights::Write(const std::filesystem::path& path, std::int64_t shard_bytes) const {
@@ -110,16 +118,20 @@ void StudentWeights::Write(const std::filesystem::path& path, std::int64_t shard
 void StudentWeights::Verify(const std::filesystem::path& written) const {
   const std::filesystem::path index = written.string() + ".index.json";
   const ShardedSafetensors file = ShardedSafetensors::Open(std::filesystem::exists(index) ? index : written);
-  if (file.tensors().size() != tensors_.size()) throw Error("reading back: the number of tensors differs", written.string());
+  if (file.tensors().size() != tensors_.size())
+    throw Error("reading back: the number of tensors differs", written.string());
   auto progress = ProgressOf("checking " + written.filename().string(), bytes());
   std::int64_t done = 0;
   Converted converted;
   for (const Tensor& tensor : tensors_) {
     const TensorView& view = file.At(tensor.entry.name);
     const std::span<const std::byte> expected = converted.Of(*tensor.view, tensor.entry.dtype);
-    const bool equal = view.dtype == tensor.entry.dtype && view.shape == tensor.entry.shape && view.bytes.size() == expected.size() &&
+    const bool equal = view.dtype == tensor.entry.dtype && view.shape == tensor.entry.shape &&
+                       view.bytes.size() == expected.size() &&
                        (expected.empty() || std::memcmp(view.bytes.data(), expected.data(), expected.size()) == 0);
-    if (!equal) throw Error("reading back: " + tensor.entry.name + " is not what was written", written.string(), "is the disk failing?");
+    if (!equal)
+      throw Error("reading back: " + tensor.entry.name + " is not what was written", written.string(),
+                  "is the disk failing?");
     file.Release(view);
     student_.weights.Release(*tensor.view);
     done += SizeOf(tensor.entry);

@@ -63,7 +63,8 @@ void RefuseOtherModels(const json& object, const std::string& where) {
   }
   if (object.value("cross_attn_norm", json(true)) != json(true)) refuse("\"cross_attn_norm\" other than true");
   const json qk_norm = object.value("qk_norm", json(true));
-  if (qk_norm != json(true) && qk_norm != json("rms_norm_across_heads")) refuse("\"qk_norm\" other than over all heads");
+  const bool over_all_heads = qk_norm == json(true) || qk_norm == json("rms_norm_across_heads");
+  if (!over_all_heads) refuse("\"qk_norm\" other than over all heads");
   if (object.contains("window_size") && object["window_size"] != json::array({-1, -1})) refuse("attention in a window");
 }
 
@@ -93,29 +94,48 @@ WanConfig WanConfig::FromFile(const std::filesystem::path& path) {
   }
   config.Validate(where);
   if (config.in_dim != config.out_dim) {
-    throw Error(StrCat(config.in_dim, " channels in and ", config.out_dim, " out: a model that is conditioned on images is not supported"),
+    throw Error(StrCat(config.in_dim, " channels in and ", config.out_dim,
+                       " out: a model that is conditioned on images is not supported"),
                 where, kSupported);
   }
   return config;
 }
 
 std::string WanConfig::ToJson() const {
-  const nlohmann::ordered_json object{
-      {"_class_name", "WanModel"}, {"model_type", model_type}, {"text_len", text_len}, {"in_dim", in_dim},
-      {"dim", dim},           {"ffn_dim", ffn_dim},   {"freq_dim", freq_dim},   {"out_dim", out_dim},
-      {"num_heads", num_heads}, {"num_layers", num_layers}, {"eps", eps},       {"text_dim", text_dim},
-      {"patch_size", patch_size}};
+  const nlohmann::ordered_json object{{"_class_name", "WanModel"},
+                                      {"model_type", model_type},
+                                      {"text_len", text_len},
+                                      {"in_dim", in_dim},
+                                      {"dim", dim},
+                                      {"ffn_dim", ffn_dim},
+                                      {"freq_dim", freq_dim},
+                                      {"out_dim", out_dim},
+                                      {"num_heads", num_heads},
+                                      {"num_layers", num_layers},
+                                      {"eps", eps},
+                                      {"text_dim", text_dim},
+                                      {"patch_size", patch_size}};
   return object.dump(2) + "\n";
 }
 
 std::string WanConfig::ToDiffusersJson() const {
-  nlohmann::ordered_json object{
-      {"_class_name", kDiffusersClass}, {"added_kv_proj_dim", nullptr}, {"attention_head_dim", head_dim()},
-      {"cross_attn_norm", true},        {"eps", eps},                   {"ffn_dim", ffn_dim},
-      {"freq_dim", freq_dim},           {"image_dim", nullptr},         {"in_channels", in_dim},
-      {"num_attention_heads", num_heads}, {"num_layers", num_layers},   {"out_channels", out_dim},
-      {"patch_size", patch_size},       {"pos_embed_seq_len", nullptr}, {"qk_norm", "rms_norm_across_heads"},
-      {"rope_max_seq_len", 1024},       {"text_dim", text_dim}};
+  nlohmann::ordered_json object{{"_class_name", kDiffusersClass},
+                                {"added_kv_proj_dim", nullptr},
+                                {"attention_head_dim", head_dim()},
+                                {"cross_attn_norm", true},
+                                {"eps", eps},
+                                {"ffn_dim", ffn_dim},
+                                {"freq_dim", freq_dim},
+                                {"image_dim", nullptr},
+                                {"in_channels", in_dim},
+                                {"num_attention_heads", num_heads},
+                                {"num_layers", num_layers},
+                                {"out_channels", out_dim},
+                                {"patch_size", patch_size},
+                                {"pos_embed_seq_len", nullptr},
+                                {"qk_norm", "rms_norm_across_heads"},
+                                {"rope_max_seq_len", 1024},
+                                {"text_dim", text_dim}};
   if (text_len != WanConfig().text_len) object["text_len"] = text_len;
   return object.dump(2) + "\n";
 }

@@ -53,18 +53,21 @@ void RequireFit(const std::map<std::string, const TensorView*>& found, const Nam
     if (it == by_name.end()) {
       problems += "\n  unexpected: " + written;
     } else if (at::IntArrayRef(view->shape) != it->second->sizes()) {
-      problems += StrCat("\n  shape of ", written, ": file ", at::IntArrayRef(view->shape), ", model ", it->second->sizes());
+      problems +=
+          StrCat("\n  shape of ", written, ": file ", at::IntArrayRef(view->shape), ", model ", it->second->sizes());
     } else if (!at::isFloatingType(ToTorch(view->dtype))) {
       problems += StrCat("\n  dtype of ", written, ": ", Name(view->dtype), " is not a floating type");
     }
   }
   if (!problems.empty()) {
-    throw Error("the weights do not fit the model:" + problems, path.string(), "check that config.json beside them belongs to them");
+    throw Error("the weights do not fit the model:" + problems, path.string(),
+                "check that config.json beside them belongs to them");
   }
 }
 
 at::Tensor MappedTensor(const TensorView& view) {
-  if (view.bytes.empty() || reinterpret_cast<std::uintptr_t>(view.bytes.data()) % ByteSize(view.dtype) != 0) return CopyToTensor(view);
+  if (view.bytes.empty() || reinterpret_cast<std::uintptr_t>(view.bytes.data()) % ByteSize(view.dtype) != 0)
+    return CopyToTensor(view);
   return at::from_blob(const_cast<std::byte*>(view.bytes.data()), view.shape, at::TensorOptions(ToTorch(view.dtype)));
 }
 

@@ -13,8 +13,8 @@ namespace sgmd {
 
 inline constexpr char kWanWeightsName[] = "diffusion_pytorch_model.safetensors";
 
-/// By original name (wan_names.h): prefixes of single files are taken off and Diffusers' names are translated. A name that is
-/// in neither table is kept as it is. Throws Error when two tensors mean the same one.
+/// By original name (wan_names.h): prefixes of single files are taken off and Diffusers' names are translated. A name
+/// that is in neither table is kept as it is. Throws Error when two tensors mean the same one.
 std::map<std::string, const TensorView*> ByOriginalName(const ShardedSafetensors& files);
 
 /// Throws Error that lists every tensor of `model` that is missing in `found`, has another shape there, or is not of a
@@ -22,8 +22,8 @@ std::map<std::string, const TensorView*> ByOriginalName(const ShardedSafetensors
 void RequireFit(const std::map<std::string, const TensorView*>& found, const NamedTensors& model,
                 const std::filesystem::path& path);
 
-/// A tensor over the mapped bytes themselves where their alignment allows it, else a copy. Not to be written to, and not to be
-/// used once the file is closed. For copying from, not for computing with (see CopyToTensor).
+/// A tensor over the mapped bytes themselves where their alignment allows it, else a copy. Not to be written to, and
+/// not to be used once the file is closed. For copying from, not for computing with (see CopyToTensor).
 at::Tensor MappedTensor(const TensorView& view);
 
 }  // namespace sgmd

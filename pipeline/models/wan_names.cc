@@ -7,9 +7,9 @@
 namespace sgmd {
 namespace {
 
-// Modules with tensors, without ".weight" and ".bias". Whole names are matched, so that no rule can take another's tensor:
-// the block's scale_shift_table is not the root's, and the norm2 of Diffusers is the original norm3 (the original norm2 has
-// no tensors).
+// Modules with tensors, without ".weight" and ".bias". Whole names are matched, so that no rule can take another's
+// tensor: the block's scale_shift_table is not the root's, and the norm2 of Diffusers is the original norm3 (the
+// original norm2 has no tensors).
 struct Rule {
   std::string_view original, diffusers;
 };
@@ -26,22 +26,14 @@ constexpr Rule kRoot[] = {
 };
 
 constexpr Rule kBlock[] = {
-    {"modulation", "scale_shift_table"},
-    {"self_attn.q", "attn1.to_q"},
-    {"self_attn.k", "attn1.to_k"},
-    {"self_attn.v", "attn1.to_v"},
-    {"self_attn.o", "attn1.to_out.0"},
-    {"self_attn.norm_q", "attn1.norm_q"},
-    {"self_attn.norm_k", "attn1.norm_k"},
-    {"cross_attn.q", "attn2.to_q"},
-    {"cross_attn.k", "attn2.to_k"},
-    {"cross_attn.v", "attn2.to_v"},
-    {"cross_attn.o", "attn2.to_out.0"},
-    {"cross_attn.norm_q", "attn2.norm_q"},
-    {"cross_attn.norm_k", "attn2.norm_k"},
-    {"norm3", "norm2"},
-    {"ffn.0", "ffn.net.0.proj"},
-    {"ffn.2", "ffn.net.2"},
+    {"modulation", "scale_shift_table"},   {"self_attn.q", "attn1.to_q"},
+    {"self_attn.k", "attn1.to_k"},         {"self_attn.v", "attn1.to_v"},
+    {"self_attn.o", "attn1.to_out.0"},     {"self_attn.norm_q", "attn1.norm_q"},
+    {"self_attn.norm_k", "attn1.norm_k"},  {"cross_attn.q", "attn2.to_q"},
+    {"cross_attn.k", "attn2.to_k"},        {"cross_attn.v", "attn2.to_v"},
+    {"cross_attn.o", "attn2.to_out.0"},    {"cross_attn.norm_q", "attn2.norm_q"},
+    {"cross_attn.norm_k", "attn2.norm_k"}, {"norm3", "norm2"},
+    {"ffn.0", "ffn.net.0.proj"},           {"ffn.2", "ffn.net.2"},
 };
 
 constexpr std::string_view kBlocks = "blocks.";
@@ -83,9 +75,13 @@ std::optional<std::string> FindOriginalName(std::string_view diffusers) {
   return Translate(diffusers, &Rule::diffusers, &Rule::original);
 }
 
-std::string DiffusersName(std::string_view original) { return Required(FindDiffusersName(original), original, "original"); }
+std::string DiffusersName(std::string_view original) {
+  return Required(FindDiffusersName(original), original, "original");
+}
 
-std::string OriginalName(std::string_view diffusers) { return Required(FindOriginalName(diffusers), diffusers, "Diffusers"); }
+std::string OriginalName(std::string_view diffusers) {
+  return Required(FindOriginalName(diffusers), diffusers, "Diffusers");
+}
 
 std::string_view WithoutModelPrefix(std::string_view name) {
   for (const std::string_view prefix : {"model.diffusion_model.", "diffusion_model."}) {

@@ -45,7 +45,8 @@ std::vector<std::string> NamesIn(const fs::path& folder) {
   return names;
 }
 
-// A run as the launcher and the generator leave it: teacher, resolved experiment, checkpoints with raw and averaged weights.
+// A run as the launcher and the generator leave it: teacher, resolved experiment, checkpoints with raw and averaged
+// weights.
 class Exporter : public testing::Test {
  protected:
   Exporter() : teacher_(TinyWanConfig(2)) {
@@ -93,7 +94,11 @@ decay = 0.9
     const fs::path staged = store.Stage(step);
     std::map<std::string, Digest> files;
     SaveTensors(staged / "generator.model.safetensors", Shifted(raw));
-    if (ema) SaveTensors(staged / "generator.ema.safetensors", Shifted(*ema));
+    if (ema) {
+      NamedTensors average = Shifted(*ema);
+      average.emplace_back("ema.updates", at::full({1}, step, at::kLong));
+      SaveTensors(staged / "generator.ema.safetensors", average);
+    }
     for (const auto& name : NamesIn(staged)) files[name] = DigestFile(staged / name);
     store.Commit(step, files, 2);
   }
@@ -101,7 +106,8 @@ decay = 0.9
     const WanTransformer loaded = WanTransformer::Load(model, at::kCPU);
     const NamedTensors expected = Shifted(shift);
     for (std::size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_TRUE(at::equal(loaded.parameters()[i].second, expected[i].second.to(through).to(at::kFloat))) << expected[i].first;
+      EXPECT_TRUE(at::equal(loaded.parameters()[i].second, expected[i].second.to(through).to(at::kFloat)))
+          << expected[i].first;
     }
   }
   fs::path ToDiffusers(const fs::path& source, WeightsChoice choice, ExportOptions options = {}) {
@@ -127,9 +133,21 @@ TEST_F(Exporter, SaysWhenTheWeightsAskedForAreNotThere) {
   Checkpoint(40, 0.5, {});
   EXPECT_THAT(ErrorOf([&] { OpenStudent(run(), WeightsChoice::kEma); }), HasSubstr("keeps no average"));
   ExpectWeights(ToDiffusers(run(), WeightsChoice::kBest), 0.5);
-  EXPECT_THAT(ErrorOf([&] { OpenStudent(folder_ / "teacher", WeightsChoice::kEma); }), HasSubstr("not said to be an average"));
+  EXPECT_THAT(ErrorOf([&] { OpenStudent(folder_ / "teacher", WeightsChoice::kEma); }),
+              HasSubstr("not said to be an average"));
   fs::remove_all(run() / "checkpoints");
   EXPECT_THAT(ErrorOf([&] { OpenStudent(run(), WeightsChoice::kBest); }), HasSubstr("no checkpoint yet"));
+}
+
+TEST_F(Exporter, DoesNotNeedTheTeacherAnyMore) {
+  fs::create_directories(run() / "student");
+  teacher_.Save(run() / "student");
+  fs::remove_all(folder_ / "teacher");
+  fs::remove(folder_ / "bank");
+  ExpectWeights(ToDiffusers(run(), WeightsChoice::kBest), 0.4);
+  EXPECT_THAT(ReadFile(folder_ / "out/README.md"), HasSubstr("w = 3"));
+  fs::remove_all(run() / "checkpoints");
+  ExpectWeights(ToDiffusers(run(), WeightsChoice::kBest), 0.0);
 }
 
 TEST_F(Exporter, RefusesADamagedCheckpoint) {
@@ -148,7 +166,10 @@ TEST_F(Exporter, WritesShardsWithAnIndex) {
   EXPECT_EQ(index["weight_map"].size(), teacher_.parameters().size());
   EXPECT_TRUE(index["weight_map"].contains("blocks.1.attn2.to_out.0.weight"));
   for (const auto& entry : fs::directory_iterator(transformer)) {
-    if (entry.path().extension() == ".safetensors") EXPECT_LE(fs::file_size(entry), 4096U + 8192U) << entry.path();  // and its header
+    const bool shard = entry.path().extension() == ".safetensors";
+    if (shard) {
+      EXPECT_LE(fs::file_size(entry), 4096U + 8192U) << entry.path();
+    }  // and its header
   }
   ExpectWeights(folder_ / "out", 0.4);
 }
@@ -176,6 +197,11 @@ TEST_F(Exporter, LinksOrCopiesThePartsOfTheBase) {
   EXPECT_EQ(ReadFile(out / "vae/config.json"), "vae");
   EXPECT_EQ(nlohmann::json::parse(ReadFile(out / "model_index.json"))["tokenizer"][1], "Special");
   EXPECT_THAT(ReadFile(out / "README.md"), Not(HasSubstr("Not in this folder")));
+  const StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
+  ExportOptions itself = options;
+  itself.base = out;
+  itself.overwrite = true;
+  EXPECT_THAT(ErrorOf([&] { ExportDiffusers(student, itself, out); }), HasSubstr("the base is the folder"));
   options.copy_base = true;
   out = ToDiffusers(run(), WeightsChoice::kBest, options);
   EXPECT_FALSE(fs::is_symlink(out / "vae"));
@@ -186,16 +212,31 @@ TEST_F(Exporter, LinksOrCopiesThePartsOfTheBase) {
 
 TEST_F(Exporter, CardTellsTheRecipeTheSettingsAndTheFigures) {
   fs::create_directories(run() / "evaluation");
-  WriteFileAtomically(run() / "evaluation/metrics.jsonl",
-                      "{\"step\":20,\"samples\":64,\"frechet_teacher\":9.5}\n{\"step\":40,\"samples\":64,\"frechet_teacher\":1.25}\n");
+  WriteFileAtomically(
+      run() / "evaluation/metrics.jsonl",
+      "{\"step\":20,\"samples\":64,\"frechet_teacher\":9.5}\n{\"step\":40,\"samples\":64,\"frechet_teacher\":1.25}\n");
   const std::string card = ReadFile(ToDiffusers(run(), WeightsChoice::kBest) / "README.md");
-  EXPECT_THAT(card, AllOf(HasSubstr("exponential moving average"), HasSubstr("| updates | 40 |"), HasSubstr("w = 3"), HasSubstr("[objective]\nname = \"sgmd\"")));
-  EXPECT_THAT(card, AllOf(HasSubstr("flow_shift=5, solver_order=1, disable_corrector=[0, 1, 2]"), HasSubstr("\"denoising_step_list\": [1000, 750, 500, 250]"),
-                          HasSubstr("sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift 5, cfg 1.0"), HasSubstr("[1, 0.9375, 0.833333, 0.625, 0]")));
+  EXPECT_THAT(card, AllOf(HasSubstr("exponential moving average"), HasSubstr("| updates | 40 |"), HasSubstr("w = 3"),
+                          HasSubstr("[objective]\nname = \"sgmd\"")));
+  EXPECT_THAT(card, AllOf(HasSubstr("flow_shift=5, solver_order=1, disable_corrector=[0, 1, 2]"),
+                          HasSubstr("\"denoising_step_list\": [1000, 750, 500, 250]"),
+                          HasSubstr("sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift 5, cfg 1.0"),
+                          HasSubstr("[1, 0.9375, 0.833333, 0.625, 0]")));
   EXPECT_THAT(card, AllOf(HasSubstr("| frechet_teacher | 1.25 |"), Not(HasSubstr("9.5"))));
-  EXPECT_THAT(card, AllOf(HasSubstr("Not in this folder:** [text_encoder, tokenizer, vae]"), Not(HasSubstr(folder_.path().string()))));
+  EXPECT_THAT(card, AllOf(HasSubstr("Not in this folder:** [text_encoder, tokenizer, vae]"),
+                          Not(HasSubstr(folder_.path().string()))));
   EXPECT_THAT(ReadFile(ToDiffusers(checkpoint(20), WeightsChoice::kRaw) / "README.md"),
               AllOf(HasSubstr("| frechet_teacher | 9.5 |"), HasSubstr("not averaged")));
+}
+
+TEST_F(Exporter, CardClaimsOnlyWhatTheFilesSay) {
+  const auto card = [&](const fs::path& source) {
+    return ModelCard(OpenStudent(source, WeightsChoice::kBest), ExportForm::kOriginal, "s", DType::kF32, {});
+  };
+  EXPECT_THAT(
+      card(run()),
+      HasSubstr("A 4-step text-to-video transformer of the Wan family, distilled by sgmd with the sgmd objective"));
+  EXPECT_THAT(card(folder_ / "teacher"), AllOf(HasSubstr("do not say how it was made"), Not(HasSubstr("distilled"))));
 }
 
 TEST_F(Exporter, CardWarnsOfStepsThatOtherSchedulersDoNotMake) {
@@ -209,17 +250,21 @@ TEST_F(Exporter, CardWarnsOfStepsThatOtherSchedulersDoNotMake) {
 TEST_F(Exporter, ReplacesOnlyWhatIsAnExport) {
   const StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
   ExportDiffusers(student, {}, folder_ / "new");
-  EXPECT_THAT(ErrorOf([&] { ExportDiffusers(student, {}, folder_ / "new"); }), AllOf(HasSubstr("already exists"), HasSubstr("--overwrite")));
+  EXPECT_THAT(ErrorOf([&] { ExportDiffusers(student, {}, folder_ / "new"); }),
+              AllOf(HasSubstr("already exists"), HasSubstr("--overwrite")));
   ExportOptions overwrite;
   overwrite.overwrite = true;
   ExportDiffusers(student, overwrite, folder_ / "new/");
   EXPECT_THAT(ErrorOf([&] { ExportDiffusers(student, overwrite, run()); }), HasSubstr("not a Diffusers folder"));
   ExportOriginal(student, {}, folder_ / "single/a.safetensors");
-  EXPECT_THAT(ErrorOf([&] { ExportOriginal(student, {}, folder_ / "single/a.safetensors"); }), HasSubstr("already exists"));
+  EXPECT_THAT(ErrorOf([&] { ExportOriginal(student, {}, folder_ / "single/a.safetensors"); }),
+              HasSubstr("already exists"));
   ExportOriginal(student, {}, folder_ / "single/b.safetensors");  // the same sizes: one config.json serves both
   WriteFileAtomically(folder_ / "single/config.json", "{}");
-  EXPECT_THAT(ErrorOf([&] { ExportOriginal(student, {}, folder_ / "single/c.safetensors"); }), HasSubstr("config.json of another model"));
-  EXPECT_THAT(NamesIn(folder_ / "single"), testing::ElementsAre("README.md", "a.safetensors", "b.safetensors", "config.json"));
+  EXPECT_THAT(ErrorOf([&] { ExportOriginal(student, {}, folder_ / "single/c.safetensors"); }),
+              HasSubstr("config.json of another model"));
+  EXPECT_THAT(NamesIn(folder_ / "single"),
+              testing::ElementsAre("README.md", "a.safetensors", "b.safetensors", "config.json"));
 }
 
 TEST_F(Exporter, LeavesNothingWhereAFileCannotBeWrittenWhole) {
@@ -240,15 +285,19 @@ TEST_F(Exporter, LeavesNothingWhereAFileCannotBeWrittenWhole) {
 // A disk that is really full: a small tmpfs, where the machine lets us mount one.
 TEST_F(Exporter, KeepsTheEarlierExportWhenTheDiskIsFull) {
   fs::create_directory(folder_ / "disk");
-  const std::string disk = (folder_ / "disk").string(), listing = (folder_ / "listing").string(), errors = (folder_ / "errors").string();
+  const std::string disk = (folder_ / "disk").string(), listing = (folder_ / "listing").string(),
+                    errors = (folder_ / "errors").string();
   const auto in_small_disk = [&](const std::string& command) {
-    return std::system(StrCat("unshare -m sh -c 'mount -t tmpfs -o size=96k none ", disk, " && ", command, "' 2>>", errors).c_str());
+    return std::system(
+        StrCat("unshare -m sh -c 'mount -t tmpfs -o size=96k none ", disk, " && ", command, "' 2>>", errors).c_str());
   };
   if (in_small_disk("true") != 0) GTEST_SKIP() << "no mount namespace here";
   const std::string program = SGMD_BIN_DIR "/sgmd-export " + run().string();
-  ASSERT_EQ(in_small_disk(StrCat(program, " --raw --original ", disk, "/s.safetensors --dtype bfloat16 && cp ", disk, "/s.safetensors ", disk,
-                                 "/before && dd if=/dev/zero of=", disk, "/ballast bs=1k; ", program, " --overwrite --original ", disk,
-                                 "/s.safetensors; test $? = 1 && cmp ", disk, "/s.safetensors ", disk, "/before && ls -A ", disk, " >", listing)), 0)
+  ASSERT_EQ(in_small_disk(StrCat(program, " --raw --original ", disk, "/s.safetensors --dtype bfloat16 && cp ", disk,
+                                 "/s.safetensors ", disk, "/before && dd if=/dev/zero of=", disk, "/ballast bs=1k; ",
+                                 program, " --overwrite --original ", disk, "/s.safetensors; test $? = 1 && cmp ", disk,
+                                 "/s.safetensors ", disk, "/before && ls -A ", disk, " >", listing)),
+            0)
       << ReadFile(errors);
   EXPECT_EQ(ReadFile(listing), "README.md\nballast\nbefore\nconfig.json\ns.safetensors\n");
   EXPECT_THAT(ReadFile(errors), HasSubstr("No space left on device"));
@@ -259,7 +308,10 @@ TEST(ExportProgram, SaysWhatItNeeds) {
   const std::string errors = (folder / "errors").string();
   EXPECT_NE(std::system(StrCat(SGMD_BIN_DIR "/sgmd-export ", folder.path().string(), " 2>", errors).c_str()), 0);
   EXPECT_THAT(ReadFile(errors), HasSubstr("--diffusers <folder>, --original <file.safetensors>"));
-  EXPECT_NE(std::system(StrCat(SGMD_BIN_DIR "/sgmd-export ", folder.path().string(), " --ema --raw --original x 2>", errors).c_str()), 0);
+  EXPECT_NE(
+      std::system(
+          StrCat(SGMD_BIN_DIR "/sgmd-export ", folder.path().string(), " --ema --raw --original x 2>", errors).c_str()),
+      0);
   EXPECT_THAT(ReadFile(errors), HasSubstr("excludes"));
 }
 

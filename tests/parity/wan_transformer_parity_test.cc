@@ -39,17 +39,19 @@ TEST_P(WanTransformerParity, ForwardAndGradients) {
     EXPECT_LE(error, 1e-4) << name;
     if (error > worst) worst = error, worst_name = name;
   }
-  std::cout << GetParam() << ": forward " << forward << ", input gradient " << input_gradient << ", weight gradients " << worst
-            << " (" << worst_name << ")\n";
+  std::cout << GetParam() << ": forward " << forward << ", input gradient " << input_gradient << ", weight gradients "
+            << worst << " (" << worst_name << ")\n";
   EXPECT_LE(forward, 1e-5);
   EXPECT_LE(input_gradient, 1e-4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, WanTransformerParity, testing::Values("small", "real_head", "coarse_patches", "deep_patches_sharded"),
+INSTANTIATE_TEST_SUITE_P(Cases, WanTransformerParity,
+                         testing::Values("small", "real_head", "coarse_patches", "deep_patches_sharded"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(WanTransformerParityFiles, OneCaseIsSharded) {
-  EXPECT_TRUE(fs::exists(fs::path(SGMD_PARITY_DIR) / "deep_patches_sharded/diffusion_pytorch_model.safetensors.index.json"));
+  EXPECT_TRUE(
+      fs::exists(fs::path(SGMD_PARITY_DIR) / "deep_patches_sharded/diffusion_pytorch_model.safetensors.index.json"));
 }
 
 }  // namespace

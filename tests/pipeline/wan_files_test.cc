@@ -33,7 +33,8 @@ class WanFiles : public testing::Test {
   }
 
   // The model's tensors, named and converted as asked.
-  NamedTensors Tensors(const std::function<std::string(const std::string&)>& naming, at::ScalarType dtype = at::kFloat) const {
+  NamedTensors Tensors(const std::function<std::string(const std::string&)>& naming,
+                       at::ScalarType dtype = at::kFloat) const {
     NamedTensors named;
     for (const auto& [name, p] : model_.parameters()) named.emplace_back(naming(name), p.to(dtype));
     return named;
@@ -54,7 +55,8 @@ class WanFiles : public testing::Test {
       SaveTensors(folder / file, halves[i]);
       for (const auto& [name, tensor] : halves[i]) map[name] = file;
     }
-    WriteFileAtomically(folder / "diffusion_pytorch_model.safetensors.index.json", nlohmann::json{{"weight_map", map}}.dump());
+    WriteFileAtomically(folder / "diffusion_pytorch_model.safetensors.index.json",
+                        nlohmann::json{{"weight_map", map}}.dump());
   }
   void ExpectModel(const fs::path& path, at::ScalarType through = at::kFloat) const {
     const WanTransformer loaded = WanTransformer::Load(path, at::kCPU);
@@ -90,7 +92,8 @@ TEST_F(WanFiles, LoadsOriginalFoldersSingleAndSharded) {
 TEST_F(WanFiles, LoadsDiffusersFoldersAndPipelineRoots) {
   WriteConfig(folder_ / "root/transformer", model_.config().ToDiffusersJson());
   WriteShards(folder_ / "root/transformer", Tensors(DiffusersName));
-  WriteFileAtomically(folder_ / "root/model_index.json", R"({"_class_name":"WanPipeline","boundary_ratio":null,"transformer_2":[null,null]})");
+  WriteFileAtomically(folder_ / "root/model_index.json",
+                      R"({"_class_name":"WanPipeline","boundary_ratio":null,"transformer_2":[null,null]})");
   ExpectModel(folder_ / "root/transformer");
   ExpectModel(folder_ / "root");
   EXPECT_EQ(ModelDigest(folder_ / "root"), ModelDigest(folder_ / "root/transformer"));
@@ -139,7 +142,8 @@ TEST_F(WanFiles, ListsEveryTensorThatDoesNotFit) {
   tensors.emplace_back("blocks.0.attn2.add_k_proj.weight", at::zeros({1}));
   SaveTensors(folder_ / "diffusion_pytorch_model.safetensors", tensors);
   EXPECT_THAT(Refusal(folder_.path()),
-              AllOf(HasSubstr("missing: blocks.1.cross_attn.k.weight"), HasSubstr("unexpected: blocks.0.attn2.add_k_proj.weight"),
+              AllOf(HasSubstr("missing: blocks.1.cross_attn.k.weight"),
+                    HasSubstr("unexpected: blocks.0.attn2.add_k_proj.weight"),
                     HasSubstr("shape of head.head.bias (there proj_out.bias): file [3], model [8]")));
 }
 
@@ -158,7 +162,8 @@ TEST_F(WanFiles, RefusesATruncatedShard) {
 TEST_F(WanFiles, RefusesPicklesAndSaysHowToConvertThem) {
   WriteConfig(folder_.path(), model_.config().ToJson());
   WriteFileAtomically(folder_ / "pytorch_model.bin", "pickle");
-  EXPECT_THAT(Refusal(folder_.path()), AllOf(HasSubstr("Python pickles"), HasSubstr("save_file(torch.load("), HasSubstr("-Diffusers")));
+  EXPECT_THAT(Refusal(folder_.path()),
+              AllOf(HasSubstr("Python pickles"), HasSubstr("save_file(torch.load("), HasSubstr("-Diffusers")));
   EXPECT_THAT(Refusal(folder_ / "pytorch_model.bin"), HasSubstr("Python pickle"));
 }
 
@@ -214,13 +219,34 @@ class WanConfigFile : public testing::Test {
     return "accepted";
   }
   // wan_facts §6: the keys of the published files.
-  const nlohmann::json original_{{"_class_name", "WanModel"}, {"model_type", "t2v"}, {"text_len", 512}, {"in_dim", 16}, {"dim", 1536},
-                                 {"ffn_dim", 8960}, {"freq_dim", 256}, {"out_dim", 16}, {"num_heads", 12}, {"num_layers", 30}, {"eps", 1e-6}};
-  const nlohmann::json diffusers_{{"_class_name", "WanTransformer3DModel"}, {"patch_size", {1, 2, 2}}, {"num_attention_heads", 12},
-                                  {"attention_head_dim", 128}, {"in_channels", 16}, {"out_channels", 16}, {"text_dim", 4096},
-                                  {"freq_dim", 256}, {"ffn_dim", 8960}, {"num_layers", 30}, {"cross_attn_norm", true},
-                                  {"qk_norm", "rms_norm_across_heads"}, {"eps", 1e-6}, {"image_dim", nullptr},
-                                  {"added_kv_proj_dim", nullptr}, {"rope_max_seq_len", 1024}, {"pos_embed_seq_len", nullptr}};
+  const nlohmann::json original_{{"_class_name", "WanModel"},
+                                 {"model_type", "t2v"},
+                                 {"text_len", 512},
+                                 {"in_dim", 16},
+                                 {"dim", 1536},
+                                 {"ffn_dim", 8960},
+                                 {"freq_dim", 256},
+                                 {"out_dim", 16},
+                                 {"num_heads", 12},
+                                 {"num_layers", 30},
+                                 {"eps", 1e-6}};
+  const nlohmann::json diffusers_{{"_class_name", "WanTransformer3DModel"},
+                                  {"patch_size", {1, 2, 2}},
+                                  {"num_attention_heads", 12},
+                                  {"attention_head_dim", 128},
+                                  {"in_channels", 16},
+                                  {"out_channels", 16},
+                                  {"text_dim", 4096},
+                                  {"freq_dim", 256},
+                                  {"ffn_dim", 8960},
+                                  {"num_layers", 30},
+                                  {"cross_attn_norm", true},
+                                  {"qk_norm", "rms_norm_across_heads"},
+                                  {"eps", 1e-6},
+                                  {"image_dim", nullptr},
+                                  {"added_kv_proj_dim", nullptr},
+                                  {"rope_max_seq_len", 1024},
+                                  {"pos_embed_seq_len", nullptr}};
   nlohmann::json With(nlohmann::json json, const char* key, nlohmann::json value) {
     json[key] = std::move(value);
     return json;
@@ -244,12 +270,15 @@ TEST_F(WanConfigFile, TakesTI2VAsTextToVideo) {
 
 TEST_F(WanConfigFile, RefusesOtherKindsAndNamesWhatIsSupported) {
   for (const char* type : {"i2v", "flf2v", "vace"}) {
-    EXPECT_THAT(Refusal(With(original_, "model_type", type)), AllOf(HasSubstr(StrCat('"', type, '"')), HasSubstr("Wan2.2-TI2V-5B")));
+    EXPECT_THAT(Refusal(With(original_, "model_type", type)),
+                AllOf(HasSubstr(StrCat('"', type, '"')), HasSubstr("Wan2.2-TI2V-5B")));
   }
-  EXPECT_THAT(Refusal(With(original_, "in_dim", 36)), AllOf(HasSubstr("36 channels in and 16 out"), HasSubstr("Wan2.1-T2V-1.3B")));
+  EXPECT_THAT(Refusal(With(original_, "in_dim", 36)),
+              AllOf(HasSubstr("36 channels in and 16 out"), HasSubstr("Wan2.1-T2V-1.3B")));
   EXPECT_THAT(Refusal(With(diffusers_, "image_dim", 1280)), HasSubstr("image_dim"));
   EXPECT_THAT(Refusal(With(diffusers_, "added_kv_proj_dim", 5120)), HasSubstr("added_kv_proj_dim"));
-  EXPECT_THAT(Refusal(With(diffusers_, "_class_name", "WanVACETransformer3DModel")), HasSubstr("WanVACETransformer3DModel"));
+  EXPECT_THAT(Refusal(With(diffusers_, "_class_name", "WanVACETransformer3DModel")),
+              HasSubstr("WanVACETransformer3DModel"));
   EXPECT_THAT(Refusal(With(original_, "window_size", {8, 8})), HasSubstr("window"));
 }
 

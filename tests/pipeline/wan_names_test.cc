@@ -44,7 +44,8 @@ TEST(WanNames, KeepsWhatFollowsTheModule) {
 }
 
 TEST(WanNames, NamesWhatItDoesNotKnow) {
-  for (const char* name : {"blocks.0.cross_attn.k_img.weight", "img_emb.proj.1.weight", "blocks.x.norm3.weight", "blocks.3.norm33.weight", "", "blocks."}) {
+  for (const char* name : {"blocks.0.cross_attn.k_img.weight", "img_emb.proj.1.weight", "blocks.x.norm3.weight",
+                           "blocks.3.norm33.weight", "", "blocks."}) {
     EXPECT_FALSE(FindDiffusersName(name)) << name;
     try {
       DiffusersName(name);
