@@ -39,7 +39,7 @@ inline void AppendUtf8(char32_t value, std::string* out) {
     return;
   }
   const int more = value < 0x800 ? 1 : value < 0x10000 ? 2 : 3;
-  out->push_back(static_cast<char>((0xF00U >> more & 0xFFU) | value >> (6 * more)));
+  out->push_back(static_cast<char>((0xFFU << (7 - more) & 0xFFU) | value >> (6 * more)));
   for (int i = more - 1; i >= 0; --i) out->push_back(static_cast<char>(0x80U | (value >> (6 * i) & 0x3FU)));
 }
 

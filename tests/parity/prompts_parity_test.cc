@@ -75,7 +75,7 @@ TEST(Tokenizer, AnswersABadLineAndGoesOn) {
             "{\"error\":\"not a JSON object\"}\n{\"ids\":[1]}\n");
 }
 
-struct Run {
+struct Encoding {
   pid_t pid;
   std::filesystem::path log;
   int Wait() const {
@@ -87,14 +87,14 @@ struct Run {
 };
 
 // sgmd-encode on the tiny encoder; `more` options.
-Run StartEncode(const TempFolder& folder, const std::filesystem::path& prompts, const std::string& out, std::vector<std::string> more = {}) {
+Encoding StartEncode(const TempFolder& folder, const std::filesystem::path& prompts, const std::string& out, std::vector<std::string> more = {}) {
   std::vector<std::string> command{std::string(SGMD_BIN_DIR) + "/sgmd-encode", "--prompts", prompts, "--encoder", kFolder, "--out",
                                    folder / out, "--threads", "1", "--max-length", "64"};
   command.insert(command.end(), more.begin(), more.end());
   std::vector<char*> arguments;
   for (std::string& part : command) arguments.push_back(part.data());
   arguments.push_back(nullptr);
-  Run run{::fork(), folder / (out + ".log")};
+  Encoding run{::fork(), folder / (out + ".log")};
   if (run.pid == 0) {
     const int log = ::open(run.log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     ::dup2(log, STDOUT_FILENO);
@@ -119,7 +119,7 @@ double WorstRelativeError(const PromptBank& bank) {
 
 TEST(SgmdEncode, FillsTheBankWithTheRowsThatThePipelineWouldUse) {
   TempFolder folder;
-  const Run exact = StartEncode(folder, kFolder / "prompts.txt", "exact.safetensors", {"--dtype", "float32"});
+  const Encoding exact = StartEncode(folder, kFolder / "prompts.txt", "exact.safetensors", {"--dtype", "float32"});
   ASSERT_EQ(exact.Wait(), 0) << exact.Log();
   const PromptBank bank = PromptBank::Open(folder / "exact.safetensors");
   EXPECT_EQ(bank.texts(), PromptFile::Read(kFolder / "prompts.txt").prompts) << "named as they were, not as they were cleaned";
@@ -130,7 +130,7 @@ TEST(SgmdEncode, FillsTheBankWithTheRowsThatThePipelineWouldUse) {
   EXPECT_LE(worst, 1e-5);
   EXPECT_FALSE(std::filesystem::exists(folder / "exact.safetensors.parts"));
 
-  const Run half = StartEncode(folder, kFolder / "prompts.txt", "half.safetensors", {"--negative", "a red ball"});
+  const Encoding half = StartEncode(folder, kFolder / "prompts.txt", "half.safetensors", {"--negative", "a red ball"});
   ASSERT_EQ(half.Wait(), 0) << half.Log();
   EXPECT_LE(WorstRelativeError(PromptBank::Open(folder / "half.safetensors")), 1.0 / 256) << "bfloat16 rows";
 }
@@ -140,10 +140,10 @@ TEST(SgmdEncode, KilledInTheMiddleEndsInTheSameBytes) {
   std::string prompts;
   for (int i = 0; i < 1500; ++i) prompts += StrCat("a red ball number ", i, " bounces over the floor and the camera moves\n");
   WriteFileAtomically(folder / "many.txt", prompts);
-  const Run calm = StartEncode(folder, folder / "many.txt", "calm.safetensors", {"--group", "7"});
+  const Encoding calm = StartEncode(folder, folder / "many.txt", "calm.safetensors", {"--group", "7"});
   ASSERT_EQ(calm.Wait(), 0) << calm.Log();
 
-  const Run killed = StartEncode(folder, folder / "many.txt", "bank.safetensors", {"--group", "3"});
+  const Encoding killed = StartEncode(folder, folder / "many.txt", "bank.safetensors", {"--group", "3"});
   const auto parts = [&] {
     std::error_code none;
     std::int64_t count = 0;
@@ -159,17 +159,17 @@ TEST(SgmdEncode, KilledInTheMiddleEndsInTheSameBytes) {
   const std::int64_t kept = parts();
   ASSERT_GE(kept, 5);
 
-  const Run other = StartEncode(folder, folder / "many.txt", "bank.safetensors", {"--dtype", "float32"});
+  const Encoding other = StartEncode(folder, folder / "many.txt", "bank.safetensors", {"--dtype", "float32"});
   EXPECT_EQ(other.Wait(), 1);
   EXPECT_THAT(other.Log(), HasSubstr("was made with rows BF16, now it is F32"));
 
-  const Run resumed = StartEncode(folder, folder / "many.txt", "bank.safetensors", {"--group", "16"});
+  const Encoding resumed = StartEncode(folder, folder / "many.txt", "bank.safetensors", {"--group", "16"});
   ASSERT_EQ(resumed.Wait(), 0) << resumed.Log();
   EXPECT_THAT(resumed.Log(), HasSubstr(StrCat(3 * kept, " of 1501 prompts were encoded before")));
   EXPECT_TRUE(ReadFile(folder / "bank.safetensors") == ReadFile(folder / "calm.safetensors"));
 
   WriteFileAtomically(folder / "many.txt", prompts + "a small blue ball\n");
-  const Run grown = StartEncode(folder, folder / "many.txt", "bank.safetensors");
+  const Encoding grown = StartEncode(folder, folder / "many.txt", "bank.safetensors");
   ASSERT_EQ(grown.Wait(), 0) << grown.Log();
   EXPECT_THAT(grown.Log(), HasSubstr("1501 of 1502 prompts were encoded before"));
   EXPECT_EQ(PromptBank::Open(folder / "bank.safetensors").prompts().size(), 1501U);
