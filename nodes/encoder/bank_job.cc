@@ -22,7 +22,8 @@ namespace {
 // One job at a time in a folder; the kernel lets go when the process ends.
 class FolderLock {
  public:
-  explicit FolderLock(const std::filesystem::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  explicit FolderLock(const std::filesystem::path& folder)
+      : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     if (fd_ < 0) ThrowErrno("cannot open", folder.string());
     if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
     ::close(fd_);
@@ -52,21 +53,27 @@ class BankJob {
                  {"sgmd.rows", std::string(Name(FromTorch(o_.dtype)))}};
   }
 
+  ~BankJob() {
+    std::error_code not_empty;  // then there is work to go on from
+    std::filesystem::remove(parts_, not_empty);
+  }
+
   void Run() {
     Adopt();
     const std::vector<Prompt> pending = Tokenise();
     Encode(pending);
     WriteBank();
-    lock_.reset();
     std::filesystem::remove_all(parts_);
   }
 
  private:
   Digest EncoderDigest() const {
     std::optional<ProgressLine> progress;
+    std::int64_t shown = 0;
     return encoder_.digest([&](std::int64_t done, std::int64_t total) {
+      if (done >> 20 == shown) return;
       if (!progress) progress.emplace("reading the encoder, MiB", total >> 20);
-      progress->Update(done >> 20);
+      progress->Update(shown = done >> 20);
     });
   }
 
@@ -74,7 +81,8 @@ class BankJob {
     for (const auto& [key, value] : settings_) {
       const auto it = file.metadata().find(key);
       if (it != file.metadata().end() && it->second == value) continue;
-      throw Error(StrCat(what, " was made with ", key.substr(5), " ", it == file.metadata().end() ? "unknown" : it->second, ", now it is ", value),
+      throw Error(StrCat(what, " was made with ", key.substr(5), " ",
+                         it == file.metadata().end() ? "unknown" : it->second, ", now it is ", value),
                   file.path().string(), "remove it, or write to another --out");
     }
     for (const TensorView& view : file.tensors()) rows_.emplace(view.name, view);
@@ -86,7 +94,8 @@ class BankJob {
     if (std::filesystem::exists(o_.out)) Keep(SafetensorsFile::Open(o_.out), "the bank that is there already");
     for (const auto& entry : std::filesystem::directory_iterator(parts_)) {
       const std::string name = entry.path().filename().string();
-      if (!name.starts_with('.') && name.ends_with(".safetensors")) Keep(SafetensorsFile::Open(entry.path()), "the work kept from an earlier run");
+      if (name.starts_with('.')) continue;  // it was being written when the process ended
+      Keep(SafetensorsFile::Open(entry.path()), "the work kept from an earlier run");
     }
   }
 
@@ -132,9 +141,8 @@ class BankJob {
         ids.push_back(pending[i].ids);
         tokens += static_cast<std::int64_t>(ids.back().size());
       }
-      const auto rows = encoder_.EncodeAll(ids, [&](std::int64_t done, std::int64_t of) {
-        progress.Update(before + static_cast<std::int64_t>(static_cast<double>(tokens) * static_cast<double>(done) / static_cast<double>(of)));
-      });
+      const auto rows = encoder_.EncodeAll(
+          ids, [&](std::int64_t done, std::int64_t of) { progress.Update(before + tokens * done / of); });
       before += tokens;
       NamedTensors named;
       for (std::size_t i = begin; i < end; ++i) named.emplace_back(pending[i].name, rows[i - begin].to(o_.dtype));

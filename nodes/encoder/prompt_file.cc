@@ -21,7 +21,9 @@ class Collector {
   explicit Collector(const std::filesystem::path& path) : path_(path) {}
 
   void Add(const std::string& prompt, std::int64_t line) {
-    if (CollapseWhitespace(prompt).empty()) throw Error("the prompt is empty", At(path_, line), "remove it; the negative prompt is --negative");
+    if (CollapseWhitespace(prompt).empty()) {
+      throw Error("the prompt is empty", At(path_, line), "remove it; the negative prompt is --negative");
+    }
     if (seen_.insert(prompt).second) {
       file_.prompts.push_back(prompt);
     } else {
@@ -143,7 +145,8 @@ PromptFile PromptFile::Read(const std::filesystem::path& path) {
   std::string text = ReadFile(path);
   if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
   if (const std::size_t bad = FirstInvalidUtf8(text); bad != std::string::npos) {
-    throw Error("not UTF-8", At(path, 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n')),
+    throw Error("not UTF-8",
+                At(path, 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n')),
                 "convert it, such as with: iconv -f LATIN1 -t UTF-8");
   }
   Collector out(path);

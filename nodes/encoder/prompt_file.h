@@ -16,8 +16,8 @@ struct PromptFile {
   ///   .txt    a prompt a line, empty lines are skipped
   ///   .jsonl  a JSON object a line with a string "prompt" or else "text"
   ///   .csv    comma-separated with quotes as in RFC 4180; the header names a column "prompt", "text" or "caption"
-  /// Throws Error with file:line on anything else, an empty prompt (but in .txt) and bytes that are not UTF-8; and on a file
-  /// without prompts.
+  /// Throws Error with file:line on anything else, an empty prompt (but in .txt) and bytes that are not UTF-8; and on a
+  /// file without prompts.
   static PromptFile Read(const std::filesystem::path& path);
 };
 

@@ -40,7 +40,9 @@ class Tokenizer {
     if (const auto status = processor_.Load(model_.string()); !status.ok()) {
       throw sgmd::Error("not a SentencePiece model: " + status.ToString(), model_.string());
     }
-    if (processor_.eos_id() < 0) throw sgmd::Error("the SentencePiece model has no end-of-text token </s>", model_.string());
+    if (processor_.eos_id() < 0) {
+      throw sgmd::Error("the SentencePiece model has no end-of-text token </s>", model_.string());
+    }
   }
 
   // Never throws: what is wrong with a request is its answer.
@@ -48,7 +50,9 @@ class Tokenizer {
     const json request = json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!request.is_object()) return {{"error", "not a JSON object"}};
     if (request.contains("about")) return About();
-    if (!request.contains("text") || !request["text"].is_string()) return {{"error", "\"text\" is missing or not a string"}};
+    if (!request.contains("text") || !request["text"].is_string()) {
+      return {{"error", "\"text\" is missing or not a string"}};
+    }
     std::int64_t max_length = max_length_;
     if (request.contains("max_length")) {
       if (!request["max_length"].is_number_integer()) return {{"error", "\"max_length\" is not an integer"}};
@@ -81,9 +85,11 @@ int main(int argc, char** argv) {
   CLI::App app{kHelp};
   std::filesystem::path model;
   std::int64_t max_length = 512;
-  app.add_option("--model", model, "spiece.model, or a folder that has it, tokenizer/spiece.model or google/umt5-xxl/spiece.model")
+  app.add_option("--model", model,
+                 "spiece.model, or a folder that has it, tokenizer/spiece.model or google/umt5-xxl/spiece.model")
       ->required();
-  app.add_option("--max-length", max_length, "Ids of an answer at most, end-of-text included; a request may set its own")
+  app.add_option("--max-length", max_length,
+                 "Ids of an answer at most, end-of-text included; a request may set its own")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);

@@ -34,9 +34,10 @@ constexpr char kOtherNames[] =
     "nsub 2284 sube 2286 supe 2287 oplus 2295 otimes 2297 perp 22a5 sdot 22c5 lceil 2308 rceil 2309 lfloor 230a "
     "rfloor 230b lang 27e8 rang 27e9 loz 25ca spades 2660 clubs 2663 hearts 2665 diams 2666 ";
 // What numbers from 128 to 159 meant in Windows-1252; 0 where it has nothing.
-constexpr char16_t kWindows1252[32] = {
-    0x20AC, 0, 0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017D, 0,
-    0, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0, 0x017E, 0x0178};
+constexpr char16_t kWindows1252[32] = {0x20AC, 0,      0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
+                                       0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0,      0x017D, 0,
+                                       0,      0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+                                       0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0,      0x017E, 0x0178};
 
 struct Names {
   std::map<std::string, char32_t, std::less<>> bare, closed;  // closed: only with a semicolon; neither has it
@@ -44,8 +45,8 @@ struct Names {
 
 Names ReadNames() {
   Names names;
-  names.bare = {{"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"AMP", '&'}, {"LT", '<'}, {"GT", '>'},
-                {"QUOT", '"'}, {"COPY", 0xA9}, {"REG", 0xAE}};
+  names.bare = {{"amp", '&'}, {"lt", '<'}, {"gt", '>'},   {"quot", '"'},  {"AMP", '&'},
+                {"LT", '<'},  {"GT", '>'}, {"QUOT", '"'}, {"COPY", 0xA9}, {"REG", 0xAE}};
   std::istringstream latin1(kLatin1Names), others(kOtherNames);
   char32_t next = 0xA0;
   for (std::string name; latin1 >> name;) names.bare[name] = next++;
@@ -77,7 +78,8 @@ bool AppendNumeric(std::string_view reference, std::string* out) {
   return true;
 }
 
-// `name` without "&"; with `semicolon` it was followed by one. Returns how much of name and semicolon was read, 0 for nothing.
+// `name` without "&"; with `semicolon` it was followed by one. Returns how much of name and semicolon was read, 0 for
+// nothing.
 std::size_t AppendNamed(std::string_view name, bool semicolon, std::string* out) {
   static const Names names = ReadNames();
   if (semicolon) {
@@ -129,18 +131,25 @@ bool IsDroppedControl(char32_t c) {
 
 // The letters of a typographical ligature or digraph; null for anything else.
 const char* Ligature(char32_t c) {
-  constexpr const char* kTypographical[] = {"ff", "fi", "fl", "ffi", "ffl", "ſt", "st"};                     // from U+FB00
-  constexpr const char* kDigraphs[] = {"DŽ", "Dž", "dž", "LJ", "Lj", "lj", "NJ", "Nj", "nj"};                // from U+01C4
+  constexpr const char* kTypographical[] = {"ff", "fi", "fl", "ffi", "ffl", "ſt", "st"};       // from U+FB00
+  constexpr const char* kDigraphs[] = {"DŽ", "Dž", "dž", "LJ", "Lj", "lj", "NJ", "Nj", "nj"};  // from U+01C4
   if (c >= 0xFB00 && c <= 0xFB06) return kTypographical[c - 0xFB00];
   if (c >= 0x1C4 && c <= 0x1CC) return kDigraphs[c - 0x1C4];
   switch (c) {
-    case 0x132: return "IJ";
-    case 0x133: return "ij";
-    case 0x149: return "'n";
-    case 0x1F1: return "DZ";
-    case 0x1F2: return "Dz";
-    case 0x1F3: return "dz";
-    default: return nullptr;
+    case 0x132:
+      return "IJ";
+    case 0x133:
+      return "ij";
+    case 0x149:
+      return "'n";
+    case 0x1F1:
+      return "DZ";
+    case 0x1F2:
+      return "Dz";
+    case 0x1F3:
+      return "dz";
+    default:
+      return nullptr;
   }
 }
 

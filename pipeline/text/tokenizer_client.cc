@@ -60,8 +60,11 @@ TokenizerClient::~TokenizerClient() {
 
 void TokenizerClient::Start(const std::filesystem::path& model) {
   int ends[2];
-  // A socket pair, not pipes: writing to a dead child is then an error (MSG_NOSIGNAL) and not a signal to the whole program.
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) ThrowErrno("cannot make a socket pair for", program_.string());
+  // A socket pair, not pipes: writing to a dead child is then an error (MSG_NOSIGNAL) and not a signal to the whole
+  // program.
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    ThrowErrno("cannot make a socket pair for", program_.string());
+  }
   channel_ = ends[0];
   complaints_ = ::memfd_create("sgmd-tokenizer-stderr", MFD_CLOEXEC);
   std::vector<std::string> command{program_.string(), "--model", model.string()};
@@ -83,7 +86,8 @@ void TokenizerClient::FailDead() {
   const ssize_t size = ::pread(complaints_, words, sizeof words, 0);
   std::string text(words, static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
   while (text.ends_with('\n')) text.pop_back();
-  throw Error(StrCat("sgmd-tokenizer ended with ", Reason(status), text.empty() ? "" : ":\n  ", text), program_.string());
+  throw Error(StrCat("sgmd-tokenizer ended with ", Reason(status), text.empty() ? "" : ":\n  ", text),
+              program_.string());
 }
 
 std::string TokenizerClient::Ask(const std::string& request) {
@@ -110,7 +114,9 @@ std::string TokenizerClient::Ask(const std::string& request) {
 std::vector<std::int64_t> TokenizerClient::Encode(std::string_view text, std::int64_t max_length) {
   const json request{{"text", std::string(text)}, {"max_length", max_length}};
   const json answer = json::parse(Ask(request.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"));
-  if (answer.contains("error")) throw Error("sgmd-tokenizer refused a prompt: " + answer["error"].get<std::string>(), model_.string());
+  if (answer.contains("error")) {
+    throw Error("sgmd-tokenizer refused a prompt: " + answer["error"].get<std::string>(), model_.string());
+  }
   return answer.at("ids").get<std::vector<std::int64_t>>();
 }
 

@@ -13,17 +13,18 @@
 
 namespace sgmd {
 
-/// Starts the tokenizer and talks to it in lines of JSON. The child dies with the thread that made this object, whatever ends
-/// that, and with this object. Used by one thread.
+/// Starts the tokenizer and talks to it in lines of JSON. The child dies with the thread that made this object,
+/// whatever ends that, and with this object. Used by one thread.
 class TokenizerClient {
  public:
-  /// `model`: spiece.model or a folder that has it (see sgmd-tokenizer --help). `program`: default sgmd-tokenizer beside the
-  /// running program. Throws Error with the child's own words when it does not come up.
+  /// `model`: spiece.model or a folder that has it (see sgmd-tokenizer --help). `program`: default sgmd-tokenizer
+  /// beside the running program. Throws Error with the child's own words when it does not come up.
   explicit TokenizerClient(const std::filesystem::path& model, std::filesystem::path program = {});
   ~TokenizerClient();
   TokenizerClient(const TokenizerClient&) = delete;
 
-  /// Ids of `text` (UTF-8, already cleaned), EOS last, at most `max_length` with it. Throws Error when the child has died.
+  /// Ids of `text` (UTF-8, already cleaned), EOS last, at most `max_length` with it. Throws Error when the child has
+  /// died.
   std::vector<std::int64_t> Encode(std::string_view text, std::int64_t max_length);
 
   /// Of the file spiece.model.

@@ -13,7 +13,9 @@ using nlohmann::json;
 
 std::int64_t Size(const json& object, const char* key, const std::string& where) {
   const auto it = object.find(key);
-  if (it == object.end()) throw Error(StrCat("key \"", key, "\" is missing"), where, "the config.json of a umT5 text_encoder/ has it");
+  if (it == object.end()) {
+    throw Error(StrCat("key \"", key, "\" is missing"), where, "the config.json of a umT5 text_encoder/ has it");
+  }
   if (!it->is_number_integer()) throw Error(StrCat("key \"", key, "\" must be an integer"), where);
   return it->get<std::int64_t>();
 }

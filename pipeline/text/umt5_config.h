@@ -21,8 +21,8 @@ struct Umt5Config {
 
   std::int64_t inner_dim() const { return num_heads * d_kv; }
 
-  /// Throws Error naming file and key on a missing size, an impossible one, a model_type other than umt5, or a feed-forward
-  /// layer that is not "gated-gelu".
+  /// Throws Error naming file and key on a missing size, an impossible one, a model_type other than umt5, or a
+  /// feed-forward layer that is not "gated-gelu".
   static Umt5Config FromFile(const std::filesystem::path& path);
   /// Throws Error unless sizes are positive and the buckets divide as they must.
   void Validate(const std::string& where) const;

@@ -36,7 +36,8 @@ std::int64_t RelativePositionBucket(std::int64_t relative, std::int64_t buckets,
   const std::int64_t half = buckets / 2, exact = half / 2, distance = std::abs(relative);
   const std::int64_t base = relative > 0 ? half : 0;
   if (distance < exact) return base + distance;
-  // In float32 and in this order, as models were trained: elsewhere a distance on the border of two buckets may change sides.
+  // In float32 and in this order, as models were trained: elsewhere a distance on the border of two buckets may change
+  // sides.
   const float ratio = std::log(static_cast<float>(distance) / static_cast<float>(exact)) /
                       static_cast<float>(std::log(static_cast<double>(max_distance) / static_cast<double>(exact)));
   const auto further = static_cast<std::int64_t>(ratio * static_cast<float>(half - exact));
@@ -81,15 +82,17 @@ Umt5Encoder::Layer Umt5Encoder::ReadLayer(std::int64_t n) const {
 }
 
 at::Tensor Umt5Encoder::Embed(const std::vector<std::int64_t>& ids) const {
-  if (ids.empty()) throw Error("a prompt without tokens cannot be encoded", {}, "even the empty prompt has the end-of-text token");
+  if (ids.empty()) {
+    throw Error("a prompt without tokens cannot be encoded", {}, "even the empty prompt has the end-of-text token");
+  }
   const TensorView& table = View(kUmt5Embedding);
   const std::size_t row = table.bytes.size() / static_cast<std::size_t>(config_.vocab_size);
   at::Tensor rows = at::empty({static_cast<std::int64_t>(ids.size()), config_.d_model}, ToTorch(table.dtype));
   auto* out = static_cast<std::byte*>(rows.mutable_data_ptr());
   for (const std::int64_t id : ids) {
     if (id < 0 || id >= config_.vocab_size) {
-      throw Error(StrCat("token ", id, " is outside the encoder's vocabulary of ", config_.vocab_size), file_.path().string(),
-                  "tokenizer and text encoder must belong together");
+      throw Error(StrCat("token ", id, " is outside the encoder's vocabulary of ", config_.vocab_size),
+                  file_.path().string(), "tokenizer and text encoder must belong together");
     }
     std::memcpy(out, table.bytes.data() + static_cast<std::size_t>(id) * row, row);
     out += row;
@@ -103,7 +106,8 @@ at::Tensor Umt5Encoder::Attend(const Layer& layer, const at::Tensor& h, const at
   const auto heads = [&](const at::Tensor& weight) {
     return at::linear(h, weight).view({length, config_.num_heads, config_.d_kv}).transpose(0, 1);  // [H, L, d_kv]
   };
-  const at::Tensor bias = layer.bias_table.index_select(0, buckets).view({length, length, config_.num_heads}).permute({2, 0, 1});
+  const at::Tensor bias =
+      layer.bias_table.index_select(0, buckets).view({length, length, config_.num_heads}).permute({2, 0, 1});
   const at::Tensor scores = at::matmul(heads(layer.q), heads(layer.k).transpose(1, 2)) + bias;
   const at::Tensor mixed = at::matmul(at::softmax(scores, -1), heads(layer.v));
   return at::linear(mixed.transpose(0, 1).reshape({length, config_.inner_dim()}), layer.o);

@@ -11,7 +11,8 @@ namespace sgmd {
 namespace {
 
 constexpr char kNoPickle[] =
-    "take text_encoder/ of a -Diffusers repository (such as Wan2.1-T2V-1.3B-Diffusers), or convert the .pth to safetensors";
+    "take text_encoder/ of a -Diffusers repository (such as Wan2.1-T2V-1.3B-Diffusers), or convert the .pth to "
+    "safetensors";
 constexpr std::string_view kBlock = "encoder.block.";
 
 // Tails behind "encoder.block.N." and "blocks.N.".
@@ -71,18 +72,21 @@ bool IsUmt5Config(const std::filesystem::path& path) {
 std::vector<Umt5Tensor> Umt5Tensors(const Umt5Config& c) {
   std::vector<Umt5Tensor> tensors{{kUmt5Embedding, {c.vocab_size, c.d_model}}};
   const std::int64_t inner = c.inner_dim();
-  const std::array<std::vector<std::int64_t>, kBlockNames.size()> shapes{{{c.d_model},
-                                                                          {inner, c.d_model},
-                                                                          {inner, c.d_model},
-                                                                          {inner, c.d_model},
-                                                                          {c.d_model, inner},
-                                                                          {c.relative_attention_num_buckets, c.num_heads},
-                                                                          {c.d_model},
-                                                                          {c.d_ff, c.d_model},
-                                                                          {c.d_ff, c.d_model},
-                                                                          {c.d_model, c.d_ff}}};
+  const std::array<std::vector<std::int64_t>, kBlockNames.size()> shapes{
+      {{c.d_model},
+       {inner, c.d_model},
+       {inner, c.d_model},
+       {inner, c.d_model},
+       {c.d_model, inner},
+       {c.relative_attention_num_buckets, c.num_heads},
+       {c.d_model},
+       {c.d_ff, c.d_model},
+       {c.d_ff, c.d_model},
+       {c.d_model, c.d_ff}}};
   for (std::int64_t n = 0; n < c.num_layers; ++n) {
-    for (std::size_t i = 0; i < shapes.size(); ++i) tensors.push_back({StrCat(kBlock, n, ".", kBlockNames[i].first), shapes[i]});
+    for (std::size_t i = 0; i < shapes.size(); ++i) {
+      tensors.push_back({StrCat(kBlock, n, ".", kBlockNames[i].first), shapes[i]});
+    }
   }
   tensors.push_back({"encoder.final_layer_norm.weight", {c.d_model}});
   return tensors;
@@ -145,7 +149,8 @@ Umt5Files FindUmt5Files(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path / "text_encoder")) return FindUmt5Files(path / "text_encoder");
   if (is_umt5 && HasSafetensors(path)) return {path, Umt5Config::FromFile(config)};
   if (const std::string pickle = PickledEncoder(path); !pickle.empty()) {
-    throw Error("the text encoder here is " + pickle + ", a pickled checkpoint, which cannot be read", path.string(), kNoPickle);
+    throw Error("the text encoder here is " + pickle + ", a pickled checkpoint, which cannot be read", path.string(),
+                kNoPickle);
   }
   if (!HasSafetensors(path)) throw Error("no text encoder here", path.string(), kNoPickle);
   return {path, std::filesystem::exists(config) ? Umt5Config::FromFile(config) : Umt5Config{}};

@@ -36,8 +36,9 @@ struct Umt5Files {
   Umt5Config config;
 };
 
-/// `path`: a text_encoder/ folder, a folder that has one (a Diffusers repository), a safetensors file or an index. A file
-/// without a umT5 config.json beside it is umT5-XXL. Throws Error when there is no encoder, saying what to do about `.pth`.
+/// `path`: a text_encoder/ folder, a folder that has one (a Diffusers repository), a safetensors file or an index. A
+/// file without a umT5 config.json beside it is umT5-XXL. Throws Error when there is no encoder, saying what to do
+/// about `.pth`.
 Umt5Files FindUmt5Files(const std::filesystem::path& path);
 
 }  // namespace sgmd

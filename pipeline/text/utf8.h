@@ -7,8 +7,8 @@
 
 namespace sgmd {
 
-/// A code point and the bytes it takes. `value` is kNotUtf8 for a byte that begins no valid sequence (size 1): overlong forms,
-/// surrogates and what is beyond U+10FFFF are not valid.
+/// A code point and the bytes it takes. `value` is kNotUtf8 for a byte that begins no valid sequence (size 1): overlong
+/// forms, surrogates and what is beyond U+10FFFF are not valid.
 struct CodePoint {
   static constexpr char32_t kNotUtf8 = 0xFFFFFFFF;
   char32_t value;

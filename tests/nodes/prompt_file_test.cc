@@ -37,7 +37,8 @@ TEST_F(PromptFileTest, TakesAPromptALineAndKeepsItAsItIs) {
 }
 
 TEST_F(PromptFileTest, TakesJsonLines) {
-  EXPECT_THAT(Read("p.jsonl", "{\"prompt\":\"a\\nb\",\"text\":\"no\"}\n\n{\"id\":3,\"text\":\"c\"}\n").prompts, ElementsAre("a\nb", "c"));
+  EXPECT_THAT(Read("p.jsonl", "{\"prompt\":\"a\\nb\",\"text\":\"no\"}\n\n{\"id\":3,\"text\":\"c\"}\n").prompts,
+              ElementsAre("a\nb", "c"));
   EXPECT_THAT(Refusal("p.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":"), HasSubstr("p.jsonl:2: not a JSON object"));
   EXPECT_THAT(Refusal("p.jsonl", "\n{\"caption\":\"a\"}"), HasSubstr("p.jsonl:2: neither \"prompt\" nor \"text\""));
   EXPECT_THAT(Refusal("p.jsonl", "{\"prompt\":7}"), HasSubstr("p.jsonl:1: \"prompt\" is not a string"));
@@ -45,8 +46,9 @@ TEST_F(PromptFileTest, TakesJsonLines) {
 }
 
 TEST_F(PromptFileTest, TakesCsvWithQuotesAndLineEndsInsideThem) {
-  EXPECT_THAT(Read("p.csv", "id,caption,score\r\n1,\"a \"\"red\"\" ball,\nfast\",2\r\n2,plain,3\r\n\r\n3,\"last\"").prompts,
-              ElementsAre("a \"red\" ball,\nfast", "plain", "last"));
+  EXPECT_THAT(
+      Read("p.csv", "id,caption,score\r\n1,\"a \"\"red\"\" ball,\nfast\",2\r\n2,plain,3\r\n\r\n3,\"last\"").prompts,
+      ElementsAre("a \"red\" ball,\nfast", "plain", "last"));
   EXPECT_THAT(Read("p.csv", "text,prompt\nno,yes\n").prompts, ElementsAre("yes"));
   EXPECT_THAT(Refusal("p.csv", "id,title\n1,x\n"), HasSubstr("p.csv:1: no column"));
   EXPECT_THAT(Refusal("p.csv", "id,prompt\n1,\"two\nlines\"\n3\n"), HasSubstr("p.csv:4: only 1 columns"));

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,18 +25,21 @@ namespace sgmd {
 namespace {
 
 using testing::HasSubstr;
-const std::filesystem::path kFolder = SGMD_PARITY_DIR, kTokenizer = std::filesystem::path(SGMD_BIN_DIR) / "sgmd-tokenizer";
+const std::filesystem::path kFolder = SGMD_PARITY_DIR,
+                            kTokenizer = std::filesystem::path(SGMD_BIN_DIR) / "sgmd-tokenizer";
 
 nlohmann::json ReadJson(const std::string& name) { return nlohmann::json::parse(ReadFile(kFolder / name)); }
 
 TEST(PromptCleaning, IsWhatThePipelinesDoToPrompts) {
-  for (const auto& [text, expected] : ReadJson("cleaned.json").get<std::vector<std::pair<std::string, std::string>>>()) {
+  for (const auto& [text, expected] :
+       ReadJson("cleaned.json").get<std::vector<std::pair<std::string, std::string>>>()) {
     EXPECT_EQ(CleanPrompt(text), expected) << text;
   }
 }
 
 TEST(PromptCleaning, ReadsReferencesAsPythonDoes) {
-  for (const auto& [text, expected] : ReadJson("unescaped.json").get<std::vector<std::pair<std::string, std::string>>>()) {
+  for (const auto& [text, expected] :
+       ReadJson("unescaped.json").get<std::vector<std::pair<std::string, std::string>>>()) {
     EXPECT_EQ(UnescapeHtml(text), expected) << text;
   }
 }
@@ -52,8 +56,10 @@ TEST(Tokenizer, GivesTheIdsOfSentencePieceAndOfTransformers) {
 TEST(Tokenizer, SaysInItsOwnWordsWhatIsWrongWithAModel) {
   TempFolder folder;
   WriteFileAtomically(folder / "spiece.model", "not a model");
-  for (const auto& [model, words] : std::vector<std::pair<std::filesystem::path, std::string>>{
-           {folder.path(), "not a SentencePiece model"}, {kFolder / "text_encoder", "no spiece.model here"}, {"/nowhere", "no such tokenizer"}}) {
+  for (const auto& [model, words] :
+       std::vector<std::pair<std::filesystem::path, std::string>>{{folder.path(), "not a SentencePiece model"},
+                                                                  {kFolder / "text_encoder", "no spiece.model here"},
+                                                                  {"/nowhere", "no such tokenizer"}}) {
     try {
       TokenizerClient tokenizer(model, kTokenizer);
       FAIL() << model;
@@ -66,12 +72,16 @@ TEST(Tokenizer, SaysInItsOwnWordsWhatIsWrongWithAModel) {
 
 TEST(Tokenizer, AnswersABadLineAndGoesOn) {
   TempFolder folder;
-  WriteFileAtomically(folder / "in", "nonsense\n{\"txt\":1}\n{\"text\":\"a\",\"max_length\":0}\n\n{\"text\":\"\xff\"}\n{\"text\":\"\"}\n");
-  const std::string command = kTokenizer.string() + " --model " + kFolder.string() + " <" + (folder / "in").string() + " >" + (folder / "out").string();
+  WriteFileAtomically(
+      folder / "in",
+      "nonsense\n{\"txt\":1}\n{\"text\":\"a\",\"max_length\":0}\n\n{\"text\":\"\xff\"}\n{\"text\":\"\"}\n");
+  const std::string command = kTokenizer.string() + " --model " + kFolder.string() + " <" + (folder / "in").string() +
+                              " >" + (folder / "out").string();
   ASSERT_EQ(std::system(command.c_str()), 0);
   EXPECT_EQ(ReadFile(folder / "out"),
             "{\"error\":\"not a JSON object\"}\n{\"error\":\"\\\"text\\\" is missing or not a string\"}\n"
-            "{\"error\":\"\\\"max_length\\\" must be at least 1, the end-of-text token\"}\n{\"error\":\"not a JSON object\"}\n"
+            "{\"error\":\"\\\"max_length\\\" must be at least 1, the end-of-text token\"}\n{\"error\":\"not a JSON "
+            "object\"}\n"
             "{\"error\":\"not a JSON object\"}\n{\"ids\":[1]}\n");
 }
 
@@ -87,9 +97,19 @@ struct Encoding {
 };
 
 // sgmd-encode on the tiny encoder; `more` options.
-Encoding StartEncode(const TempFolder& folder, const std::filesystem::path& prompts, const std::string& out, std::vector<std::string> more = {}) {
-  std::vector<std::string> command{std::string(SGMD_BIN_DIR) + "/sgmd-encode", "--prompts", prompts, "--encoder", kFolder, "--out",
-                                   folder / out, "--threads", "1", "--max-length", "64"};
+Encoding StartEncode(const TempFolder& folder, const std::filesystem::path& prompts, const std::string& out,
+                     std::vector<std::string> more = {}) {
+  std::vector<std::string> command{std::string(SGMD_BIN_DIR) + "/sgmd-encode",
+                                   "--prompts",
+                                   prompts,
+                                   "--encoder",
+                                   kFolder,
+                                   "--out",
+                                   folder / out,
+                                   "--threads",
+                                   "1",
+                                   "--max-length",
+                                   "64"};
   command.insert(command.end(), more.begin(), more.end());
   std::vector<char*> arguments;
   for (std::string& part : command) arguments.push_back(part.data());
@@ -112,7 +132,8 @@ double WorstRelativeError(const PromptBank& bank) {
     const at::Tensor theirs = CopyToTensor(expected.At(std::to_string(i)));
     const at::Tensor ours = bank.Gather({bank.prompts()[i]}, 64)[0];
     EXPECT_EQ(ours.slice(0, theirs.size(0)).abs().sum().item<double>(), 0) << "rows behind the real tokens are zeros";
-    worst = std::max(worst, ((ours.slice(0, 0, theirs.size(0)) - theirs).abs().max() / theirs.abs().max()).item<double>());
+    worst =
+        std::max(worst, ((ours.slice(0, 0, theirs.size(0)) - theirs).abs().max() / theirs.abs().max()).item<double>());
   }
   return worst;
 }
@@ -122,7 +143,8 @@ TEST(SgmdEncode, FillsTheBankWithTheRowsThatThePipelineWouldUse) {
   const Encoding exact = StartEncode(folder, kFolder / "prompts.txt", "exact.safetensors", {"--dtype", "float32"});
   ASSERT_EQ(exact.Wait(), 0) << exact.Log();
   const PromptBank bank = PromptBank::Open(folder / "exact.safetensors");
-  EXPECT_EQ(bank.texts(), PromptFile::Read(kFolder / "prompts.txt").prompts) << "named as they were, not as they were cleaned";
+  EXPECT_EQ(bank.texts(), PromptFile::Read(kFolder / "prompts.txt").prompts)
+      << "named as they were, not as they were cleaned";
   EXPECT_EQ(bank.text_dim(), 48);
   EXPECT_THAT(exact.Log(), HasSubstr("prompt_encoder " + bank.encoder().substr(5)));
   const double worst = WorstRelativeError(bank);
@@ -138,7 +160,9 @@ TEST(SgmdEncode, FillsTheBankWithTheRowsThatThePipelineWouldUse) {
 TEST(SgmdEncode, KilledInTheMiddleEndsInTheSameBytes) {
   TempFolder folder;
   std::string prompts;
-  for (int i = 0; i < 1500; ++i) prompts += StrCat("a red ball number ", i, " bounces over the floor and the camera moves\n");
+  for (int i = 0; i < 1500; ++i) {
+    prompts += StrCat("a red ball number ", i, " bounces over the floor and the camera moves\n");
+  }
   WriteFileAtomically(folder / "many.txt", prompts);
   const Encoding calm = StartEncode(folder, folder / "many.txt", "calm.safetensors", {"--group", "7"});
   ASSERT_EQ(calm.Wait(), 0) << calm.Log();
@@ -175,6 +199,20 @@ TEST(SgmdEncode, KilledInTheMiddleEndsInTheSameBytes) {
   EXPECT_EQ(PromptBank::Open(folder / "bank.safetensors").prompts().size(), 1501U);
 }
 
+TEST(SgmdEncode, LeavesABankToTheProcessThatIsMakingIt) {
+  TempFolder folder;
+  const auto parts = folder / "bank.safetensors.parts";
+  std::filesystem::create_directory(parts);
+  const int other = ::open(parts.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_EQ(::flock(other, LOCK_EX | LOCK_NB), 0);
+  const Encoding refused = StartEncode(folder, kFolder / "prompts.txt", "bank.safetensors");
+  EXPECT_EQ(refused.Wait(), 1);
+  EXPECT_THAT(refused.Log(), HasSubstr("another process is making this bank"));
+  ::close(other);
+  const Encoding taken = StartEncode(folder, kFolder / "prompts.txt", "bank.safetensors");
+  EXPECT_EQ(taken.Wait(), 0) << taken.Log();
+}
+
 // Pids of processes whose command line has `word`.
 std::vector<pid_t> Pids(const std::string& word) {
   std::vector<pid_t> pids;
@@ -201,7 +239,9 @@ TEST(Tokenizer, DeathOfTheChildIsAnErrorAndOfTheParentItsEnd) {
     ::pause();
     ::_exit(0);
   }
-  for (int i = 0; i < 10000 && !std::filesystem::exists(folder / "up"); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  for (int i = 0; i < 10000 && !std::filesystem::exists(folder / "up"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   EXPECT_EQ(Pids(model).size(), 1U);
   ::kill(parent, SIGKILL);
   ::waitpid(parent, nullptr, 0);

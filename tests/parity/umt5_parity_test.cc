@@ -66,7 +66,9 @@ TEST(Umt5ParityFiles, EncodingTogetherIsBitwiseEncodingAlone) {
   const Umt5Encoder encoder = LoadCase("deep");
   const Expected expected = ReadExpected("deep");
   const auto together = encoder.EncodeAll(expected.ids);
-  for (std::size_t i = 0; i < expected.ids.size(); ++i) EXPECT_TRUE(at::equal(together[i], encoder.Encode(expected.ids[i])));
+  for (std::size_t i = 0; i < expected.ids.size(); ++i) {
+    EXPECT_TRUE(at::equal(together[i], encoder.Encode(expected.ids[i])));
+  }
 }
 
 TEST(Umt5ParityFiles, OneEncoderHasOneDigestWhateverItsNamesAndShards) {

@@ -28,8 +28,9 @@ std::string Refusal(Action action) {
 }
 
 TEST(Umt5, BucketsAreThoseOfTheFactSheet) {
-  const std::vector<std::pair<int, int>> known{{0, 0},   {1, 17},  {-1, 1},   {7, 23},   {8, 24},    {-8, 8},    {12, 25},
-                                               {16, 26}, {64, 30}, {128, 31}, {500, 31}, {-128, 15}, {-500, 15}, {-7, 7}};
+  const std::vector<std::pair<int, int>> known{{0, 0},    {1, 17},    {-1, 1},    {7, 23},  {8, 24},
+                                               {-8, 8},   {12, 25},   {16, 26},   {64, 30}, {128, 31},
+                                               {500, 31}, {-128, 15}, {-500, 15}, {-7, 7}};
   for (const auto& [relative, bucket] : known) EXPECT_EQ(RelativePositionBucket(relative, 32, 128), bucket) << relative;
 }
 
@@ -48,14 +49,16 @@ TEST(Umt5, TheDefaultIsXxl) {
 TEST(Umt5, KnowsWansNames) {
   EXPECT_EQ(Umt5WanName("shared.weight"), "token_embedding.weight");
   EXPECT_EQ(Umt5WanName("encoder.block.12.layer.1.DenseReluDense.wi_0.weight"), "blocks.12.ffn.gate.0.weight");
-  EXPECT_EQ(Umt5WanName("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"), "blocks.0.pos_embedding.embedding.weight");
+  EXPECT_EQ(Umt5WanName("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
+            "blocks.0.pos_embedding.embedding.weight");
   EXPECT_THROW(Umt5WanName("encoder.block.0.layer.2.layer_norm.weight"), Error);
 }
 
 class TinyUmt5 : public testing::Test {
  protected:
   void Write(const std::function<void(NamedTensors&)>& change = [](auto&) {}) {
-    WriteFileAtomically(folder_ / "config.json", R"({"model_type":"umt5","feed_forward_proj":"gated-gelu","vocab_size":11,"d_model":8,"d_kv":4,
+    WriteFileAtomically(folder_ / "config.json",
+                        R"({"model_type":"umt5","feed_forward_proj":"gated-gelu","vocab_size":11,"d_model":8,"d_kv":4,
       "d_ff":12,"num_layers":2,"num_heads":3,"relative_attention_num_buckets":8,"relative_attention_max_distance":20})");
     NamedTensors tensors;
     for (const Umt5Tensor& tensor : Umt5Tensors(Umt5Config::FromFile(folder_ / "config.json"))) {
@@ -64,7 +67,9 @@ class TinyUmt5 : public testing::Test {
     change(tensors);
     SaveTensors(folder_ / "model.safetensors", tensors);
   }
-  std::string LoadRefusal(const std::filesystem::path& path) { return Refusal([&] { Umt5Encoder::Load(path, at::kCPU); }); }
+  std::string LoadRefusal(const std::filesystem::path& path) {
+    return Refusal([&] { Umt5Encoder::Load(path, at::kCPU); });
+  }
   TempFolder folder_;
 };
 
@@ -102,7 +107,10 @@ TEST_F(TinyUmt5, SendsPicklesToTheDiffusersRepository) {
 TEST_F(TinyUmt5, RefusesTokensThatItDoesNotHave) {
   Write();
   const Umt5Encoder encoder = Umt5Encoder::Load(folder_.path(), at::kCPU);
-  EXPECT_THAT(Refusal([&] { encoder.Encode({3, 11, 1}); }), HasSubstr("token 11 is outside the encoder's vocabulary of 11"));
+  EXPECT_THAT(Refusal([&] {
+                encoder.Encode({3, 11, 1});
+              }),
+              HasSubstr("token 11 is outside the encoder's vocabulary of 11"));
   EXPECT_THROW(encoder.Encode({-1}), Error);
   EXPECT_THROW(encoder.Encode({}), Error);
   EXPECT_EQ(encoder.Encode({1}).sizes(), (std::vector<std::int64_t>{1, 8}));
@@ -111,11 +119,14 @@ TEST_F(TinyUmt5, RefusesTokensThatItDoesNotHave) {
 TEST_F(TinyUmt5, RefusesAnotherKindOfModel) {
   Write();
   WriteFileAtomically(folder_ / "config.json", R"({"model_type":"t5"})");
-  EXPECT_THAT(LoadRefusal(folder_.path()), HasSubstr("config.json: key \"model_type\" is \"t5\", only \"umt5\" is supported"));
+  EXPECT_THAT(LoadRefusal(folder_.path()),
+              HasSubstr("config.json: key \"model_type\" is \"t5\", only \"umt5\" is supported"));
 }
 
 TEST(PromptCleaning, LeavesPlainTextAlone) {
-  for (const std::string text : {"a red ball, 3 < 4 & so on", "一只猫在草地上玩耍。", "naïve café — …", ""}) EXPECT_EQ(CleanPrompt(text), text);
+  for (const std::string text : {"a red ball, 3 < 4 & so on", "一只猫在草地上玩耍。", "naïve café — …", ""}) {
+    EXPECT_EQ(CleanPrompt(text), text);
+  }
 }
 
 TEST(PromptCleaning, StraightensUnescapesAndCollapses) {
@@ -125,7 +136,9 @@ TEST(PromptCleaning, StraightensUnescapesAndCollapses) {
 
 TEST(PromptCleaning, FindsWhatIsNotUtf8) {
   EXPECT_EQ(FirstInvalidUtf8("a中\U0001f600"), std::string::npos);
-  for (const std::string bad : {"ab\x80", "ab\xc0\x80", "ab\xed\xa0\x80", "ab\xf4\x90\x80\x80", "ab\xe4\xb8"}) EXPECT_EQ(FirstInvalidUtf8(bad), 2U);
+  for (const std::string bad : {"ab\x80", "ab\xc0\x80", "ab\xed\xa0\x80", "ab\xf4\x90\x80\x80", "ab\xe4\xb8"}) {
+    EXPECT_EQ(FirstInvalidUtf8(bad), 2U);
+  }
 }
 
 void WriteBank(const std::filesystem::path& path, at::ScalarType type, std::int64_t negative_dim) {
@@ -153,7 +166,8 @@ TEST(PromptBank, IsRefusedByAModelThatItDoesNotFit) {
   EXPECT_THAT(Refusal([&] { bank.RequireFits(8, 3); }), HasSubstr("the prompt bank has text_dim 6, the model 8"));
   EXPECT_THAT(Refusal([&] { bank.RequireFits(6, 2); }), HasSubstr("has prompts of 3 rows, the model takes 2"));
   WriteBank(folder / "mixed.safetensors", at::kFloat, 5);
-  EXPECT_THAT(Refusal([&] { PromptBank::Open(folder / "mixed.safetensors"); }), HasSubstr("[rows, text_dim] like the others"));
+  EXPECT_THAT(Refusal([&] { PromptBank::Open(folder / "mixed.safetensors"); }),
+              HasSubstr("[rows, text_dim] like the others"));
 }
 
 }  // namespace
