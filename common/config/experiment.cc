@@ -7,6 +7,7 @@
 #include "common/config/toml_writer.h"
 #include "common/error/error.h"
 #include "common/storage/model_folder.h"
+#include "common/storage/safetensors.h"
 
 namespace sgmd {
 namespace {
@@ -47,6 +48,17 @@ OptimizerConfig ReadOptimizer(TomlTable table) {
   return config;
 }
 
+// A bank of another encoder has rows that the model was never conditioned on, and of the right shape.
+void RequirePromptEncoder(const TomlTable& model, const Experiment& e) {
+  if (e.prompt_encoder.empty()) return;
+  const Metadata metadata = SafetensorsFile::Open(e.prompts).metadata();
+  const auto it = metadata.find("sgmd.encoder");
+  const std::string encoder = it == metadata.end() ? "unknown" : it->second;
+  if (encoder.ends_with(" " + e.prompt_encoder)) return;
+  model.Fail("prompt_encoder", StrCat("the prompts were encoded by ", encoder, ", not by ", e.prompt_encoder),
+             "make the prompt bank with that encoder (sgmd-encode), or take the key away");
+}
+
 // Says that `what` of [model] `key` is missing, and which variable to set where the path begins with one.
 [[noreturn]] void FailMissing(TomlTable model, const char* key, const std::string& what, std::string hint) {
   const std::string text = model.Text(key);
@@ -68,6 +80,8 @@ void ReadModelAndData(TomlTable root, Experiment& e, ModelFiles needed) {
   if (needed == ModelFiles::kAll && !std::filesystem::exists(e.prompts)) {
     FailMissing(model, "prompts", StrCat("no prompt bank at ", e.prompts.string()), "");
   }
+  e.prompt_encoder = model.Text("prompt_encoder", "");
+  if (needed == ModelFiles::kAll) RequirePromptEncoder(model, e);
   e.guidance = model.Real("guidance", kNotNegative);
   TomlTable data = root.Table("data");
   e.latent = data.Integers("latent", kCount);
@@ -145,6 +159,7 @@ std::string SettingsToml(Experiment e) {
   e.name = "";
   e.steps = 1;
   e.teacher = e.prompts = "";
+  e.prompt_encoder = "";  // a check, and the bank's digest has it
   e.checkpoint_every = e.checkpoint_keep = 1;
   if (e.diversity_weight == 0) e.anchor_steps = e.anchor_grid = e.noise_bank = 1;  // they decide nothing
   return ToToml(e);
@@ -174,6 +189,7 @@ std::string ToToml(const Experiment& e) {
   out.Table("experiment").Text("name", e.name).Integer("seed", static_cast<std::int64_t>(e.seed));
   out.Integer("steps", e.steps).Integer("max_staleness", e.max_staleness);
   out.Table("model").Text("teacher", e.teacher.string()).Text("prompts", e.prompts.string()).Real("guidance", e.guidance);
+  if (!e.prompt_encoder.empty()) out.Text("prompt_encoder", e.prompt_encoder);
   out.Table("data").Integers("latent", e.latent).Integer("micro_batch", e.micro_batch);
   out.Integer("micro_batches", e.micro_batches);
   out.Table("schedule").Integers("student_steps", e.student_steps).Real("student_shift", e.student_shift);

@@ -34,6 +34,10 @@ void CountTrainingBackward(const WanTransformer& model, std::int64_t samples, Wo
   if (model.block_checkpointing()) work.recomputed += samples;
 }
 
+void RequireFits(const PromptBank& bank, const WanTransformer& model) {
+  bank.RequireFits(model.config().text_dim, model.config().text_len);
+}
+
 void SaveAs(const std::filesystem::path& folder, const std::string& name, const NamedTensors& tensors,
             std::vector<std::string>* names) {
   SaveTensors(folder / name, tensors);
@@ -46,7 +50,9 @@ Teacher::Teacher(const Experiment& experiment, at::Device device)
     : bank_(PromptBank::Open(experiment.prompts)),
       model_(WanTransformer::Load(experiment.teacher, device, PrecisionOf(experiment, /*frozen=*/true))),
       guidance_(experiment.guidance),
-      anchor_sigmas_(AnchorSigmas(experiment.anchor_steps, experiment.anchor_grid, experiment.student_shift)) {}
+      anchor_sigmas_(AnchorSigmas(experiment.anchor_steps, experiment.anchor_grid, experiment.student_shift)) {
+  RequireFits(bank_, model_);
+}
 
 at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts) {
   c10::NoGradGuard no_grad;
@@ -76,6 +82,7 @@ Generator::Generator(const Experiment& experiment, at::Device device, bool check
       model_(Trainable(experiment, device, checkpoint_blocks, "generator")),
       sigmas_(StudentSigmas(experiment.student_steps, experiment.student_shift)),
       optimizer_(model_.trained(), experiment.generator_optimizer) {
+  RequireFits(bank_, model_);
   if (experiment.ema_decay > 0) ema_.emplace(model_.trained(), experiment.ema_decay);
 }
 
@@ -158,7 +165,9 @@ FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool check
       bank_(PromptBank::Open(experiment.prompts)),
       model_(Trainable(experiment, device, checkpoint_blocks, "fake_score")),
       optimizer_(model_.trained(), experiment.fake_score_optimizer),
-      samples_(experiment) {}
+      samples_(experiment) {
+  RequireFits(bank_, model_);
+}
 
 at::Tensor FakeScore::Context(const std::vector<Digest>& prompts) const {
   return bank_.Gather(prompts, model_.config().text_len).to(model_.device());

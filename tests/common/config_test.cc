@@ -4,6 +4,7 @@
 #include "common/config/topology.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "common/storage/safetensors.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -93,6 +94,19 @@ TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {
   const Experiment again = LoadExperiment(folder_ / "resolved.toml");
   EXPECT_EQ(ToToml(again), ToToml(e));
   EXPECT_EQ(ExperimentDigest(again), ExperimentDigest(e));
+}
+
+TEST_F(Config, ABankOfAnotherEncoderIsAnErrorWhereTheExperimentNamesOne) {
+  const std::string ours(32, 'a'), theirs(32, 'b');
+  WriteSafetensors(folder_ / "bank", {}, {{"sgmd.encoder", "umt5 " + theirs}});
+  const std::string error = ErrorOf(With("[model]", "prompt_encoder = \"" + ours + "\""));
+  EXPECT_THAT(error, HasSubstr("e.toml:5:18: the prompts were encoded by umt5 " + theirs + ", not by " + ours));
+  EXPECT_THAT(error, HasSubstr("sgmd-encode"));
+  EXPECT_THAT(ErrorOf(With("[model]", "prompt_encoder = \"b\"")), HasSubstr("not by b")) << "a part of a digest is not enough";
+
+  const Experiment named = Load(With("[model]", "prompt_encoder = \"" + theirs + "\""));
+  EXPECT_THAT(ToToml(named), HasSubstr(theirs));
+  EXPECT_EQ(ExperimentDigest(named), ExperimentDigest(Load(kExperiment))) << "a check decides no weight";
 }
 
 TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {

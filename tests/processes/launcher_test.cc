@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "common/storage/atomic_folder.h"
+#include "pipeline/data/prompt_bank.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -47,6 +48,14 @@ TEST(Launcher, ShowsTheLastLinesOfTheProcessThatFailed) {
   EXPECT_EQ(up.Wait(kPatience), 1);
   EXPECT_THAT(up.Output(), HasSubstr("failed with exit code 1"));
   EXPECT_THAT(up.Output(), HasSubstr("not a valid safetensors file"));
+}
+
+TEST(Launcher, RefusesAPromptBankThatTheModelCannotRead) {
+  TinyRun run(4);
+  WriteWordPromptBank(run.folder() / "model" / "prompt_bank.safetensors", {"a ball"}, "", 5);
+  const Process up = run.Launch({"up", run.topology(), "--quiet"});
+  EXPECT_EQ(up.Wait(kPatience), 1);
+  EXPECT_THAT(up.Output(), HasSubstr("the prompt bank has text_dim 5, the model 8"));
 }
 
 TEST(Launcher, RefusesASecondUpInTheSameFolder) {
