@@ -131,6 +131,7 @@ void VaeConfig::Validate(const std::string& where) const {
 std::string VaeOfChannels(std::int64_t channels) {
   if (channels == 16) return "the Wan2.1 VAE (vae/ of any Wan -Diffusers repository but TI2V-5B)";
   if (channels == 48) return "the Wan2.2 VAE (vae/ of Wan2.2-TI2V-5B-Diffusers)";
+  if (channels == 3) return "no VAE: the latents of the embedded default model are RGB themselves";
   return StrCat("a VAE with z_dim ", channels);
 }
 

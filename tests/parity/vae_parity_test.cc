@@ -2,6 +2,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <ATen/Parallel.h>
+
 #include "common/error/error.h"
 #include "pipeline/vae/wan_vae.h"
 
@@ -29,7 +31,11 @@ void ExpectLikeReference(const WanVae& vae, const std::string& form) {
   }
 }
 
-class VaeParity : public testing::TestWithParam<const char*> {};
+// Two threads that spin for each other on a busy machine take a hundred times as long over tensors this small.
+class VaeParity : public testing::TestWithParam<const char*> {
+ protected:
+  VaeParity() { at::set_num_threads(1); }
+};
 
 TEST_P(VaeParity, OfAPipelineRootAndItsVaeFolder) {
   ExpectLikeReference(WanVae::Load(kReference / GetParam(), at::kCPU), GetParam());
