@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -23,6 +24,13 @@ at::Tensor PerFrame(const at::Tensor& x, const std::function<at::Tensor(const at
 
 // The last `count` frames in storage of their own, so that the rest of the tensor can go.
 at::Tensor LastFrames(const at::Tensor& x, std::int64_t count) { return x.narrow(kTime, x.size(kTime) - count, count).clone(); }
+
+// The frames that frame `t` of `x` sees: as many before it as `before` has, from there where `x` has none, and itself.
+at::Tensor Window(const at::Tensor& before, const at::Tensor& x, std::int64_t t) {
+  const std::int64_t history = before.size(kTime), begin = std::max<std::int64_t>(t - history, 0), missing = history - (t - begin);
+  const at::Tensor own = x.narrow(kTime, begin, t - begin + 1);
+  return missing == 0 ? own : at::cat({before.narrow(kTime, history - missing, missing), own}, kTime);
+}
 
 // [B, 2 C, T, H, W] -> [B, C, 2 T, H, W]: the halves of the channels are the frames 2 k and 2 k + 1.
 at::Tensor Interleave(const at::Tensor& x) {
@@ -63,9 +71,16 @@ at::Tensor CausalConv3d::Forward(at::Tensor x, TimeCache& cache) const {
   if (!before.defined()) {
     before = at::zeros({x.size(0), x.size(1), history_, x.size(3), x.size(4)}, x.options());
   }
-  x = at::cat({before, x}, kTime);
-  before = LastFrames(x, history_);
-  return at::conv3d(x, weight_, bias_, 1, {0, padding_, padding_});
+  // An output frame at a time: what the convolution copies and reorders is then three frames, not all of the chunk.
+  const std::int64_t frames = x.size(kTime);
+  at::Tensor out;
+  for (std::int64_t t = 0; t < frames; ++t) {
+    const at::Tensor y = at::conv3d(Window(before, x, t), weight_, bias_, 1, {0, padding_, padding_});
+    if (!out.defined()) out = at::empty({y.size(0), y.size(1), frames, y.size(3), y.size(4)}, y.options());
+    out.narrow(kTime, t, 1).copy_(y);
+  }
+  before = frames < history_ ? LastFrames(at::cat({before, x}, kTime), history_) : LastFrames(x, history_);
+  return out;
 }
 
 VaeRmsNorm::VaeRmsNorm(VaeBuilder& builder, const std::string& name, std::int64_t channels, bool images)

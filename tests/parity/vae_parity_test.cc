@@ -46,12 +46,17 @@ TEST_P(VaeParity, OfAPipelineRootAndItsVaeFolder) {
 
 INSTANTIATE_TEST_SUITE_P(, VaeParity, testing::Values("plain", "residual", "other"), [](const auto& info) { return std::string(info.param); });
 
-TEST(VaeFileParity, OfOneFileWithOriginalNamesAndNoConfig) {
+class VaeFileParity : public testing::Test {
+ protected:
+  VaeFileParity() { at::set_num_threads(1); }
+};
+
+TEST_F(VaeFileParity, OfOneFileWithOriginalNamesAndNoConfig) {
   ExpectLikeReference(WanVae::Load(kReference / "plain_original.safetensors", at::kCPU), "plain");
 }
 
 // Its mean and std are not those of Wan2.2, which a file alone is taken to have: the weights are compared.
-TEST(VaeFileParity, ResidualWeightsUnderOriginalNamesAreTheSame) {
+TEST_F(VaeFileParity, ResidualWeightsUnderOriginalNamesAreTheSame) {
   const WanVae original = WanVae::Load(kReference / "residual_original.safetensors", at::kCPU);
   const WanVae diffusers = WanVae::Load(kReference / "residual", at::kCPU);
   ASSERT_EQ(original.parameters().size(), diffusers.parameters().size());
