@@ -39,6 +39,9 @@ at::Tensor ReadLatents(const std::filesystem::path& path) {
 }  // namespace
 
 void EncodeVideo(const EncodeOptions& o) {
+  if (!o.out.parent_path().empty() && !std::filesystem::is_directory(o.out.parent_path())) {
+    throw Error("no such folder", o.out.parent_path().string(), "make it first, or check the spelling");
+  }
   VideoReaderOptions reading{0, 0, o.frames_per_second};
   if (!o.size.empty()) reading = {o.size[0], o.size[1], o.frames_per_second};
   const WanVae vae = WanVae::Load(o.vae, at::Device(o.device));

@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
       "--vae is a pipeline folder with vae/, such a vae/ folder itself, or one safetensors file with original or Diffusers\n"
       "names. Latents of 16 channels belong to the Wan2.1 VAE (every model but the 5B; 16 frames a second), those of 48\n"
       "channels to the Wan2.2 VAE (TI2V-5B; 24 frames a second). Frames go through in groups of one latent frame, so length\n"
-      "costs time and no memory: about 4 GB in float32 at 832x480."};
+      "costs time and no memory: the Wan2.1 decoder takes about 8 GB in float32 at 832x480."};
   app.require_subcommand(1);
   int threads = 2;
   std::string device = "cpu";

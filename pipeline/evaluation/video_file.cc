@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
 
 namespace sgmd {
 namespace {
@@ -80,6 +81,7 @@ void VideoWriter::Append(const at::Tensor& frames) {
 void VideoWriter::Finish() {
   if (ffmpeg_ == nullptr) throw Error("a video without frames", path_.string());
   ffmpeg_->Close();
+  SyncPath(temporary_);
   std::filesystem::rename(temporary_, path_);
   ffmpeg_.reset();
 }
