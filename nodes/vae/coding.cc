@@ -18,7 +18,8 @@ namespace {
 std::int64_t FramesToEncode(const EncodeOptions& o, const VideoReaderOptions& reading, std::int64_t factor) {
   const std::int64_t found = CountFrames(o.video, reading);
   if (found < std::max<std::int64_t>(o.frames, 1)) {
-    throw Error(StrCat(found, " frames, ", o.frames, " wanted"), o.video.string(), "ask for fewer with --frames, or raise --fps");
+    throw Error(StrCat(found, " frames, ", o.frames, " wanted"), o.video.string(),
+                "ask for fewer with --frames, or raise --fps");
   }
   const std::int64_t wanted = o.frames > 0 ? o.frames : found, kept = (wanted - 1) / factor * factor + 1;
   if (kept != wanted) LogInfo(wanted, " frames: the first ", kept, " (1 + ", factor, " k) are encoded");
@@ -58,7 +59,8 @@ void EncodeVideo(const EncodeOptions& o) {
   }
   progress.Finish();
   const at::Tensor whole = at::cat(latents, 2);
-  SaveTensors(o.out, {{"latents", whole}}, {{"sgmd.video", StrCat(o.video.filename().string(), ", ", frames, " frames")}});
+  SaveTensors(o.out, {{"latents", whole}},
+              {{"sgmd.video", StrCat(o.video.filename().string(), ", ", frames, " frames")}});
   std::cout << StrCat("latents ", o.out.string(), " ", whole.sizes(), "\n");
 }
 

@@ -12,7 +12,7 @@ struct EncodeOptions {
   std::filesystem::path vae, video, out;  // out: safetensors with "latents" float32 [1, z, T, h, w], normalised
   std::vector<std::int64_t> size;         // width, height; empty: as the video is
   double frames_per_second = 0;           // 0: every frame
-  std::int64_t frames = 0;                // at most so many; 0: all. The rest of a division by 4 (after the first) is dropped
+  std::int64_t frames = 0;  // at most so many; 0: all. The rest of a division by 4 (after the first) is dropped
   std::string device = "cpu";
 };
 

@@ -33,7 +33,8 @@ void DefaultSignals(posix_spawnattr_t* attributes) {
   ::posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 }
 
-// Starts `command` with `own` as the descriptor `as` and `messages` as stderr; the other of stdin and stdout is /dev/null.
+// Starts `command` with `own` as the descriptor `as` and `messages` as stderr; the other of stdin and stdout is
+// /dev/null.
 int Spawn(const std::vector<std::string>& command, int own, int as, int messages, pid_t* pid) {
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));

@@ -16,8 +16,8 @@ at::Tensor EnlargeToRgb(const at::Tensor& video, std::int64_t factor);
 /// [1, 3, F, H, W] in [-1, 1], any device -> uint8 [F, H, W, 3] on the CPU.
 at::Tensor ToRgbFrames(const at::Tensor& video);
 
-/// Writes a video whose frames come bit by bit. ffmpeg writes `.tmp-<name>`, which Finish renames: a file under the final
-/// name is whole. Without Finish nothing is left.
+/// Writes a video whose frames come bit by bit. ffmpeg writes `.tmp-<name>`, which Finish renames: a file under the
+/// final name is whole. Without Finish nothing is left.
 class VideoWriter {
  public:
   /// The extension is the format: .mp4 (H.264; width and height even), .gif (ffmpeg holds its frames until the end: the
@@ -27,8 +27,8 @@ class VideoWriter {
   VideoWriter(const VideoWriter&) = delete;
   VideoWriter& operator=(const VideoWriter&) = delete;
 
-  /// uint8 [F, H, W, 3], F >= 1, every time with the same height and width. Throws Error, with ffmpeg's words, when ffmpeg is
-  /// missing or fails.
+  /// uint8 [F, H, W, 3], F >= 1, every time with the same height and width. Throws Error, with ffmpeg's words, when
+  /// ffmpeg is missing or fails.
   void Append(const at::Tensor& frames);
   /// Throws Error when nothing was appended, or as Append does.
   void Finish();

@@ -11,8 +11,9 @@
 namespace sgmd {
 
 struct VideoReaderOptions {
-  std::int64_t width = 0, height = 0;  // 0: as it is; else scaled to cover this size, and what sticks out cropped evenly
-  double frames_per_second = 0;        // 0: every frame as it is; else frames are dropped or repeated to this rate
+  std::int64_t width = 0,
+               height = 0;       // 0: as it is; else scaled to cover this size, and what sticks out cropped evenly
+  double frames_per_second = 0;  // 0: every frame as it is; else frames are dropped or repeated to this rate
 };
 
 class VideoReader {

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::int64_t kTime = 2;  // axis of [B, C, T, H, W]
 
-// Runs `of_frame` ([B, C, H, W] -> [B, C', H', W']) frame by frame into one tensor, so that its temporaries are a frame's.
+// Runs `of_frame` ([B, C, H, W] -> [B, C', H', W']) frame by frame into one tensor, so that its temporaries are a
+// frame's.
 at::Tensor PerFrame(const at::Tensor& x, const std::function<at::Tensor(const at::Tensor&)>& of_frame) {
   at::Tensor out;
   for (std::int64_t t = 0; t < x.size(kTime); ++t) {
@@ -23,11 +24,14 @@ at::Tensor PerFrame(const at::Tensor& x, const std::function<at::Tensor(const at
 }
 
 // The last `count` frames in storage of their own, so that the rest of the tensor can go.
-at::Tensor LastFrames(const at::Tensor& x, std::int64_t count) { return x.narrow(kTime, x.size(kTime) - count, count).clone(); }
+at::Tensor LastFrames(const at::Tensor& x, std::int64_t count) {
+  return x.narrow(kTime, x.size(kTime) - count, count).clone();
+}
 
 // The frames that frame `t` of `x` sees: as many before it as `before` has, from there where `x` has none, and itself.
 at::Tensor Window(const at::Tensor& before, const at::Tensor& x, std::int64_t t) {
-  const std::int64_t history = before.size(kTime), begin = std::max<std::int64_t>(t - history, 0), missing = history - (t - begin);
+  const std::int64_t history = before.size(kTime), begin = std::max<std::int64_t>(t - history, 0),
+                     missing = history - (t - begin);
   const at::Tensor own = x.narrow(kTime, begin, t - begin + 1);
   return missing == 0 ? own : at::cat({before.narrow(kTime, history - missing, missing), own}, kTime);
 }
@@ -56,8 +60,8 @@ at::Tensor ForwardAll(const VaeLayers& layers, at::Tensor x, TimeCache& cache) {
   return x;
 }
 
-CausalConv3d::CausalConv3d(VaeBuilder& builder, const std::string& name, std::int64_t in, std::int64_t out, std::int64_t time,
-                           std::int64_t space)
+CausalConv3d::CausalConv3d(VaeBuilder& builder, const std::string& name, std::int64_t in, std::int64_t out,
+                           std::int64_t time, std::int64_t space)
     : weight_(builder.Add(name + ".weight", {out, in, time, space, space})),
       bias_(builder.Add(name + ".bias", {out})),
       history_(time - 1),
@@ -84,7 +88,8 @@ at::Tensor CausalConv3d::Forward(at::Tensor x, TimeCache& cache) const {
 }
 
 VaeRmsNorm::VaeRmsNorm(VaeBuilder& builder, const std::string& name, std::int64_t channels, bool images)
-    : gamma_(builder.Add(name + ".gamma", images ? at::IntArrayRef{channels, 1, 1} : at::IntArrayRef{channels, 1, 1, 1})),
+    : gamma_(
+          builder.Add(name + ".gamma", images ? at::IntArrayRef{channels, 1, 1} : at::IntArrayRef{channels, 1, 1, 1})),
       scale_(std::sqrt(static_cast<double>(channels))) {}
 
 at::Tensor VaeRmsNorm::operator()(const at::Tensor& x) const {
@@ -143,11 +148,12 @@ Downsample::Downsample(VaeBuilder& builder, const std::string& name, std::int64_
 
 at::Tensor Downsample::Forward(at::Tensor x, TimeCache& cache) const {
   x = PerFrame(x, [this](const at::Tensor& frame) {
-    return at::conv2d(at::constant_pad_nd(frame, {0, 1, 0, 1}), weight_, bias_, 2);  // one zero at the right and at the bottom
+    return at::conv2d(at::constant_pad_nd(frame, {0, 1, 0, 1}), weight_, bias_,
+                      2);  // one zero at the right and at the bottom
   });
   if (!time_weight_.defined()) return x;
-  // The first frame of a video stays as it is; then every second one, looking two back: windows start at the frame that the
-  // last chunk ended with.
+  // The first frame of a video stays as it is; then every second one, looking two back: windows start at the frame that
+  // the last chunk ended with.
   at::Tensor& before = cache.At(slot_);
   const at::Tensor first = cache.first ? x.narrow(kTime, 0, 1) : at::Tensor();
   if (!cache.first) x = at::cat({before, x}, kTime);
@@ -158,14 +164,16 @@ at::Tensor Downsample::Forward(at::Tensor x, TimeCache& cache) const {
 }
 
 Upsample::Upsample(VaeBuilder& builder, const std::string& name, std::int64_t in, std::int64_t out, bool in_time)
-    : weight_(builder.Add(name + ".resample.1.weight", {out, in, 3, 3})), bias_(builder.Add(name + ".resample.1.bias", {out})) {
+    : weight_(builder.Add(name + ".resample.1.weight", {out, in, 3, 3})),
+      bias_(builder.Add(name + ".resample.1.bias", {out})) {
   if (in_time) time_conv_ = std::make_unique<CausalConv3d>(builder, name + ".time_conv", in, 2 * in, 3, 1);
 }
 
 at::Tensor Upsample::Forward(at::Tensor x, TimeCache& cache) const {
   if (time_conv_ != nullptr && !cache.first) {
     x = Interleave(time_conv_->Forward(std::move(x), cache));
-  } else if (time_conv_ != nullptr && x.size(kTime) > 1) {  // the first frame of a video stays one, and is no history of the next
+  } else if (time_conv_ != nullptr &&
+             x.size(kTime) > 1) {  // the first frame of a video stays one, and is no history of the next
     const at::Tensor rest = x.narrow(kTime, 1, x.size(kTime) - 1);
     x = at::cat({x.narrow(kTime, 0, 1), Interleave(time_conv_->Forward(rest, cache))}, kTime);
   }

@@ -1,5 +1,6 @@
-// Parts of the Wan VAEs (wan_facts §3.1). Activations are float32 [B, C, T, H, W]; a chunk of a video goes through every
-// part in turn, and what a part needs of earlier chunks lies in a TimeCache. One chunk with all frames is the same function.
+// Parts of the Wan VAEs (wan_facts §3.1). Activations are float32 [B, C, T, H, W]; a chunk of a video goes through
+// every part in turn, and what a part needs of earlier chunks lies in a TimeCache. One chunk with all frames is the
+// same function.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,8 +15,9 @@ namespace sgmd {
 
 /// What one pass along one video keeps between chunks. A new one starts a new video; the parts fill it.
 struct TimeCache {
-  std::vector<at::Tensor> frames;  // by slot: the last input frames of a convolution in time; undefined before its first
-  bool first = true;               // no chunk has gone through yet
+  std::vector<at::Tensor>
+      frames;         // by slot: the last input frames of a convolution in time; undefined before its first
+  bool first = true;  // no chunk has gone through yet
   at::Tensor& At(std::size_t slot);
 };
 

@@ -56,7 +56,8 @@ void AppendResidualDown(const VaeConfig& c, VaeBuilder& builder, VaeLayers& laye
     const bool halves = stage + 1 < c.stages(), in_time = halves && c.temporal_downsample[stage];
     const std::int64_t out = c.base_dim * c.dim_mult[stage], time = in_time ? 2 : 1, space = halves ? 2 : 1;
     const std::string block = StrCat("encoder.down_blocks.", stage);
-    if (in * time * space * space % out != 0) throw Error(StrCat(block, ": the shortcut cannot map ", in, " channels to ", out));
+    if (in * time * space * space % out != 0)
+      throw Error(StrCat(block, ": the shortcut cannot map ", in, " channels to ", out));
     VaeLayers inner;
     for (std::int64_t r = 0; r < c.num_res_blocks; ++r) {
       Append<ResidualBlock>(inner, builder, StrCat(block, ".resnets.", r), r == 0 ? in : out, out);
@@ -81,7 +82,8 @@ void AppendUp(const VaeConfig& c, VaeBuilder& builder, VaeLayers& layers) {
       Append<ResidualBlock>(into, builder, StrCat(block, ".resnets.", r), r == 0 ? in : out, out);
     }
     const std::int64_t next = c.is_residual ? out : out / 2;  // the plain form halves the channels while it enlarges
-    if (doubles) Append<Upsample>(into, builder, block + (c.is_residual ? ".upsampler" : ".upsamplers.0"), out, next, in_time);
+    if (doubles)
+      Append<Upsample>(into, builder, block + (c.is_residual ? ".upsampler" : ".upsamplers.0"), out, next, in_time);
     if (c.is_residual && doubles) {
       const std::int64_t time = in_time ? 2 : 1;
       if (out * time * 4 % in != 0) throw Error(StrCat(block, ": the shortcut cannot map ", in, " channels to ", out));
@@ -114,8 +116,11 @@ at::Tensor DuplicateUp(const at::Tensor& x, std::int64_t channels, std::int64_t 
   return first ? y.slice(2, time - 1) : y;
 }
 
-VaeCoder::VaeCoder(VaeLayers layers, VaeBuilder& builder, const std::string& name, std::int64_t channels, std::int64_t out)
-    : layers_(std::move(layers)), norm_(builder, name + ".norm_out", channels), conv_out_(builder, name + ".conv_out", channels, out) {}
+VaeCoder::VaeCoder(VaeLayers layers, VaeBuilder& builder, const std::string& name, std::int64_t channels,
+                   std::int64_t out)
+    : layers_(std::move(layers)),
+      norm_(builder, name + ".norm_out", channels),
+      conv_out_(builder, name + ".conv_out", channels, out) {}
 
 VaeCoder VaeCoder::Encoder(const VaeConfig& c, VaeBuilder& builder) {
   VaeLayers layers;

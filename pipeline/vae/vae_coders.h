@@ -1,4 +1,5 @@
-// The encoder and the decoder of a Wan VAE as sequences of layers, plain (2.1) and with residual stages (2.2): wan_facts §3.
+// The encoder and the decoder of a Wan VAE as sequences of layers, plain (2.1) and with residual stages (2.2):
+// wan_facts §3.
 #pragma once
 
 #include "pipeline/vae/vae_blocks.h"
@@ -9,8 +10,8 @@ namespace sgmd {
 /// convolution, stages, RMS norm, SiLU, convolution.
 class VaeCoder {
  public:
-  /// Patches [B, in_channels, F, H, W] -> [B, 2 z_dim, T, h, w]: mean and log variance before the last 1x1x1 convolution.
-  /// The first chunk of a video has 1 + k temporal_factor frames, later ones k temporal_factor.
+  /// Patches [B, in_channels, F, H, W] -> [B, 2 z_dim, T, h, w]: mean and log variance before the last 1x1x1
+  /// convolution. The first chunk of a video has 1 + k temporal_factor frames, later ones k temporal_factor.
   static VaeCoder Encoder(const VaeConfig& config, VaeBuilder& builder);
   /// [B, z_dim, T, h, w] -> patches [B, out_channels, F, H, W], not clamped.
   static VaeCoder Decoder(const VaeConfig& config, VaeBuilder& builder);

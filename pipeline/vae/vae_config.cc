@@ -12,8 +12,8 @@ namespace {
 using nlohmann::json;
 
 // wan_facts §3.1 and §3.2
-const std::vector<double> kMean21{-0.7571, -0.7089, -0.9113, 0.1075,  -0.1745, 0.9653, -0.1517, 1.5508,
-                                  0.4134,  -0.0715, 0.5517,  -0.3632, -0.1922, -0.9497, 0.2503, -0.2921};
+const std::vector<double> kMean21{-0.7571, -0.7089, -0.9113, 0.1075,  -0.1745, 0.9653,  -0.1517, 1.5508,
+                                  0.4134,  -0.0715, 0.5517,  -0.3632, -0.1922, -0.9497, 0.2503,  -0.2921};
 const std::vector<double> kStd21{2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
                                  3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160};
 const std::vector<double> kMean22{
@@ -21,11 +21,11 @@ const std::vector<double> kMean22{
     0.1570,  -0.0098, 0.0375,  -0.1825, -0.2246, -0.1207, -0.0698, 0.5109,  0.2665,  -0.2108, -0.2158, 0.2502,
     -0.2055, -0.0322, 0.1109,  0.1567,  -0.0729, 0.0899,  -0.2799, -0.1230, -0.0313, -0.1649, 0.0117,  0.0723,
     -0.2839, -0.2083, -0.0520, 0.3748,  0.0152,  0.1957,  0.1433,  -0.2944, 0.3573,  -0.0548, -0.1681, -0.0667};
-const std::vector<double> kStd22{
-    0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901,
-    0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
-    0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
-    0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744};
+const std::vector<double> kStd22{0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013, 0.8158, 1.0344,
+                                 0.5894, 1.0901, 0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804,
+                                 0.5833, 1.4146, 0.8986, 0.5659, 0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999,
+                                 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944, 0.5726, 1.2042, 0.5458, 1.6887,
+                                 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744};
 
 // Leaves `out` as it is when the key is absent or null. Throws Error when it has another type.
 template <typename T>
@@ -104,7 +104,8 @@ VaeConfig VaeConfig::FromTensors(const ShardedSafetensors& file) {
   const std::int64_t z = Rows(file, {"conv2.weight", "post_quant_conv.weight"});
   if (z != 16 && z != 48) {
     throw Error(StrCat("a VAE of ", z, " latent channels and no config.json"), file.path().string(),
-                "without one, 16 (Wan2.1) and 48 (Wan2.2) channels are recognised; put the Diffusers config.json beside the file");
+                "without one, 16 (Wan2.1) and 48 (Wan2.2) channels are recognised; put the Diffusers config.json "
+                "beside the file");
   }
   VaeConfig c = z == 16 ? Wan21() : Wan22();
   c.base_dim = Rows(file, {"encoder.conv1.weight", "encoder.conv_in.weight"});
@@ -118,9 +119,11 @@ void VaeConfig::Validate(const std::string& where) const {
   };
   require(std::min({base_dim, decoder_base_dim, z_dim, num_res_blocks, in_channels, out_channels, patch_size}) > 0,
           "every size must be positive");
-  require(!dim_mult.empty() && *std::min_element(dim_mult.begin(), dim_mult.end()) > 0, "dim_mult must be positive sizes");
+  require(!dim_mult.empty() && *std::min_element(dim_mult.begin(), dim_mult.end()) > 0,
+          "dim_mult must be positive sizes");
   require(dim_mult.size() <= 8, "dim_mult has more than 8 stages");
-  require(temporal_downsample.size() + 1 == dim_mult.size(), "temperal_downsample must have one entry fewer than dim_mult");
+  require(temporal_downsample.size() + 1 == dim_mult.size(),
+          "temperal_downsample must have one entry fewer than dim_mult");
   require(in_channels == out_channels && in_channels == 3 * patch_size * patch_size,
           "in_channels and out_channels must be 3 (RGB) times patch_size squared");
   const auto z = static_cast<std::size_t>(z_dim);

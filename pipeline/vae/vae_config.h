@@ -1,4 +1,5 @@
-// Sizes of a Wan VAE (wan_facts §3), read from the Diffusers config.json of AutoencoderKLWan or recognised from the tensors.
+// Sizes of a Wan VAE (wan_facts §3), read from the Diffusers config.json of AutoencoderKLWan or recognised from the
+// tensors.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +12,16 @@
 namespace sgmd {
 
 /// Keys of the Diffusers config.json under their own names, except `temporal_downsample` (there "temperal_downsample").
-/// scale_factor_temporal and scale_factor_spatial are not read: temporal_factor() and spatial_factor() follow from the rest.
+/// scale_factor_temporal and scale_factor_spatial are not read: temporal_factor() and spatial_factor() follow from the
+/// rest.
 struct VaeConfig {
   std::int64_t base_dim = 96;          // channels of the encoder's first stage
   std::int64_t decoder_base_dim = 96;  // channels of the decoder's last stage
   std::int64_t z_dim = 16;             // latent channels
-  std::vector<std::int64_t> dim_mult{1, 2, 4, 4};  // channels of each stage in base_dims; one spatial halving between stages
-  std::int64_t num_res_blocks = 2;                 // a stage in the encoder; the decoder has one more
-  std::vector<double> attn_scales;                 // plain encoder: attention behind each block at these scales (1, 0.5, ...)
+  std::vector<std::int64_t> dim_mult{1, 2, 4,
+                                     4};  // channels of each stage in base_dims; one spatial halving between stages
+  std::int64_t num_res_blocks = 2;        // a stage in the encoder; the decoder has one more
+  std::vector<double> attn_scales;        // plain encoder: attention behind each block at these scales (1, 0.5, ...)
   std::vector<bool> temporal_downsample{false, true, true};  // one between two stages: is time halved there too?
   bool is_residual = false;                        // the 2.2 form: nested stages with parameter-free shortcuts
   std::int64_t in_channels = 3, out_channels = 3;  // pixel channels times patch_size squared

@@ -37,7 +37,8 @@ bool IsVaeConfig(const fs::path& path) {
 
 // What ShardedSafetensors can open: `path` itself, its vae/ folder, or the one VAE among other files.
 fs::path FindWeights(const fs::path& path) {
-  if (!fs::exists(path)) throw Error("no such file or folder", path.string(), "give the vae/ folder of a -Diffusers repository");
+  if (!fs::exists(path))
+    throw Error("no such file or folder", path.string(), "give the vae/ folder of a -Diffusers repository");
   if (path.extension() == ".pth" || path.extension() == ".pt") RefusePickle(path);
   if (!fs::is_directory(path) || IsVaeConfig(path / "config.json")) return path;
   if (fs::is_directory(path / "vae")) return path / "vae";
@@ -53,7 +54,8 @@ fs::path FindWeights(const fs::path& path) {
   return path;
 }
 
-// The tensors of `file` by the names of `model`, whichever set of names it has. Throws Error naming every one that does not fit.
+// The tensors of `file` by the names of `model`, whichever set of names it has. Throws Error naming every one that does
+// not fit.
 void Fill(const NamedTensors& parameters, const VaeNames& names, const ShardedSafetensors& file) {
   const bool original = file.Find("conv1.weight") != nullptr;
   std::string problems;
@@ -66,14 +68,16 @@ void Fill(const NamedTensors& parameters, const VaeNames& names, const ShardedSa
     if (views.back() == nullptr) {
       problems += "\n  missing: " + in_file;
     } else if (at::IntArrayRef(views.back()->shape) != tensor.sizes()) {
-      problems += StrCat("\n  shape of ", in_file, ": file ", at::IntArrayRef(views.back()->shape), ", model ", tensor.sizes());
+      problems +=
+          StrCat("\n  shape of ", in_file, ": file ", at::IntArrayRef(views.back()->shape), ", model ", tensor.sizes());
     }
   }
   for (const TensorView& view : file.tensors()) {
     if (!wanted.contains(view.name)) problems += "\n  unexpected: " + view.name;
   }
   if (!problems.empty()) {
-    throw Error("the file does not fit the VAE:" + problems, file.path().string(), "check that config.json beside the file belongs to it");
+    throw Error("the file does not fit the VAE:" + problems, file.path().string(),
+                "check that config.json beside the file belongs to it");
   }
   const c10::NoGradGuard no_grad;
   for (std::size_t i = 0; i < views.size(); ++i) parameters[i].second.copy_(CopyToTensor(*views[i]));

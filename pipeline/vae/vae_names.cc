@@ -45,7 +45,9 @@ void VaeNames::AddResample(const std::string& original, const std::string& diffu
 void VaeNames::AddPlainStages(const VaeConfig& config) {
   std::int64_t flat = 0;
   double scale = 1;
-  const auto place = [&] { return std::pair{StrCat("encoder.downsamples.", flat), StrCat("encoder.down_blocks.", flat)}; };
+  const auto place = [&] {
+    return std::pair{StrCat("encoder.downsamples.", flat), StrCat("encoder.down_blocks.", flat)};
+  };
   for (std::int64_t stage = 0; stage < config.stages(); ++stage, scale /= 2) {
     const bool attends = std::count(config.attn_scales.begin(), config.attn_scales.end(), scale) > 0;
     for (std::int64_t r = 0; r < config.num_res_blocks; ++r) {
@@ -55,7 +57,9 @@ void VaeNames::AddPlainStages(const VaeConfig& config) {
       AddAttention(place().first, place().second);
       ++flat;
     }
-    if (stage + 1 < config.stages()) AddResample(place().first, place().second), ++flat;
+    if (stage + 1 == config.stages()) break;
+    AddResample(place().first, place().second);
+    ++flat;
   }
   flat = 0;
   for (std::int64_t stage = 0; stage < config.stages(); ++stage) {
@@ -70,8 +74,10 @@ void VaeNames::AddPlainStages(const VaeConfig& config) {
 // 2.2: both nest.
 void VaeNames::AddResidualStages(const VaeConfig& config) {
   for (std::int64_t stage = 0; stage < config.stages(); ++stage) {
-    const std::string down = StrCat("encoder.downsamples.", stage, ".downsamples."), down_block = StrCat("encoder.down_blocks.", stage);
-    const std::string up = StrCat("decoder.upsamples.", stage, ".upsamples."), up_block = StrCat("decoder.up_blocks.", stage);
+    const std::string down = StrCat("encoder.downsamples.", stage, ".downsamples."),
+                      down_block = StrCat("encoder.down_blocks.", stage);
+    const std::string up = StrCat("decoder.upsamples.", stage, ".upsamples."),
+                      up_block = StrCat("decoder.up_blocks.", stage);
     const std::int64_t blocks = config.num_res_blocks;
     for (std::int64_t r = 0; r < blocks; ++r) AddResidualBlock(StrCat(down, r), StrCat(down_block, ".resnets.", r));
     for (std::int64_t r = 0; r <= blocks; ++r) AddResidualBlock(StrCat(up, r), StrCat(up_block, ".resnets.", r));
@@ -88,7 +94,11 @@ std::string VaeNames::Renamed(const Table& table, std::string_view name, std::st
   return it->second + std::string(name.substr(dot));
 }
 
-std::string VaeNames::Diffusers(std::string_view original) const { return Renamed(to_diffusers_, original, "original"); }
-std::string VaeNames::Original(std::string_view diffusers) const { return Renamed(to_original_, diffusers, "Diffusers"); }
+std::string VaeNames::Diffusers(std::string_view original) const {
+  return Renamed(to_diffusers_, original, "original");
+}
+std::string VaeNames::Original(std::string_view diffusers) const {
+  return Renamed(to_original_, diffusers, "Diffusers");
+}
 
 }  // namespace sgmd

@@ -9,8 +9,9 @@
 
 namespace sgmd {
 
-/// Original ("decoder.upsamples.3.resample.1.weight") <-> Diffusers ("decoder.up_blocks.0.upsamplers.0.resample.1.weight").
-/// Block numbers are flat in one form and nested in the other, so the table depends on the config.
+/// Original ("decoder.upsamples.3.resample.1.weight") <-> Diffusers
+/// ("decoder.up_blocks.0.upsamplers.0.resample.1.weight"). Block numbers are flat in one form and nested in the other,
+/// so the table depends on the config.
 class VaeNames {
  public:
   explicit VaeNames(const VaeConfig& config);

@@ -29,7 +29,8 @@ at::Tensor PerChannel(const std::vector<double>& values, const at::TensorOptions
   return at::tensor(values, at::kDouble).to(options).view({-1, 1, 1, 1});
 }
 
-// Runs one video after the other through `run`, in chunks of frames that begin at 0, first, first + step, ..., into one tensor.
+// Runs one video after the other through `run`, in chunks of frames that begin at 0, first, first + step, ..., into one
+// tensor.
 at::Tensor InChunks(const at::Tensor& x, std::int64_t first, std::int64_t step, const VaeProgress& progress,
                     const std::function<at::Tensor(const at::Tensor&, TimeCache&)>& run) {
   const std::int64_t chunks = 1 + (x.size(2) - first) / step, total = x.size(0) * chunks;
@@ -76,7 +77,8 @@ void WanVae::CheckPixels(at::IntArrayRef s) const {
   }
   const std::int64_t t = config_.temporal_factor(), p = config_.spatial_factor(), kept = (s[2] - 1) / t * t + 1;
   if (kept != s[2]) {
-    throw Error(StrCat(s[2], " frames; this VAE takes 1 + ", t, " k"), source_.string(), StrCat("give ", kept, " or ", kept + t));
+    throw Error(StrCat(s[2], " frames; this VAE takes 1 + ", t, " k"), source_.string(),
+                StrCat("give ", kept, " or ", kept + t));
   }
   if (s[3] % p != 0 || s[4] % p != 0) {
     throw Error(StrCat("a video of ", s[4], "x", s[3], "; width and height must be divisible by ", p), source_.string(),
@@ -90,8 +92,8 @@ void WanVae::CheckLatents(at::IntArrayRef s) const {
     throw Error(StrCat("latents must be [videos, channels, frames, height, width], got ", s), source_.string());
   }
   if (s[1] != channels()) {
-    throw Error(StrCat("wrong VAE for these latents: they have ", s[1], " channels, this VAE has ", channels()), source_.string(),
-                StrCat(s[1], " channels belong to ", VaeOfChannels(s[1])));
+    throw Error(StrCat("wrong VAE for these latents: they have ", s[1], " channels, this VAE has ", channels()),
+                source_.string(), StrCat(s[1], " channels belong to ", VaeOfChannels(s[1])));
   }
 }
 

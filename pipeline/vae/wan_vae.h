@@ -14,17 +14,19 @@ namespace sgmd {
 
 using VaeProgress = std::function<void(std::int64_t done, std::int64_t total)>;  // chunks; may be empty
 
-/// Pixels are RGB float32 [B, 3, F, H, W] in [-1, 1] with F = 1 + k temporal_factor and H, W divisible by spatial_factor.
-/// Latents are float32 [B, z_dim, 1 + k, H / spatial_factor, W / spatial_factor], normalised: (mean - latents_mean) / latents_std.
-/// float32 throughout, no gradients. Memory in use is that of one chunk (a latent frame) of one video, besides input and result.
+/// Pixels are RGB float32 [B, 3, F, H, W] in [-1, 1] with F = 1 + k temporal_factor and H, W divisible by
+/// spatial_factor. Latents are float32 [B, z_dim, 1 + k, H / spatial_factor, W / spatial_factor], normalised: (mean -
+/// latents_mean) / latents_std. float32 throughout, no gradients. Memory in use is that of one chunk (a latent frame)
+/// of one video, besides input and result.
 class WanVae {
  public:
   /// Parameters are allocated, not set. On the meta device they have no storage.
   explicit WanVae(const VaeConfig& config, at::Device device = at::kCPU);
 
-  /// From a Diffusers vae/ folder, a pipeline root that has one, or a single safetensors file with original or Diffusers
-  /// names (sizes from a VAE's config.json beside it, else as VaeConfig::FromTensors). Any floating dtype in the file.
-  /// Throws Error on a .pth file, on a file of something else, and on anything missing, unexpected or misshapen.
+  /// From a Diffusers vae/ folder, a pipeline root that has one, or a single safetensors file with original or
+  /// Diffusers names (sizes from a VAE's config.json beside it, else as VaeConfig::FromTensors). Any floating dtype in
+  /// the file. Throws Error on a .pth file, on a file of something else, and on anything missing, unexpected or
+  /// misshapen.
   static WanVae Load(const std::filesystem::path& folder_or_file, at::Device device);
 
   /// The mean of the posterior. The result lies on the device of `pixels`. Throws Error on a shape that does not fit.
@@ -32,9 +34,9 @@ class WanVae {
   /// Clamped to [-1, 1]; on the device of `latents`. Throws Error when the latents are another VAE's.
   at::Tensor Decode(const at::Tensor& latents, const VaeProgress& progress = {}) const;
 
-  /// The same a chunk at a time, for what must not lie in memory whole. `cache` starts empty and belongs to one video (or
-  /// one batch) and one direction. Pixels: first 1 + k temporal_factor frames, then k temporal_factor. Latents: any number.
-  /// Results on the device of the VAE; they do not depend on how the frames were cut.
+  /// The same a chunk at a time, for what must not lie in memory whole. `cache` starts empty and belongs to one video
+  /// (or one batch) and one direction. Pixels: first 1 + k temporal_factor frames, then k temporal_factor. Latents: any
+  /// number. Results on the device of the VAE; they do not depend on how the frames were cut.
   at::Tensor EncodeChunk(const at::Tensor& pixels, TimeCache& cache) const;
   at::Tensor DecodeChunk(const at::Tensor& latents, TimeCache& cache) const;
 

@@ -44,7 +44,8 @@ TEST_P(VaeParity, OfAPipelineRootAndItsVaeFolder) {
   EXPECT_TRUE(at::equal(vae.Decode(latents), WanVae::Load(kReference / GetParam(), at::kCPU).Decode(latents)));
 }
 
-INSTANTIATE_TEST_SUITE_P(, VaeParity, testing::Values("plain", "residual", "other"), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(, VaeParity, testing::Values("plain", "residual", "other"),
+                         [](const auto& info) { return std::string(info.param); });
 
 class VaeFileParity : public testing::Test {
  protected:
@@ -62,7 +63,8 @@ TEST_F(VaeFileParity, ResidualWeightsUnderOriginalNamesAreTheSame) {
   ASSERT_EQ(original.parameters().size(), diffusers.parameters().size());
   for (std::size_t i = 0; i < original.parameters().size(); ++i) {
     EXPECT_EQ(original.parameters()[i].first, diffusers.parameters()[i].first);
-    EXPECT_TRUE(at::equal(original.parameters()[i].second, diffusers.parameters()[i].second)) << original.parameters()[i].first;
+    EXPECT_TRUE(at::equal(original.parameters()[i].second, diffusers.parameters()[i].second))
+        << original.parameters()[i].first;
   }
 }
 

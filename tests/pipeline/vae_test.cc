@@ -30,7 +30,8 @@ class VaeForms : public testing::TestWithParam<bool> {
   const WanVae vae_ = TinyVae(GetParam());
   const std::int64_t pixels_ = vae_.config().spatial_factor();
 };
-INSTANTIATE_TEST_SUITE_P(, VaeForms, testing::Values(false, true), [](const auto& p) { return p.param ? "Wan22" : "Wan21"; });
+INSTANTIATE_TEST_SUITE_P(, VaeForms, testing::Values(false, true),
+                         [](const auto& p) { return p.param ? "Wan22" : "Wan21"; });
 
 constexpr double kRounding = 5e-5;  // of the largest value: kernels add up in another order for other shapes
 
@@ -110,7 +111,8 @@ TEST_P(VaeForms, LatentsAreNormalised) {
   plain.latents_mean.assign(plain.latents_mean.size(), 0);
   plain.latents_std.assign(plain.latents_std.size(), 1);
   const WanVae raw(plain);
-  for (std::size_t i = 0; i < raw.parameters().size(); ++i) raw.parameters()[i].second.copy_(vae_.parameters()[i].second);
+  for (std::size_t i = 0; i < raw.parameters().size(); ++i)
+    raw.parameters()[i].second.copy_(vae_.parameters()[i].second);
   const at::Tensor pixels = Uniform({1, 3, 1, pixels_, pixels_}, 8) * 2 - 1;
   const at::Tensor mean = at::tensor(vae_.config().latents_mean, at::kFloat).view({-1, 1, 1, 1});
   const at::Tensor std = at::tensor(vae_.config().latents_std, at::kFloat).view({-1, 1, 1, 1});
@@ -133,7 +135,8 @@ TEST_P(VaeForms, AFileWithOriginalNamesLoadsWithoutConfig) {
   NamedTensors renamed;
   for (const auto& [name, tensor] : vae_.parameters()) renamed.emplace_back(names.Original(name), tensor);
   SaveTensors(folder / "some_vae.safetensors", renamed);
-  WriteFileAtomically(folder / "config.json", R"({"_class_name": "WanModel", "dim": 1536})");  // of the transformer beside it
+  WriteFileAtomically(folder / "config.json",
+                      R"({"_class_name": "WanModel", "dim": 1536})");  // of the transformer beside it
   WriteFileAtomically(folder / "diffusion_pytorch_model.safetensors", "the transformer");
   const at::Tensor latents = Noise({1, vae_.channels(), 2, 1, 1}, 9);
   EXPECT_TRUE(at::equal(WanVae::Load(folder / "some_vae.safetensors", at::kCPU).Decode(latents), vae_.Decode(latents)));
@@ -145,13 +148,18 @@ TEST(VaeNames, FollowTheTables) {
   EXPECT_EQ(plain.Diffusers("conv1.weight"), "quant_conv.weight");
   EXPECT_EQ(plain.Diffusers("decoder.middle.1.to_qkv.bias"), "decoder.mid_block.attentions.0.to_qkv.bias");
   EXPECT_EQ(plain.Diffusers("encoder.downsamples.5.time_conv.weight"), "encoder.down_blocks.5.time_conv.weight");
-  EXPECT_EQ(plain.Diffusers("decoder.upsamples.4.shortcut.weight"), "decoder.up_blocks.1.resnets.0.conv_shortcut.weight");
+  EXPECT_EQ(plain.Diffusers("decoder.upsamples.4.shortcut.weight"),
+            "decoder.up_blocks.1.resnets.0.conv_shortcut.weight");
   EXPECT_EQ(plain.Diffusers("decoder.upsamples.7.time_conv.bias"), "decoder.up_blocks.1.upsamplers.0.time_conv.bias");
   EXPECT_EQ(plain.Original("decoder.up_blocks.3.resnets.2.norm2.gamma"), "decoder.upsamples.14.residual.3.gamma");
-  EXPECT_EQ(residual.Diffusers("encoder.downsamples.1.downsamples.2.resample.1.weight"), "encoder.down_blocks.1.downsampler.resample.1.weight");
-  EXPECT_EQ(residual.Diffusers("decoder.upsamples.2.upsamples.3.resample.1.bias"), "decoder.up_blocks.2.upsampler.resample.1.bias");
-  EXPECT_EQ(residual.Original("decoder.up_blocks.0.resnets.1.conv2.weight"), "decoder.upsamples.0.upsamples.1.residual.6.weight");
-  EXPECT_THAT(ErrorOf([&] { plain.Diffusers("decoder.upsamples.15.shortcut.weight"); }), HasSubstr("\"decoder.upsamples.15.shortcut.weight\""));
+  EXPECT_EQ(residual.Diffusers("encoder.downsamples.1.downsamples.2.resample.1.weight"),
+            "encoder.down_blocks.1.downsampler.resample.1.weight");
+  EXPECT_EQ(residual.Diffusers("decoder.upsamples.2.upsamples.3.resample.1.bias"),
+            "decoder.up_blocks.2.upsampler.resample.1.bias");
+  EXPECT_EQ(residual.Original("decoder.up_blocks.0.resnets.1.conv2.weight"),
+            "decoder.upsamples.0.upsamples.1.residual.6.weight");
+  EXPECT_THAT(ErrorOf([&] { plain.Diffusers("decoder.upsamples.15.shortcut.weight"); }),
+              HasSubstr("\"decoder.upsamples.15.shortcut.weight\""));
   EXPECT_THAT(ErrorOf([&] { residual.Original("weight"); }), HasSubstr("no Diffusers name"));
 }
 
@@ -165,10 +173,18 @@ TEST(WanVae, HasTheReleasedModelsTensors) {
 
 TEST(WanVae, RefusesWhatDoesNotFit) {
   const WanVae vae = TinyVae(false);
-  EXPECT_THAT(ErrorOf([&] { vae.Decode(at::zeros({1, 48, 1, 2, 2})); }),
+  EXPECT_THAT(ErrorOf([&] {
+                vae.Decode(at::zeros({1, 48, 1, 2, 2}));
+              }),
               AllOf(HasSubstr("wrong VAE"), HasSubstr("48 channels belong to the Wan2.2 VAE")));
-  EXPECT_THAT(ErrorOf([&] { TinyVae(true).Decode(at::zeros({1, 16, 1, 2, 2})); }), HasSubstr("16 channels belong to the Wan2.1 VAE"));
-  EXPECT_THAT(ErrorOf([&] { vae.Decode(at::zeros({16, 1, 2, 2})); }), HasSubstr("[videos, channels, frames, height, width]"));
+  EXPECT_THAT(ErrorOf([&] {
+                TinyVae(true).Decode(at::zeros({1, 16, 1, 2, 2}));
+              }),
+              HasSubstr("16 channels belong to the Wan2.1 VAE"));
+  EXPECT_THAT(ErrorOf([&] {
+                vae.Decode(at::zeros({16, 1, 2, 2}));
+              }),
+              HasSubstr("[videos, channels, frames, height, width]"));
   EXPECT_THAT(ErrorOf([&] { vae.Encode(at::zeros({1, 3, 80, 8, 8})); }), HasSubstr("give 77 or 81"));
   EXPECT_THAT(ErrorOf([&] { vae.Encode(at::zeros({1, 3, 1, 8, 12})); }), HasSubstr("divisible by 8"));
   EXPECT_THAT(ErrorOf([&] { vae.Encode(at::zeros({1, 4, 1, 8, 8})); }), HasSubstr("pixels must be"));
@@ -189,8 +205,9 @@ TEST(WanVae, SaysWhatIsWrongWithAFile) {
   tensors[3].first = "stranger";
   tensors[5].second = at::zeros({7});
   SaveTensors(folder / "broken.safetensors", tensors);
-  EXPECT_THAT(load("broken.safetensors"), AllOf(HasSubstr("missing: " + vae.parameters()[3].first), HasSubstr("unexpected: stranger"),
-                                                HasSubstr("shape of " + vae.parameters()[5].first)));
+  EXPECT_THAT(load("broken.safetensors"),
+              AllOf(HasSubstr("missing: " + vae.parameters()[3].first), HasSubstr("unexpected: stranger"),
+                    HasSubstr("shape of " + vae.parameters()[5].first)));
 }
 
 TEST(VaeConfig, ReadsAndRefuses) {
@@ -203,7 +220,8 @@ TEST(VaeConfig, ReadsAndRefuses) {
   EXPECT_EQ(read(R"({"base_dim": 8, "patch_size": null})").decoder_base_dim, 8);
   EXPECT_EQ(read(R"({"dim_mult": [1, 2], "temperal_downsample": [true]})").temporal_factor(), 2);
   EXPECT_EQ(VaeConfig::Wan22().spatial_factor(), 16);
-  EXPECT_THAT(ErrorOf([&] { read(R"({"z_dim": 8})"); }), HasSubstr("latents_mean and latents_std must have z_dim entries"));
+  EXPECT_THAT(ErrorOf([&] { read(R"({"z_dim": 8})"); }),
+              HasSubstr("latents_mean and latents_std must have z_dim entries"));
   EXPECT_THAT(ErrorOf([&] { read(R"({"z_dim": "many"})"); }), HasSubstr("key \"z_dim\" has the wrong type"));
   EXPECT_THAT(ErrorOf([&] { read(R"({"dim_mult": [1, 2]})"); }), HasSubstr("temperal_downsample"));
   EXPECT_THAT(ErrorOf([&] { read("no"); }), HasSubstr("not a JSON object"));

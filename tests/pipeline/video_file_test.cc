@@ -67,7 +67,8 @@ TEST(VideoWriter, LeavesNothingWhenItIsNotFinished) {
 TEST(VideoWriter, GivesFfmpegsWordsAndLeavesNothing) {
   TempFolder folder;
   // Far more than what fits into the pipe: ffmpeg is gone while frames are still being written.
-  EXPECT_THAT(AppendError(folder / "clip.mp4", Frames(2, 301, 301)), AllOf(HasSubstr("clip.mp4"), HasSubstr("not divisible by 2")));
+  EXPECT_THAT(AppendError(folder / "clip.mp4", Frames(2, 301, 301)),
+              AllOf(HasSubstr("clip.mp4"), HasSubstr("not divisible by 2")));
   EXPECT_THAT(AppendError(folder / "clip.unheard-of", Frames(1, 2, 2)), HasSubstr("saying:"));
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }

@@ -25,7 +25,7 @@ inline WanVae TinyVae(bool residual, std::uint64_t seed = 1) {
   for (std::size_t i = 0; i < vae.parameters().size(); ++i) {
     const auto& [name, p] = vae.parameters()[i];
     const at::Tensor noise = Noise(p.sizes(), SeedFor(seed, 0, static_cast<std::int64_t>(i), "tiny_vae"));
-    p.copy_(name.ends_with("gamma") ? 1 + 0.3 * noise
+    p.copy_(name.ends_with("gamma")  ? 1 + 0.3 * noise
             : name.ends_with("bias") ? 0.1 * noise
                                      : noise / std::sqrt(static_cast<double>(p[0].numel())));
   }
@@ -42,11 +42,12 @@ inline void SaveTinyVae(const WanVae& vae, const std::filesystem::path& folder) 
     mean += StrCat(i == 0 ? "" : ",", c.latents_mean[i]);
     std += StrCat(i == 0 ? "" : ",", c.latents_std[i]);
   }
-  WriteFileAtomically(folder / "config.json",
-                      StrCat("{\"_class_name\":\"AutoencoderKLWan\",\"base_dim\":", c.base_dim, ",\"decoder_base_dim\":null,\"z_dim\":",
-                             c.z_dim, ",\"is_residual\":", c.is_residual ? "true" : "false", ",\"in_channels\":", c.in_channels,
-                             ",\"out_channels\":", c.out_channels, ",\"patch_size\":", c.patch_size, ",\"latents_mean\":[", mean,
-                             "],\"latents_std\":[", std, "]}"));
+  WriteFileAtomically(
+      folder / "config.json",
+      StrCat("{\"_class_name\":\"AutoencoderKLWan\",\"base_dim\":", c.base_dim,
+             ",\"decoder_base_dim\":null,\"z_dim\":", c.z_dim, ",\"is_residual\":", c.is_residual ? "true" : "false",
+             ",\"in_channels\":", c.in_channels, ",\"out_channels\":", c.out_channels, ",\"patch_size\":", c.patch_size,
+             ",\"latents_mean\":[", mean, "],\"latents_std\":[", std, "]}"));
 }
 
 }  // namespace sgmd
