@@ -105,7 +105,7 @@ double UniPcError(std::int64_t steps) {
 }
 
 TEST(UniPc, ConvergesWithItsOrder) {
-  const double coarse = UniPcError(10), fine = UniPcError(20);
+  const double coarse = UniPcError(20), fine = UniPcError(40);
   EXPECT_LT(coarse, 0.05);
   EXPECT_LT(fine, coarse / 4);
 }

@@ -1,0 +1,130 @@
+#include "nodes/sampler/sampler.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "common/metrics/progress.h"
+#include "nodes/sampler/output.h"
+#include "nodes/sampler/text.h"
+#include "nodes/sampler/trajectories.h"
+#include "pipeline/evaluation/video_file.h"
+#include "pipeline/flow/flow_matching.h"
+#include "pipeline/flow/random.h"
+#include "pipeline/models/tensor_bytes.h"
+
+namespace sgmd {
+namespace {
+
+constexpr double kDefaultShift = 5;
+constexpr std::int64_t kEnlargement = 12;  // of latents that are shown as they are
+
+bool ShowsPictures(const SampleOptions& o) { return std::any_of(o.out.begin(), o.out.end(), IsPicture); }
+
+StepGrid Grid(const SampleOptions& o, double shift) {
+  if (!o.student_steps.empty()) return ExactGrid(StudentSigmas(o.student_steps, shift));
+  if (o.solver == "euler") return ExactGrid(UniformSigmas(o.steps, shift));
+  return UniPcGrid(TimeGridFromName(o.grid), o.steps, shift);
+}
+
+TrajectoryOptions HowToIntegrate(const SampleOptions& o, const ModelParts& parts) {
+  const bool student = !o.student_steps.empty();
+  TrajectoryOptions how;
+  how.grid = Grid(o, o.shift.value_or(parts.shift.value_or(kDefaultShift)));
+  how.unipc = !student && o.solver == "unipc";
+  for (const Expert& expert : parts.experts) {
+    const double guidance = expert.min_timestep > 0 ? o.guidance : o.guidance_low.value_or(o.guidance);
+    how.guidance.push_back(student ? 1 : guidance);
+  }
+  how.device = at::Device(o.device);
+  how.keep = !o.trajectory.empty();
+  return how;
+}
+
+std::vector<std::int64_t> Shape(const SampleOptions& o, const WanConfig& config) {
+  if (o.latent.empty()) {
+    const auto shape = LatentShape(config, o.size);
+    return {shape.begin(), shape.end()};
+  }
+  if (o.latent[0] != config.in_dim) {
+    throw Error(StrCat("latents of ", o.latent[0], " channels, the model has ", config.in_dim), "--latent");
+  }
+  for (int axis = 0; axis < 3; ++axis) {
+    if (o.latent[axis + 1] <= 0 || o.latent[axis + 1] % config.patch_size[axis] != 0) {
+      throw Error(StrCat(o.latent[axis + 1], " is not a positive multiple of the patch's ", config.patch_size[axis]), "--latent");
+    }
+  }
+  return o.latent;
+}
+
+// [videos, C, F, H, W] float32 CPU.
+at::Tensor InitialNoise(const SampleOptions& o, std::vector<std::int64_t> shape, std::int64_t videos) {
+  shape.insert(shape.begin(), videos);
+  if (o.noise.empty()) return Noise(shape, SeedFor(o.seed, 0, 0, "sampler_noise"));
+  const at::Tensor noise = CopyToTensor(SafetensorsFile::Open(o.noise).At("noise")).to(at::kFloat);
+  if (noise.dim() != 5 || noise.size(0) != videos || noise.size(1) != shape[1]) {
+    throw Error(StrCat("noise of shape ", noise.sizes(), " for ", videos, " prompts and ", shape[1], " channels"), o.noise.string(),
+                "\"noise\" is to be [prompts, channels, frames, height, width] of the latents");
+  }
+  return noise;
+}
+
+void SaveTrajectory(const SampleOptions& o, const StepGrid& grid, const std::vector<at::Tensor>& samples) {
+  NamedTensors tensors{{"sigmas", at::tensor(grid.sigmas, at::kDouble)}, {"timesteps", at::tensor(grid.timesteps, at::kDouble)}};
+  for (std::size_t i = 0; i < samples.size(); ++i) tensors.emplace_back(StrCat("x_", i), samples[i]);
+  SaveTensors(o.trajectory, tensors);
+  std::cout << "trajectory " << o.trajectory.string() << "\n";
+}
+
+// uint8 [F, H, W, 3] for every video.
+std::vector<at::Tensor> Pictures(const SampleOptions& o, const ModelParts& parts, const at::Tensor& latents) {
+  return EnlargeToRgb(latents, kEnlargement).unbind(0);
+}
+
+void CheckBeforeLoading(const SampleOptions& o, const ModelParts& parts, const WanConfig& config) {
+  CheckExtensions(o.out);
+  if (ShowsPictures(o) && config.in_dim != 3 && o.vae.empty() && parts.vae.empty()) {
+    throw Error(StrCat("pictures of ", config.in_dim, "-channel latents need a VAE"), o.model.string(),
+                "give --vae, or only a .safetensors file as --out");
+  }
+}
+
+}  // namespace
+
+void Sample(const SampleOptions& o) {
+  const ModelParts parts = ModelParts::Inspect(o.model);
+  const WanConfig config = WanConfig::FromFile(parts.experts.front().folder / "config.json");
+  CheckBeforeLoading(o, parts, config);
+  std::vector<std::int64_t> shape = Shape(o, config);
+  const TrajectoryOptions how = HowToIntegrate(o, parts);
+  const bool guided = std::any_of(how.guidance.begin(), how.guidance.end(), [](double w) { return w != 1; });
+
+  const TextConditions text = LoadText(o, parts, config, guided);
+  const at::Tensor noise = InitialNoise(o, std::move(shape), text.context.size(0));
+  std::optional<ProgressLine> line;
+  const auto samples = Integrate(parts.experts, how, noise, text.context, text.negative, [&](std::int64_t done, std::int64_t total) {
+    if (!line) line.emplace("sampling", total);
+    line->Update(done);
+  });
+  line.reset();
+
+  if (!o.trajectory.empty()) SaveTrajectory(o, how.grid, samples);
+  std::vector<at::Tensor> pictures;
+  if (ShowsPictures(o)) pictures = Pictures(o, parts, samples.back());
+  for (const auto& path : o.out) {
+    if (IsPicture(path)) {
+      for (const auto& written : WriteVideos(path, pictures, o.frame_rate.value_or(FrameRate(config.in_dim)), o.side_by_side)) {
+        std::cout << "video " << written.string() << "\n";
+      }
+    } else {
+      SaveTensors(path, {{"latents", samples.back()}, {"noise", noise}},
+                  {{"sgmd.guidance", StrCat("u + ", how.guidance.front(), " (c - u)")}});
+      std::cout << "latents " << path.string() << "\n";
+    }
+  }
+}
+
+}  // namespace sgmd

@@ -1,0 +1,59 @@
+#include "nodes/sampler/text.h"
+
+#include <ATen/ATen.h>
+
+#include "common/error/error.h"
+#include "pipeline/data/prompt_bank.h"
+#include "pipeline/models/tensor_bytes.h"
+
+namespace sgmd {
+
+const char kWanNegativePrompt[] =
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，"
+    "残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，"
+    "三条腿，背景人很多，倒着走";
+
+namespace {
+
+// [B, rows, text_dim] -> [B, text_len, text_dim]: zero rows are attended, so their number matters (wan_facts §1.3).
+at::Tensor Padded(at::Tensor rows, const WanConfig& config, const std::string& where) {
+  rows = rows.to(at::kFloat);
+  if (rows.dim() == 2) rows = rows.unsqueeze(0);
+  if (rows.dim() != 3 || rows.size(2) != config.text_dim || rows.size(1) > config.text_len) {
+    throw Error(StrCat("text embeddings of shape ", rows.sizes(), " do not fit the model"), where,
+                StrCat("it takes [B, up to ", config.text_len, ", ", config.text_dim, "]"));
+  }
+  return at::constant_pad_nd(rows, {0, 0, 0, config.text_len - rows.size(1)});
+}
+
+TextConditions FromEmbeddings(const std::filesystem::path& path, const WanConfig& config, bool wants_negative) {
+  const SafetensorsFile file = SafetensorsFile::Open(path);
+  const auto get = [&](const char* name) { return Padded(CopyToTensor(file.At(name)), config, path.string() + ": " + name); };
+  TextConditions text{get("context"), wants_negative ? get("negative") : at::Tensor()};
+  if (wants_negative && text.negative.size(0) != 1 && text.negative.size(0) != text.context.size(0)) {
+    throw Error(StrCat(text.negative.size(0), " negative embeddings for ", text.context.size(0), " prompts"), path.string());
+  }
+  return text;
+}
+
+TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& options, const WanConfig& config) {
+  const PromptBank bank = PromptBank::Open(path);
+  std::vector<Digest> prompts;
+  for (const std::string& text : options.prompts) prompts.push_back(DigestText(text));
+  if (prompts.empty()) prompts = bank.prompts();
+  const Digest negative = options.negative_prompt ? DigestText(*options.negative_prompt) : bank.negative();
+  return {bank.Gather(prompts, config.text_len), bank.Gather({negative}, config.text_len)};
+}
+
+}  // namespace
+
+TextConditions LoadText(const SampleOptions& options, const ModelParts& parts, const WanConfig& config, bool wants_negative) {
+  if (!options.embeddings.empty()) return FromEmbeddings(options.embeddings, config, wants_negative);
+  if (!options.prompt_bank.empty()) return FromBank(options.prompt_bank, options, config);
+  const std::filesystem::path beside = options.model / "prompt_bank.safetensors";
+  if (std::filesystem::exists(beside)) return FromBank(beside, options, config);
+  throw Error("no prompts: no text encoder, prompt bank or embeddings", options.model.string(),
+              "give --text-encoder, --prompt-bank or --embeddings");
+}
+
+}  // namespace sgmd
