@@ -107,7 +107,7 @@ void Sample(const SampleOptions& o) {
   std::optional<ProgressLine> line;
   const auto samples = Integrate(parts.experts, how, noise, text.context, text.negative, [&](std::int64_t done, std::int64_t total) {
     if (!line) line.emplace("sampling", total);
-    line->Update(done);
+    if (done > 0) line->Update(done);
   });
   line.reset();
 

@@ -2,9 +2,15 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "common/error/error.h"
+#include "common/metrics/progress.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/models/tensor_bytes.h"
+#include "pipeline/text/prompt_cleaning.h"
+#include "pipeline/text/tokenizer_client.h"
+#include "pipeline/text/umt5_encoder.h"
 
 namespace sgmd {
 
@@ -38,6 +44,11 @@ TextConditions FromEmbeddings(const std::filesystem::path& path, const WanConfig
 
 TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& options, const WanConfig& config) {
   const PromptBank bank = PromptBank::Open(path);
+  for (const std::string& text : options.prompts) {
+    if (std::find(bank.texts().begin(), bank.texts().end(), text) != bank.texts().end()) continue;
+    throw Error(StrCat("prompt \"", text, "\" is not in the bank"), path.string(),
+                StrCat("it has ", bank.texts().size(), ", such as \"", bank.texts().front(), "\"; with --text-encoder any text will do"));
+  }
   std::vector<Digest> prompts;
   for (const std::string& text : options.prompts) prompts.push_back(DigestText(text));
   if (prompts.empty()) prompts = bank.prompts();
@@ -45,11 +56,46 @@ TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& 
   return {bank.Gather(prompts, config.text_len), bank.Gather({negative}, config.text_len)};
 }
 
+// Where spiece.model is, if not told: the pipeline's tokenizer, or that beside (or in) the folder of the encoder.
+std::filesystem::path FindTokenizer(const SampleOptions& options, const ModelParts& parts, const std::filesystem::path& encoder) {
+  if (!options.tokenizer.empty()) return options.tokenizer;
+  if (options.text_encoder.empty()) return parts.tokenizer;
+  const auto beside = std::filesystem::absolute(encoder).lexically_normal().parent_path() / "tokenizer";
+  return std::filesystem::exists(beside) ? beside : encoder;
+}
+
+TextConditions FromEncoder(const SampleOptions& options, const ModelParts& parts, const WanConfig& config, bool wants_negative) {
+  if (options.prompts.empty()) throw Error("no prompts", "", "give --prompt \"a cat on a wall\" or --prompt-file");
+  const auto folder = options.text_encoder.empty() ? parts.text_encoder : options.text_encoder;
+  std::vector<std::string> texts = options.prompts;
+  if (wants_negative) texts.push_back(options.negative_prompt.value_or(kWanNegativePrompt));
+
+  TokenizerClient tokenizer(FindTokenizer(options, parts, folder));
+  std::vector<std::vector<std::int64_t>> ids;
+  for (const std::string& text : texts) ids.push_back(tokenizer.Encode(CleanPrompt(text), config.text_len));
+  const Umt5Encoder encoder = Umt5Encoder::Load(folder, at::Device(options.device));
+  std::optional<ProgressLine> line;
+  const std::vector<at::Tensor> rows = encoder.EncodeAll(ids, [&](std::int64_t done, std::int64_t total) {
+    if (!line) line.emplace("encoding prompts", total);
+    line->Update(done);
+  });
+  std::vector<at::Tensor> padded;
+  for (const at::Tensor& r : rows) padded.push_back(Padded(r, config, folder.string()));
+  TextConditions text;
+  if (wants_negative) {
+    text.negative = padded.back();
+    padded.pop_back();
+  }
+  text.context = at::cat(padded);
+  return text;
+}
+
 }  // namespace
 
 TextConditions LoadText(const SampleOptions& options, const ModelParts& parts, const WanConfig& config, bool wants_negative) {
   if (!options.embeddings.empty()) return FromEmbeddings(options.embeddings, config, wants_negative);
   if (!options.prompt_bank.empty()) return FromBank(options.prompt_bank, options, config);
+  if (!options.text_encoder.empty() || !parts.text_encoder.empty()) return FromEncoder(options, parts, config, wants_negative);
   const std::filesystem::path beside = options.model / "prompt_bank.safetensors";
   if (std::filesystem::exists(beside)) return FromBank(beside, options, config);
   throw Error("no prompts: no text encoder, prompt bank or embeddings", options.model.string(),

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "common/error/error.h"
 #include "pipeline/flow/sampling.h"
 #include "pipeline/models/wan_transformer.h"
 
@@ -87,6 +86,7 @@ std::vector<at::Tensor> Integrate(const std::vector<Expert>& experts, const Traj
     const WanTransformer model = WanTransformer::Load(experts[i].folder, options.device);
     if (batches.empty()) batches = Split(options, VideosAtOnce(model.config(), noise), noise, context, negative);
     const auto total = static_cast<std::int64_t>(batches.size() * options.grid.timesteps.size());
+    if (progress) progress(done, total);  // the clock starts after loading
     for (Batch& batch : batches) {
       while (!batch.Done() && batch.timestep() >= experts[i].min_timestep) {
         batch.Step(model, options.guidance[i]);
