@@ -6,6 +6,7 @@
 #include "common/config/toml_reader.h"
 #include "common/config/toml_writer.h"
 #include "common/error/error.h"
+#include "common/storage/model_folder.h"
 
 namespace sgmd {
 namespace {
@@ -33,8 +34,10 @@ OptimizerConfig ReadOptimizer(TomlTable table) {
 void ReadModelAndData(TomlTable root, Experiment& e) {
   TomlTable model = root.Table("model");
   e.teacher = model.Path("teacher");
-  if (!std::filesystem::exists(e.teacher / "config.json")) {
-    model.Fail("teacher", StrCat("no model in ", e.teacher.string()), "a model folder holds config.json and *.safetensors");
+  try {
+    FindModelConfig(e.teacher);
+  } catch (const Error& error) {
+    model.Fail("teacher", StrCat(error.message(), ": ", error.where()), error.hint());
   }
   e.prompts = model.Path("prompts");
   if (!std::filesystem::exists(e.prompts)) model.Fail("prompts", StrCat("no prompt bank at ", e.prompts.string()));
@@ -145,17 +148,9 @@ Digest ExperimentDigest(const Experiment& experiment) {
   return Hasher().Text("experiment").Text(SettingsToml(experiment)).Text(teacher.Hex()).Text(prompts.Hex()).Finish();
 }
 
-Digest ModelDigest(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> files;
-  if (!std::filesystem::is_directory(folder)) throw Error("no such model folder", folder.string());
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const bool weights = entry.path().extension() == ".safetensors" && entry.path().filename() != "prompt_bank.safetensors";
-    if (weights || entry.path().filename() == "config.json") files.push_back(entry.path());
-  }
-  if (files.size() < 2) throw Error("not a model folder", folder.string(), "it holds config.json and *.safetensors");
-  std::sort(files.begin(), files.end());
+Digest ModelDigest(const std::filesystem::path& model) {
   Hasher hasher;
-  for (const auto& file : files) hasher.Text(file.filename().string()).Text(DigestFile(file).Hex());
+  for (const auto& file : FindModel(model).identity) hasher.Text(file.filename().string()).Text(DigestFile(file).Hex());
   return hasher.Finish();
 }
 

@@ -38,7 +38,7 @@ struct Experiment {
   std::int64_t steps = 0;                  // [experiment] steps: outer iterations, required, >= 1
   std::int64_t max_staleness = 0;          // [experiment] 0 strict, 1 pipelined
 
-  std::filesystem::path teacher;           // [model] teacher: folder with config.json + *.safetensors, required
+  std::filesystem::path teacher;           // [model] teacher: a model (common/storage/model_folder.h), required
   std::filesystem::path prompts;           // [model] prompts: prompt bank safetensors, required
   double guidance = 1.0;                   // [model] guidance w in u + w (c - u); required, >= 0; 1 = conditional only
 
@@ -84,7 +84,7 @@ std::string ToToml(const Experiment& experiment);
 /// the prompt bank in place of their paths, without name, steps, checkpoint_*. A checkpoint of one identity is refused by another.
 Digest ExperimentDigest(const Experiment& experiment);
 
-/// XXH3-128 over config.json and every *.safetensors of a model folder, by name. Throws Error when either is missing.
-Digest ModelDigest(const std::filesystem::path& folder);
+/// XXH3-128 over the files that make the model, by name (ModelFiles::identity). Throws Error as FindModel does.
+Digest ModelDigest(const std::filesystem::path& model);
 
 }  // namespace sgmd

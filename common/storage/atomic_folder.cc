@@ -50,19 +50,31 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view byt
 }
 
 void WriteFileAtomically(const std::filesystem::path& path, std::span<const std::string_view> pieces) {
-  const std::filesystem::path staged = StagingFolder(path);
-  try {
-    const Descriptor file{::open(staged.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
-    if (file.fd < 0) ThrowErrno("cannot create", staged.string());
-    for (const std::string_view piece : pieces) WriteAll(file.fd, piece, staged);
-    if (::fsync(file.fd) != 0) ThrowErrno("cannot sync", staged.string());
-    if (::rename(staged.c_str(), path.c_str()) != 0) ThrowErrno("cannot rename into place", path.string());
-  } catch (...) {
-    std::error_code ignored;
-    std::filesystem::remove(staged, ignored);
-    throw;
-  }
-  SyncPath(ParentOf(path));
+  AtomicFile file(path);
+  for (const std::string_view piece : pieces) file.Write(piece);
+  file.Commit();
+}
+
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), staged_(StagingFolder(path_)) {
+  fd_ = ::open(staged_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd_ < 0) ThrowErrno("cannot create", staged_.string());
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;  // committed
+  ::close(fd_);
+  std::error_code ignored;
+  std::filesystem::remove(staged_, ignored);
+}
+
+void AtomicFile::Write(std::string_view bytes) { WriteAll(fd_, bytes, staged_); }
+
+void AtomicFile::Commit() {
+  if (::fsync(fd_) != 0) ThrowErrno("cannot sync", staged_.string());
+  if (::rename(staged_.c_str(), path_.c_str()) != 0) ThrowErrno("cannot rename into place", path_.string());
+  ::close(fd_);
+  fd_ = -1;
+  SyncPath(ParentOf(path_));
 }
 
 std::string ReadFile(const std::filesystem::path& path) {

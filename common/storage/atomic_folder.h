@@ -13,6 +13,24 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view byt
 /// The same for a file in pieces, written one behind the other.
 void WriteFileAtomically(const std::filesystem::path& path, std::span<const std::string_view> pieces);
 
+/// The same, written bit by bit. Without Commit() nothing is left of it.
+class AtomicFile {
+ public:
+  /// Throws Error if `.tmp-<name>` cannot be created.
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void Write(std::string_view bytes);
+  /// fsync, rename, fsync of the parent. Once, at the end.
+  void Commit();
+
+ private:
+  std::filesystem::path path_, staged_;
+  int fd_ = -1;
+};
+
 /// Reads a whole file. Throws Error if it cannot be read.
 std::string ReadFile(const std::filesystem::path& path);
 

@@ -180,39 +180,13 @@ const Metadata& SafetensorsFile::metadata() const { return mapping_->metadata; }
 
 const std::filesystem::path& SafetensorsFile::path() const { return mapping_->path; }
 
-void WriteSafetensors(const std::filesystem::path& path, std::span<const TensorView> tensors, Metadata metadata) {
-  std::vector<const TensorView*> order;
-  std::set<std::string_view> names;
-  for (const TensorView& view : tensors) {
-    if (view.name.empty() || view.name == "__metadata__" || !names.insert(view.name).second) {
-      throw Error("tensor name \"" + view.name + "\" is empty, reserved or used twice", path.string());
-    }
-    if (CheckedByteSize(view.dtype, view.shape) != view.bytes.size()) {
-      throw Error("tensor " + view.name + ": shape and bytes disagree", path.string());
-    }
-    order.push_back(&view);
-  }
-  std::sort(order.begin(), order.end(), [](const TensorView* a, const TensorView* b) {
-    return std::pair(-static_cast<int>(ByteSize(a->dtype)), std::string_view(a->name)) <
-           std::pair(-static_cast<int>(ByteSize(b->dtype)), std::string_view(b->name));
-  });
-  metadata.emplace("format", "pt");
-  nlohmann::ordered_json header;
-  header["__metadata__"] = metadata;
-  std::uint64_t offset = 0;
-  for (const TensorView* view : order) {
-    header[view->name] = {{"dtype", Name(view->dtype)}, {"shape", view->shape},
-                          {"data_offsets", {offset, offset + view->bytes.size()}}};
-    offset += view->bytes.size();
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  const std::uint64_t header_size = text.size();
-  std::vector<std::string_view> pieces{{reinterpret_cast<const char*>(&header_size), 8}, text};
-  for (const TensorView* view : order) {
-    pieces.emplace_back(reinterpret_cast<const char*>(view->bytes.data()), view->bytes.size());
-  }
-  WriteFileAtomically(path, pieces);
+void SafetensorsFile::Release(std::span<const std::byte> bytes) const {
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(bytes.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size()) / page * page;
+  const auto first = reinterpret_cast<std::uintptr_t>(mapping_->address);
+  if (begin < first || end > first + mapping_->size || begin >= end) return;
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);  // a private, never written mapping: read again on use
 }
 
 }  // namespace sgmd

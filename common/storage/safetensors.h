@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -30,6 +31,9 @@ class SafetensorsFile {
   const TensorView& At(std::string_view name) const;
   const Metadata& metadata() const;
   const std::filesystem::path& path() const;
+  /// Lets go of the memory behind `bytes` of this file, which come from the disk again when they are read again: for going
+  /// through a file that is as large as the memory. Bytes that are not of this file are left alone.
+  void Release(std::span<const std::byte> bytes) const;
 
  private:
   struct Mapping;
@@ -41,5 +45,17 @@ class SafetensorsFile {
 /// are laid out by descending element size, then name, as the reference writer does. Adds {"format":"pt"}.
 /// Throws Error on a duplicate or empty name, a size that does not match its shape, or an I/O failure (disk full).
 void WriteSafetensors(const std::filesystem::path& path, std::span<const TensorView> tensors, Metadata metadata = {});
+
+/// A tensor to be written whose bytes come later.
+struct TensorEntry {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<std::int64_t> shape;
+};
+
+/// As WriteSafetensors, one tensor at a time, for models that do not fit into memory twice. `bytes_of` is called once for
+/// each tensor with its index in `tensors`, in the order of the file; what it returns is written before the next call.
+void StreamSafetensors(const std::filesystem::path& path, std::span<const TensorEntry> tensors,
+                       const std::function<std::span<const std::byte>(std::size_t index)>& bytes_of, Metadata metadata = {});
 
 }  // namespace sgmd

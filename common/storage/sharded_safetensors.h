@@ -27,6 +27,10 @@ class ShardedSafetensors {
   const TensorView& At(std::string_view name) const;
   /// Of the first file.
   const Metadata& metadata() const { return files_.front().metadata(); }
+  /// As SafetensorsFile::Release.
+  void Release(const TensorView& view) const {
+    for (const SafetensorsFile& file : files_) file.Release(view.bytes);
+  }
   /// What was opened: the file, or the index.
   const std::filesystem::path& path() const { return path_; }
 

@@ -1,5 +1,6 @@
 #include "pipeline/models/wan_config.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "common/error/error.h"
@@ -20,41 +21,102 @@ void ReadSize(const json& object, const char* key, bool required, const std::str
   *out = it->get<std::int64_t>();
 }
 
+constexpr char kSupported[] =
+    "supported are text-to-video models of one transformer: Wan2.1-T2V-1.3B, Wan2.1-T2V-14B, Wan2.2-TI2V-5B";
+constexpr char kDiffusersClass[] = "WanTransformer3DModel";
+
+// Diffusers gives the heads' size instead of the model's.
+WanConfig ReadDiffusers(const json& object, const std::string& where) {
+  WanConfig config;
+  std::int64_t head_dim = 0;
+  ReadSize(object, "in_channels", true, where, &config.in_dim);
+  ReadSize(object, "out_channels", true, where, &config.out_dim);
+  ReadSize(object, "num_attention_heads", true, where, &config.num_heads);
+  ReadSize(object, "attention_head_dim", true, where, &head_dim);
+  config.dim = config.num_heads * head_dim;
+  if (config.in_dim == 48) config.model_type = "ti2v";  // of which Diffusers has no note but the channels of its VAE
+  return config;
+}
+
+WanConfig ReadOriginal(const json& object, const std::string& where) {
+  WanConfig config;
+  ReadSize(object, "in_dim", true, where, &config.in_dim);
+  ReadSize(object, "out_dim", true, where, &config.out_dim);
+  ReadSize(object, "dim", true, where, &config.dim);
+  ReadSize(object, "num_heads", true, where, &config.num_heads);
+  config.model_type = object.value("model_type", config.model_type);
+  return config;
+}
+
+// What would need tensors or computations that the transformer does not have.
+void RefuseOtherModels(const json& object, const std::string& where) {
+  const auto refuse = [&](const std::string& what) { throw Error(what + " is not supported", where, kSupported); };
+  const auto text = [&](const char* key, const char* otherwise) {
+    const auto it = object.find(key);
+    return it != object.end() && it->is_string() ? it->get<std::string>() : std::string(otherwise);
+  };
+  const std::string type = text("model_type", "t2v"), made_by = text("_class_name", "WanModel");
+  if (type != "t2v" && type != "ti2v") refuse(StrCat("model_type \"", type, "\""));
+  if (made_by != "WanModel" && made_by != kDiffusersClass) refuse(StrCat("the class ", made_by));
+  for (const char* key : {"image_dim", "added_kv_proj_dim", "pos_embed_seq_len", "vace_layers"}) {
+    if (object.contains(key) && !object[key].is_null()) refuse(StrCat("image or video conditioning (\"", key, "\")"));
+  }
+  if (object.value("cross_attn_norm", json(true)) != json(true)) refuse("\"cross_attn_norm\" other than true");
+  const json qk_norm = object.value("qk_norm", json(true));
+  if (qk_norm != json(true) && qk_norm != json("rms_norm_across_heads")) refuse("\"qk_norm\" other than over all heads");
+  if (object.contains("window_size") && object["window_size"] != json::array({-1, -1})) refuse("attention in a window");
+}
+
 }  // namespace
 
 WanConfig WanConfig::FromFile(const std::filesystem::path& path) {
   const std::string where = path.string();
   const json object = json::parse(ReadFile(path), nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) throw Error("not a JSON object", where);
-  const std::string type = object.value("model_type", std::string("t2v"));
-  if (type != "t2v") {
-    throw Error(StrCat("model_type \"", type, "\" is not supported"), where, "text-to-video (\"t2v\") models are");
-  }
-  WanConfig config;
-  ReadSize(object, "in_dim", true, where, &config.in_dim);
-  ReadSize(object, "out_dim", true, where, &config.out_dim);
-  ReadSize(object, "dim", true, where, &config.dim);
+  RefuseOtherModels(object, where);
+  const bool diffusers = object.contains("num_attention_heads");
+  WanConfig config = diffusers ? ReadDiffusers(object, where) : ReadOriginal(object, where);
   ReadSize(object, "ffn_dim", true, where, &config.ffn_dim);
   ReadSize(object, "freq_dim", true, where, &config.freq_dim);
-  ReadSize(object, "num_heads", true, where, &config.num_heads);
   ReadSize(object, "num_layers", true, where, &config.num_layers);
-  ReadSize(object, "text_len", true, where, &config.text_len);
+  ReadSize(object, "text_len", !diffusers, where, &config.text_len);
   ReadSize(object, "text_dim", false, where, &config.text_dim);
   if (const auto patch = object.find("patch_size"); patch != object.end()) {
-    if (!patch->is_array() || patch->size() != 3) throw Error("key \"patch_size\" must be three integers", where);
+    const bool whole = patch->is_array() && patch->size() == 3 &&
+                       std::all_of(patch->begin(), patch->end(), [](const json& p) { return p.is_number_integer(); });
+    if (!whole) throw Error("key \"patch_size\" must be three integers", where);
     config.patch_size = patch->get<std::array<std::int64_t, 3>>();
   }
-  if (const auto eps = object.find("eps"); eps != object.end()) config.eps = eps->get<double>();
+  if (const auto eps = object.find("eps"); eps != object.end()) {
+    if (!eps->is_number()) throw Error("key \"eps\" must be a number", where);
+    config.eps = eps->get<double>();
+  }
   config.Validate(where);
+  if (config.in_dim != config.out_dim) {
+    throw Error(StrCat(config.in_dim, " channels in and ", config.out_dim, " out: a model that is conditioned on images is not supported"),
+                where, kSupported);
+  }
   return config;
 }
 
 std::string WanConfig::ToJson() const {
   const nlohmann::ordered_json object{
-      {"_class_name", "WanModel"}, {"model_type", "t2v"}, {"text_len", text_len}, {"in_dim", in_dim},
+      {"_class_name", "WanModel"}, {"model_type", model_type}, {"text_len", text_len}, {"in_dim", in_dim},
       {"dim", dim},           {"ffn_dim", ffn_dim},   {"freq_dim", freq_dim},   {"out_dim", out_dim},
       {"num_heads", num_heads}, {"num_layers", num_layers}, {"eps", eps},       {"text_dim", text_dim},
       {"patch_size", patch_size}};
+  return object.dump(2) + "\n";
+}
+
+std::string WanConfig::ToDiffusersJson() const {
+  nlohmann::ordered_json object{
+      {"_class_name", kDiffusersClass}, {"added_kv_proj_dim", nullptr}, {"attention_head_dim", head_dim()},
+      {"cross_attn_norm", true},        {"eps", eps},                   {"ffn_dim", ffn_dim},
+      {"freq_dim", freq_dim},           {"image_dim", nullptr},         {"in_channels", in_dim},
+      {"num_attention_heads", num_heads}, {"num_layers", num_layers},   {"out_channels", out_dim},
+      {"patch_size", patch_size},       {"pos_embed_seq_len", nullptr}, {"qk_norm", "rms_norm_across_heads"},
+      {"rope_max_seq_len", 1024},       {"text_dim", text_dim}};
+  if (text_len != WanConfig().text_len) object["text_len"] = text_len;
   return object.dump(2) + "\n";
 }
 

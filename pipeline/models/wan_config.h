@@ -1,4 +1,4 @@
-// Sizes of a Wan video transformer (wan_facts §1.1), read from the original config.json.
+// Sizes of a Wan video transformer (wan_facts §1.1), read from config.json in its original or its Diffusers form.
 #pragma once
 
 #include <array>
@@ -10,6 +10,8 @@ namespace sgmd {
 
 /// Keys of the original `config.json`; those that original files leave out have the family's values as defaults.
 struct WanConfig {
+  /// "t2v", or "ti2v" (TI2V-5B in its text-to-video form). Shapes nothing.
+  std::string model_type = "t2v";
   std::int64_t in_dim = 16;    // latent channels in
   std::int64_t out_dim = 16;   // latent channels out
   std::int64_t dim = 1536;     // D, divisible by num_heads; head size even
@@ -25,10 +27,14 @@ struct WanConfig {
   std::int64_t head_dim() const { return dim / num_heads; }
   std::int64_t patch_volume() const { return patch_size[0] * patch_size[1] * patch_size[2]; }
 
-  /// Throws Error naming file and key on a missing size, an impossible one, or a model_type other than t2v.
+  /// Reads both forms (wan_facts §6); the Diffusers form has no text_len, 512 is taken unless the key is there all the same.
+  /// Throws Error naming file and key on a missing or impossible size, and on what is not a text-to-video transformer: image
+  /// conditioning (i2v, flf2v, image_dim, added_kv_proj_dim, more channels in than out), vace, other classes.
   static WanConfig FromFile(const std::filesystem::path& path);
   /// The original form of config.json.
   std::string ToJson() const;
+  /// The form of Diffusers' WanTransformer3DModel. Has text_len only where it is not 512 (Diffusers ignores it, with a warning).
+  std::string ToDiffusersJson() const;
   /// Throws Error unless sizes are positive and divide as they must.
   void Validate(const std::string& where) const;
 };

@@ -6,13 +6,10 @@
 #include <cmath>
 
 #include "common/error/error.h"
-#include "common/storage/atomic_folder.h"
 #include "pipeline/flow/random.h"
 
 namespace sgmd {
 namespace {
-
-constexpr char kWeightsName[] = "diffusion_pytorch_model.safetensors";
 
 // x / rms(x) * weight over the last axis; statistics in at least float32.
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
@@ -21,14 +18,6 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 
 at::Tensor Modulate(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift) {
   return at::addcmul(shift, x, scale + 1);
-}
-
-std::filesystem::path OnlyWeightsFile(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / kWeightsName;
-  if (!std::filesystem::exists(path)) {
-    throw Error("no model weights", path.string(), "a model folder holds config.json and " + std::string(kWeightsName));
-  }
-  return path;
 }
 
 }  // namespace
@@ -211,17 +200,6 @@ at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma,
   for (const Block& block : blocks_) tokens = RunBlock(block, tokens, e0, text, rope);
   const auto m = (head_modulation_ + e.unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
   return Unpatchify(head_(Modulate(Norm(tokens), m[1], m[0])), grid);
-}
-
-WanTransformer WanTransformer::Load(const std::filesystem::path& folder, at::Device device) {
-  WanTransformer model(WanConfig::FromFile(folder / "config.json"), device);
-  LoadTensors(SafetensorsFile::Open(OnlyWeightsFile(folder)), model.parameters_);
-  return model;
-}
-
-void WanTransformer::Save(const std::filesystem::path& folder, Metadata metadata) const {
-  SaveTensors(folder / kWeightsName, parameters_, std::move(metadata));
-  WriteFileAtomically(folder / "config.json", config_.ToJson());
 }
 
 WanTransformer WanTransformer::Clone() const {

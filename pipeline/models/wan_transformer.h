@@ -24,10 +24,12 @@ class WanTransformer {
   WanTransformer(WanTransformer&&) = default;
   WanTransformer& operator=(WanTransformer&&) = default;
 
-  /// From a folder with config.json and *.safetensors. Throws Error on anything missing, unexpected or misshapen.
-  static WanTransformer Load(const std::filesystem::path& folder, at::Device device);
+  /// From an original or a Diffusers model, sharded or not (FindModel says what `model` may be); weights of any floating
+  /// dtype are converted. Goes through the files once: the memory needed is the model and its largest tensor. Throws Error
+  /// naming every tensor that is missing, unexpected or misshapen, and on models that are not supported (WanConfig::FromFile).
+  static WanTransformer Load(const std::filesystem::path& model, at::Device device);
 
-  /// Writes config.json and diffusion_pytorch_model.safetensors into an existing folder.
+  /// Writes config.json and diffusion_pytorch_model.safetensors, original names, into an existing folder.
   void Save(const std::filesystem::path& folder, Metadata metadata = {}) const;
 
   /// Draws the from-scratch initialisation (end of wan_facts §1.3) from `seed`.

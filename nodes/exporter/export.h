@@ -1,0 +1,34 @@
+// Students in the forms that other tools load (wan_facts §6 "Student export"). Weights go from the mapped source to the file one
+// tensor at a time; every export is built under a temporary name, checked there, and renamed.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "common/storage/tensor_view.h"
+#include "nodes/exporter/student_source.h"
+
+namespace sgmd {
+
+struct ExportOptions {
+  DType dtype = DType::kF32;    // kF32 or kBF16 (round to nearest even)
+  bool verify = true;           // read back what was written and compare its bytes
+  bool overwrite = false;       // an earlier export may be replaced
+  double shard_gib = 5.0;       // Diffusers: at most so much a file, > 0 (a larger tensor gets a file of its own)
+  std::filesystem::path base;   // Diffusers: folder to take text_encoder/, tokenizer/, vae/ from; may be empty
+  bool copy_base = false;       // copies instead of symbolic links
+};
+
+/// A Diffusers pipeline folder: model_index.json, scheduler/, transformer/, README.md, and the parts of `base`. Throws Error
+/// when `folder` exists and is not empty (with `overwrite`: unless it is a Diffusers folder), on a failed check, and when the disk is full;
+/// then nothing is left under the final name.
+void ExportDiffusers(const StudentSource& student, const ExportOptions& options, const std::filesystem::path& folder);
+
+/// One file under original names, for ComfyUI, LightX2V and diffusers' from_single_file, with config.json and README.md beside
+/// it. Throws Error when the file exists (without `overwrite`), when the folder has another model's config.json or a README.md
+/// that is not an export's, and as above.
+void ExportOriginal(const StudentSource& student, const ExportOptions& options, const std::filesystem::path& file);
+
+// Adapters (LoRA) are exported by a function of their own beside these two: ExportLora(adapter, options, file).
+
+}  // namespace sgmd

@@ -1,0 +1,30 @@
+// The README.md beside an exported student: what it is, how it was made, and the settings it is to be run with.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nodes/exporter/student_source.h"
+
+namespace sgmd {
+
+/// The few-step schedule of a student; the published one (wan_facts §5) where the source has no experiment.
+struct StudentSchedule {
+  std::vector<std::int64_t> steps{1000, 750, 500, 250};  // timesteps before the shift
+  double shift = 5.0;
+
+  static StudentSchedule Of(const StudentSource& student);
+  /// Whether the steps are evenly spaced from 1000 down: what schedulers of other tools make by themselves.
+  bool IsEven() const;
+};
+
+enum class ExportForm { kDiffusers, kOriginal };
+
+/// First line of every card, by which an export is recognised.
+inline constexpr char kCardMark[] = "<!-- written by sgmd-export -->";
+
+/// Markdown. `name`: the folder's or file's name. `dtype`: as written. `missing`: parts of a pipeline that the folder does not have.
+std::string ModelCard(const StudentSource& student, ExportForm form, const std::string& name, DType dtype,
+                      const std::vector<std::string>& missing);
+
+}  // namespace sgmd

@@ -1,0 +1,130 @@
+#include "nodes/exporter/student_weights.h"
+
+#include <ATen/ATen.h>
+
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "common/error/error.h"
+#include "common/metrics/progress.h"
+#include "common/storage/atomic_folder.h"
+#include "pipeline/models/wan_files.h"
+#include "pipeline/models/wan_transformer.h"
+
+namespace sgmd {
+namespace {
+
+constexpr std::int64_t kMiB = 1 << 20, kWorthProgress = 1024 * kMiB;
+
+std::int64_t SizeOf(const TensorEntry& entry) { return static_cast<std::int64_t>(CheckedByteSize(entry.dtype, entry.shape)); }
+
+// Holds the tensor that the bytes belong to.
+class Converted {
+ public:
+  std::span<const std::byte> Of(const TensorView& view, DType dtype) {
+    if (view.dtype == dtype) return view.bytes;
+    tensor_ = MappedTensor(view).to(ToTorch(dtype)).contiguous();
+    return {static_cast<const std::byte*>(tensor_.const_data_ptr()), tensor_.nbytes()};
+  }
+
+ private:
+  at::Tensor tensor_;
+};
+
+std::optional<ProgressLine> ProgressOf(const std::string& title, std::int64_t bytes) {
+  std::optional<ProgressLine> line;
+  if (bytes >= kWorthProgress) line.emplace(title + ", MiB", bytes / kMiB);
+  return line;
+}
+
+std::filesystem::path ShardPath(const std::filesystem::path& path, std::size_t shard, std::size_t count) {
+  char number[32];
+  std::snprintf(number, sizeof number, "-%05zu-of-%05zu", shard + 1, count);
+  return path.parent_path() / (path.stem().string() + number + ".safetensors");
+}
+
+}  // namespace
+
+StudentWeights::StudentWeights(const StudentSource& student, DType dtype, Naming naming) : student_(student) {
+  const auto found = ByOriginalName(student.weights);
+  const WanTransformer model(student.config, at::kMeta);
+  RequireFit(found, model.parameters(), student.weights.path());
+  for (const auto& [name, parameter] : model.parameters()) {
+    const TensorView* view = found.at(name);
+    tensors_.push_back({{naming(name), dtype, view->shape}, view});
+  }
+}
+
+std::int64_t StudentWeights::bytes() const {
+  std::int64_t sum = 0;
+  for (const Tensor& tensor : tensors_) sum += SizeOf(tensor.entry);
+  return sum;
+}
+
+void StudentWeights::WriteFile(const std::filesystem::path& path, std::size_t first, std::size_t last, std::int64_t done_before) const {
+  std::vector<TensorEntry> entries;
+  for (std::size_t i = first; i < last; ++i) entries.push_back(tensors_[i].entry);
+  Metadata metadata{{"sgmd.weights", student_.kind.empty() ? "as given" : student_.kind}};
+  if (student_.step) metadata["sgmd.updates"] = std::to_string(*student_.step);
+  auto progress = ProgressOf("writing " + path.filename().string(), bytes());
+  Converted converted;
+  std::int64_t done = done_before;
+  const TensorView* previous = nullptr;
+  StreamSafetensors(path, entries, [&](std::size_t i) {
+    if (previous != nullptr) student_.weights.Release(*previous);
+    previous = tensors_[first + i].view;
+    done += SizeOf(entries[i]);
+    if (progress) progress->Update(done / kMiB);
+    return converted.Of(*previous, entries[i].dtype);
+  }, metadata);
+}
+
+void StudentWeights::Write(const std::filesystem::path& path, std::int64_t shard_bytes) const {
+  std::vector<std::size_t> ends;  // of each shard, in tensors
+  std::int64_t filled = 0;
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    const std::int64_t size = SizeOf(tensors_[i].entry);
+    if (shard_bytes > 0 && filled > 0 && filled + size > shard_bytes) {
+      ends.push_back(i);
+      filled = 0;
+    }
+    filled += size;
+  }
+  ends.push_back(tensors_.size());
+  if (ends.size() == 1) return WriteFile(path, 0, tensors_.size(), 0);
+  nlohmann::ordered_json index{{"metadata", {{"total_size", bytes()}}}, {"weight_map", nlohmann::json::object()}};
+  std::int64_t done = 0;
+  for (std::size_t shard = 0, first = 0; shard < ends.size(); first = ends[shard++]) {
+    const std::filesystem::path file = ShardPath(path, shard, ends.size());
+    WriteFile(file, first, ends[shard], done);
+    for (std::size_t i = first; i < ends[shard]; ++i) {
+      index["weight_map"][tensors_[i].entry.name] = file.filename().string();
+      done += SizeOf(tensors_[i].entry);
+    }
+  }
+  WriteFileAtomically(path.string() + ".index.json", index.dump(2) + "\n");
+}
+
+void StudentWeights::Verify(const std::filesystem::path& written) const {
+  const std::filesystem::path index = written.string() + ".index.json";
+  const ShardedSafetensors file = ShardedSafetensors::Open(std::filesystem::exists(index) ? index : written);
+  if (file.tensors().size() != tensors_.size()) throw Error("reading back: the number of tensors differs", written.string());
+  auto progress = ProgressOf("checking " + written.filename().string(), bytes());
+  std::int64_t done = 0;
+  Converted converted;
+  for (const Tensor& tensor : tensors_) {
+    const TensorView& view = file.At(tensor.entry.name);
+    const std::span<const std::byte> expected = converted.Of(*tensor.view, tensor.entry.dtype);
+    const bool equal = view.dtype == tensor.entry.dtype && view.shape == tensor.entry.shape && view.bytes.size() == expected.size() &&
+                       (expected.empty() || std::memcmp(view.bytes.data(), expected.data(), expected.size()) == 0);
+    if (!equal) throw Error("reading back: " + tensor.entry.name + " is not what was written", written.string(), "is the disk failing?");
+    file.Release(view);
+    student_.weights.Release(*tensor.view);
+    done += SizeOf(tensor.entry);
+    if (progress) progress->Update(done / kMiB);
+  }
+}
+
+}  // namespace sgmd
