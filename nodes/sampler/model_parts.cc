@@ -25,7 +25,7 @@ std::optional<double> NumberIn(const path& file, const char* key) {
 
 std::vector<Expert> FindExperts(const path& root) {
   constexpr double kTextToVideoBoundary = 0.875;
-  if (std::filesystem::exists(root / "config.json")) return {{root, 0}};
+  if (std::filesystem::is_regular_file(root) || std::filesystem::exists(root / "config.json")) return {{root, 0}};
   if (std::filesystem::exists(root / "high_noise_model")) {
     return {{root / "high_noise_model", 1000 * kTextToVideoBoundary}, {root / "low_noise_model", 0}};
   }

@@ -8,6 +8,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/metrics/progress.h"
+#include "common/storage/model_folder.h"
 #include "nodes/sampler/output.h"
 #include "nodes/sampler/text.h"
 #include "nodes/sampler/trajectories.h"
@@ -15,6 +16,7 @@
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/models/tensor_bytes.h"
+#include "pipeline/vae/wan_vae.h"
 
 namespace sgmd {
 namespace {
@@ -80,24 +82,38 @@ void SaveTrajectory(const SampleOptions& o, const StepGrid& grid, const std::vec
 }
 
 // uint8 [F, H, W, 3] for every video.
-std::vector<at::Tensor> Pictures(const SampleOptions& o, const ModelParts& parts, const at::Tensor& latents) {
-  return EnlargeToRgb(latents, kEnlargement).unbind(0);
+std::vector<at::Tensor> Pictures(const SampleOptions& o, const std::filesystem::path& vae_path, const at::Tensor& latents) {
+  if (vae_path.empty()) return EnlargeToRgb(latents, kEnlargement).unbind(0);
+  const WanVae vae = WanVae::Load(vae_path, at::Device(o.device));
+  std::optional<ProgressLine> line;
+  std::vector<at::Tensor> pictures;
+  for (std::int64_t i = 0; i < latents.size(0); ++i) {
+    const auto progress = [&](std::int64_t done, std::int64_t total) {
+      if (!line) line.emplace("decoding", latents.size(0) * total);
+      line->Update(i * total + done);
+    };
+    pictures.push_back(EnlargeToRgb(vae.Decode(latents.narrow(0, i, 1).to(vae.device()), progress), 1)[0]);
+  }
+  return pictures;
 }
 
-void CheckBeforeLoading(const SampleOptions& o, const ModelParts& parts, const WanConfig& config) {
+void CheckBeforeLoading(const SampleOptions& o, const std::filesystem::path& vae, const WanConfig& config) {
   CheckExtensions(o.out);
-  if (ShowsPictures(o) && config.in_dim != 3 && o.vae.empty() && parts.vae.empty()) {
+  if (!ShowsPictures(o)) return;
+  if (vae.empty() && config.in_dim != 3) {
     throw Error(StrCat("pictures of ", config.in_dim, "-channel latents need a VAE"), o.model.string(),
                 "give --vae, or only a .safetensors file as --out");
   }
+  if (!vae.empty() && !std::filesystem::exists(vae)) throw Error("no such VAE", vae.string());
 }
 
 }  // namespace
 
 void Sample(const SampleOptions& o) {
   const ModelParts parts = ModelParts::Inspect(o.model);
-  const WanConfig config = WanConfig::FromFile(parts.experts.front().folder / "config.json");
-  CheckBeforeLoading(o, parts, config);
+  const WanConfig config = WanConfig::FromFile(FindModelConfig(parts.experts.front().model));
+  const std::filesystem::path vae = o.vae.empty() ? parts.vae : o.vae;
+  CheckBeforeLoading(o, vae, config);
   std::vector<std::int64_t> shape = Shape(o, config);
   const TrajectoryOptions how = HowToIntegrate(o, parts);
   const bool guided = std::any_of(how.guidance.begin(), how.guidance.end(), [](double w) { return w != 1; });
@@ -113,7 +129,7 @@ void Sample(const SampleOptions& o) {
 
   if (!o.trajectory.empty()) SaveTrajectory(o, how.grid, samples);
   std::vector<at::Tensor> pictures;
-  if (ShowsPictures(o)) pictures = Pictures(o, parts, samples.back());
+  if (ShowsPictures(o)) pictures = Pictures(o, vae, samples.back());
   for (const auto& path : o.out) {
     if (IsPicture(path)) {
       for (const auto& written : WriteVideos(path, pictures, o.frame_rate.value_or(FrameRate(config.in_dim)), o.side_by_side)) {
