@@ -7,6 +7,7 @@
 #include "common/config/toml_writer.h"
 #include "common/error/error.h"
 #include "common/storage/model_folder.h"
+#include "common/storage/safetensors.h"
 
 namespace sgmd {
 namespace {
@@ -31,6 +32,17 @@ OptimizerConfig ReadOptimizer(TomlTable table) {
   return config;
 }
 
+// A bank of another encoder has rows that the model was never conditioned on, and of the right shape.
+void RequirePromptEncoder(const TomlTable& model, const Experiment& e) {
+  if (e.prompt_encoder.empty()) return;
+  const Metadata metadata = SafetensorsFile::Open(e.prompts).metadata();
+  const auto it = metadata.find("sgmd.encoder");
+  const std::string encoder = it == metadata.end() ? "unknown" : it->second;
+  if (encoder.ends_with(" " + e.prompt_encoder)) return;
+  model.Fail("prompt_encoder", StrCat("the prompts were encoded by ", encoder, ", not by ", e.prompt_encoder),
+             "make the prompt bank with that encoder (sgmd-encode), or take the key away");
+}
+
 void ReadModelAndData(TomlTable root, Experiment& e) {
   TomlTable model = root.Table("model");
   e.teacher = model.Path("teacher");
@@ -41,6 +53,8 @@ void ReadModelAndData(TomlTable root, Experiment& e) {
   }
   e.prompts = model.Path("prompts");
   if (!std::filesystem::exists(e.prompts)) model.Fail("prompts", StrCat("no prompt bank at ", e.prompts.string()));
+  e.prompt_encoder = model.Text("prompt_encoder", "");
+  RequirePromptEncoder(model, e);
   e.guidance = model.Real("guidance", kNotNegative);
   TomlTable data = root.Table("data");
   e.latent = data.Integers("latent", kCount);
@@ -102,6 +116,7 @@ std::string SettingsToml(Experiment e) {
   e.name = "";
   e.steps = 1;
   e.teacher = e.prompts = "";
+  e.prompt_encoder = "";  // a check, and the bank's digest has it
   e.checkpoint_every = e.checkpoint_keep = 1;
   return ToToml(e);
 }
@@ -128,6 +143,7 @@ std::string ToToml(const Experiment& e) {
   out.Table("experiment").Text("name", e.name).Integer("seed", static_cast<std::int64_t>(e.seed));
   out.Integer("steps", e.steps).Integer("max_staleness", e.max_staleness);
   out.Table("model").Text("teacher", e.teacher.string()).Text("prompts", e.prompts.string()).Real("guidance", e.guidance);
+  if (!e.prompt_encoder.empty()) out.Text("prompt_encoder", e.prompt_encoder);
   out.Table("data").Integers("latent", e.latent).Integer("micro_batch", e.micro_batch);
   out.Integer("micro_batches", e.micro_batches);
   out.Table("schedule").Integers("student_steps", e.student_steps).Real("student_shift", e.student_shift);

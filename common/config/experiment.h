@@ -40,6 +40,7 @@ struct Experiment {
 
   std::filesystem::path teacher;           // [model] teacher: a model (common/storage/model_folder.h), required
   std::filesystem::path prompts;           // [model] prompts: prompt bank safetensors, required
+  std::string prompt_encoder;              // [model] prompt_encoder: hex digest that the bank's encoder must have; empty: any
   double guidance = 1.0;                   // [model] guidance w in u + w (c - u); required, >= 0; 1 = conditional only
 
   std::vector<std::int64_t> latent;        // [data] latent = [C, F, H, W], required, each >= 1

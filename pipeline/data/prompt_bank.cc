@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -39,9 +40,31 @@ PromptBank PromptBank::Open(const std::filesystem::path& path) {
   bank.texts_ = texts.get<std::vector<std::string>>();
   for (const std::string& text : bank.texts_) bank.prompts_.push_back(DigestText(text));
   bank.negative_ = DigestText(RequiredMetadata(bank.file_, "sgmd.negative"));
-  for (const Digest& digest : bank.prompts_) bank.file_.At(digest.Hex());
-  bank.file_.At(bank.negative_.Hex());
+  bank.encoder_ = RequiredMetadata(bank.file_, kPromptEncoderKey);
+  bank.text_dim_ = -1;
+  std::vector<Digest> all = bank.prompts_;
+  all.push_back(bank.negative_);
+  for (const Digest& digest : all) {
+    const TensorView& rows = bank.file_.At(digest.Hex());
+    if (bank.text_dim_ < 0 && !rows.shape.empty()) bank.text_dim_ = rows.shape.back();
+    if (rows.shape.size() != 2 || rows.shape[1] != bank.text_dim_ || (rows.dtype != DType::kF32 && rows.dtype != DType::kBF16)) {
+      throw Error("prompt " + rows.name + " is not float32 or bfloat16 [rows, text_dim] like the others", path.string());
+    }
+    bank.longest_ = std::max(bank.longest_, rows.shape[0]);
+  }
   return bank;
+}
+
+void PromptBank::RequireFits(std::int64_t text_dim, std::int64_t text_len) const {
+  const std::string where = file_.path().string();
+  if (text_dim != text_dim_) {
+    throw Error(StrCat("the prompt bank has text_dim ", text_dim_, ", the model ", text_dim), where,
+                "make the bank with the model's own text encoder: sgmd-encode");
+  }
+  if (longest_ > text_len) {
+    throw Error(StrCat("the prompt bank has prompts of ", longest_, " rows, the model takes ", text_len), where,
+                StrCat("make the bank with sgmd-encode --max-length ", text_len));
+  }
 }
 
 at::Tensor PromptBank::Gather(const std::vector<Digest>& prompts, std::int64_t text_len) const {
@@ -52,7 +75,7 @@ at::Tensor PromptBank::Gather(const std::vector<Digest>& prompts, std::int64_t t
       throw Error("prompt " + digest.Hex() + " is not in the bank", file_.path().string(),
                   "every node of a run must use the same prompt bank");
     }
-    const at::Tensor rows = CopyToTensor(*view);
+    const at::Tensor rows = CopyToTensor(*view).to(at::kFloat);
     if (rows.size(0) > text_len) {
       throw Error(StrCat("prompt ", digest.Hex(), " has ", rows.size(0), " rows, the model takes ", text_len),
                   file_.path().string());
@@ -68,11 +91,23 @@ at::Tensor PromptBank::GatherNegative(std::int64_t batch, std::int64_t text_len)
 
 void WriteWordPromptBank(const std::filesystem::path& path, const std::vector<std::string>& prompts,
                          const std::string& negative, std::int64_t text_dim) {
-  NamedTensors tensors;
-  for (const std::string& text : prompts) tensors.emplace_back(DigestText(text).Hex(), EncodeWords(text, text_dim));
-  tensors.emplace_back(DigestText(negative).Hex(), EncodeWords(negative, text_dim));
-  SaveTensors(path, tensors,
-              {{"sgmd.encoder", kWordEncoder}, {"sgmd.prompts", nlohmann::json(prompts).dump()}, {"sgmd.negative", negative}});
+  std::vector<at::Tensor> rows;
+  std::vector<TensorView> views;
+  std::vector<std::string> texts = prompts;
+  texts.push_back(negative);
+  for (const std::string& text : texts) {
+    rows.push_back(EncodeWords(text, text_dim));
+    views.push_back(ViewOf(DigestText(text).Hex(), rows.back()));
+  }
+  WritePromptBank(path, views, prompts, negative, {{kPromptEncoderKey, kWordEncoder}});
+}
+
+void WritePromptBank(const std::filesystem::path& path, std::span<const TensorView> rows, const std::vector<std::string>& prompts,
+                     const std::string& negative, Metadata metadata) {
+  if (!metadata.contains(kPromptEncoderKey)) throw Error("a prompt bank names its encoder", path.string());
+  metadata["sgmd.prompts"] = nlohmann::json(prompts).dump();
+  metadata["sgmd.negative"] = negative;
+  WriteSafetensors(path, rows, std::move(metadata));
 }
 
 at::Tensor PromptsToTensor(const std::vector<Digest>& prompts) {

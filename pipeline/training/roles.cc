@@ -15,6 +15,10 @@ WanTransformer Trainable(WanTransformer model) {
   return model;
 }
 
+void RequireFits(const PromptBank& bank, const WanTransformer& model) {
+  bank.RequireFits(model.config().text_dim, model.config().text_len);
+}
+
 void SaveAs(const std::filesystem::path& folder, const std::string& name, const NamedTensors& tensors,
             std::vector<std::string>* names) {
   SaveTensors(folder / name, tensors);
@@ -26,7 +30,9 @@ void SaveAs(const std::filesystem::path& folder, const std::string& name, const 
 Teacher::Teacher(const Experiment& experiment, at::Device device)
     : bank_(PromptBank::Open(experiment.prompts)),
       model_(WanTransformer::Load(experiment.teacher, device)),
-      guidance_(experiment.guidance) {}
+      guidance_(experiment.guidance) {
+  RequireFits(bank_, model_);
+}
 
 at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts) {
   c10::NoGradGuard no_grad;
@@ -45,6 +51,7 @@ Generator::Generator(const Experiment& experiment, at::Device device)
       model_(Trainable(WanTransformer::Load(experiment.teacher, device))),
       sigmas_(StudentSigmas(experiment.student_steps, experiment.student_shift)),
       optimizer_(model_.parameters(), experiment.generator_optimizer) {
+  RequireFits(bank_, model_);
   if (experiment.ema_decay > 0) ema_.emplace(model_.parameters(), experiment.ema_decay);
 }
 
@@ -112,7 +119,9 @@ FakeScore::FakeScore(const Experiment& experiment, at::Device device)
       bank_(PromptBank::Open(experiment.prompts)),
       model_(WanTransformer::Load(experiment.teacher, device)),
       optimizer_(model_.parameters(), experiment.fake_score_optimizer),
-      samples_(experiment) {}
+      samples_(experiment) {
+  RequireFits(bank_, model_);
+}
 
 at::Tensor FakeScore::Context(const std::vector<Digest>& prompts) const {
   return bank_.Gather(prompts, model_.config().text_len).to(model_.device());

@@ -1,0 +1,170 @@
+#include "nodes/encoder/bank_job.h"
+
+#include <ATen/ATen.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "common/metrics/progress.h"
+#include "pipeline/data/prompt_bank.h"
+#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/text/prompt_cleaning.h"
+
+namespace sgmd {
+namespace {
+
+// One job at a time in a folder; the kernel lets go when the process ends.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::filesystem::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ < 0) ThrowErrno("cannot open", folder.string());
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+    ::close(fd_);
+    throw Error("another process is making this bank", folder.string(), "wait for it, or write to another --out");
+  }
+  ~FolderLock() { ::close(fd_); }
+  FolderLock(const FolderLock&) = delete;
+
+ private:
+  int fd_;
+};
+
+struct Prompt {
+  std::string name;  // in the bank
+  std::vector<std::int64_t> ids;
+};
+
+class BankJob {
+ public:
+  BankJob(const BankJobOptions& options, const Umt5Encoder& encoder, TokenizerClient& tokenizer)
+      : o_(options), encoder_(encoder), tokenizer_(tokenizer), parts_(options.out.string() + ".parts") {
+    std::filesystem::create_directories(parts_);
+    lock_.emplace(parts_);
+    settings_ = {{kPromptEncoderKey, "umt5 " + EncoderDigest().Hex()},
+                 {"sgmd.tokenizer", tokenizer.digest().Hex()},
+                 {"sgmd.max_length", std::to_string(o_.max_length)},
+                 {"sgmd.rows", std::string(Name(FromTorch(o_.dtype)))}};
+  }
+
+  void Run() {
+    Adopt();
+    const std::vector<Prompt> pending = Tokenise();
+    Encode(pending);
+    WriteBank();
+    lock_.reset();
+    std::filesystem::remove_all(parts_);
+  }
+
+ private:
+  Digest EncoderDigest() const {
+    std::optional<ProgressLine> progress;
+    return encoder_.digest([&](std::int64_t done, std::int64_t total) {
+      if (!progress) progress.emplace("reading the encoder, MiB", total >> 20);
+      progress->Update(done >> 20);
+    });
+  }
+
+  void Keep(SafetensorsFile file, const std::string& what) {
+    for (const auto& [key, value] : settings_) {
+      const auto it = file.metadata().find(key);
+      if (it != file.metadata().end() && it->second == value) continue;
+      throw Error(StrCat(what, " was made with ", key.substr(5), " ", it == file.metadata().end() ? "unknown" : it->second, ", now it is ", value),
+                  file.path().string(), "remove it, or write to another --out");
+    }
+    for (const TensorView& view : file.tensors()) rows_.emplace(view.name, view);
+    files_.push_back(std::move(file));
+  }
+
+  // What earlier runs have left.
+  void Adopt() {
+    if (std::filesystem::exists(o_.out)) Keep(SafetensorsFile::Open(o_.out), "the bank that is there already");
+    for (const auto& entry : std::filesystem::directory_iterator(parts_)) {
+      const std::string name = entry.path().filename().string();
+      if (!name.starts_with('.') && name.ends_with(".safetensors")) Keep(SafetensorsFile::Open(entry.path()), "the work kept from an earlier run");
+    }
+  }
+
+  std::vector<std::int64_t> Ids(const std::string& text, std::int64_t* cut) {
+    std::vector<std::int64_t> ids = tokenizer_.Encode(CleanPrompt(text), o_.max_length + 1);
+    if (static_cast<std::int64_t>(ids.size()) > o_.max_length) {  // the last is the end-of-text token: it stays
+      ids.erase(ids.end() - 2);
+      ++*cut;
+    }
+    return ids;
+  }
+
+  std::vector<Prompt> Tokenise() {
+    std::vector<Prompt> pending;
+    std::vector<std::string> texts = o_.prompts;
+    if (std::find(texts.begin(), texts.end(), o_.negative) == texts.end()) texts.push_back(o_.negative);
+    std::int64_t cut = 0, kept = 0;
+    ProgressLine progress("tokenising", static_cast<std::int64_t>(texts.size()));
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const std::string name = DigestText(texts[i]).Hex();
+      wanted_.push_back(name);
+      if (rows_.contains(name)) {
+        ++kept;
+      } else {
+        pending.push_back({name, Ids(texts[i], &cut)});
+      }
+      progress.Update(static_cast<std::int64_t>(i) + 1);
+    }
+    if (kept > 0) LogInfo(kept, " of ", texts.size(), " prompts were encoded before");
+    if (cut > 0) LogWarning(cut, " prompts are longer than ", o_.max_length, " tokens and were cut");
+    return pending;
+  }
+
+  void Encode(const std::vector<Prompt>& pending) {
+    std::int64_t total = 0, before = 0;
+    for (const Prompt& prompt : pending) total += static_cast<std::int64_t>(prompt.ids.size());
+    ProgressLine progress("encoding, tokens", total);
+    for (std::size_t begin = 0; begin < pending.size(); begin += static_cast<std::size_t>(o_.group)) {
+      const std::size_t end = std::min(pending.size(), begin + static_cast<std::size_t>(o_.group));
+      std::vector<std::vector<std::int64_t>> ids;
+      std::int64_t tokens = 0;
+      for (std::size_t i = begin; i < end; ++i) {
+        ids.push_back(pending[i].ids);
+        tokens += static_cast<std::int64_t>(ids.back().size());
+      }
+      const auto rows = encoder_.EncodeAll(ids, [&](std::int64_t done, std::int64_t of) {
+        progress.Update(before + static_cast<std::int64_t>(static_cast<double>(tokens) * static_cast<double>(done) / static_cast<double>(of)));
+      });
+      before += tokens;
+      NamedTensors named;
+      for (std::size_t i = begin; i < end; ++i) named.emplace_back(pending[i].name, rows[i - begin].to(o_.dtype));
+      const auto part = parts_ / (named.front().first + ".safetensors");
+      SaveTensors(part, named, settings_);
+      Keep(SafetensorsFile::Open(part), "this part");
+    }
+  }
+
+  void WriteBank() const {
+    std::vector<TensorView> rows;
+    for (const std::string& name : wanted_) rows.push_back(rows_.at(name));
+    WritePromptBank(o_.out, rows, o_.prompts, o_.negative, settings_);
+  }
+
+  const BankJobOptions& o_;
+  const Umt5Encoder& encoder_;
+  TokenizerClient& tokenizer_;
+  std::filesystem::path parts_;
+  std::optional<FolderLock> lock_;
+  Metadata settings_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, TensorView> rows_;  // by name, in files_
+  std::vector<std::string> wanted_;
+};
+
+}  // namespace
+
+void MakeBank(const BankJobOptions& options, const Umt5Encoder& encoder, TokenizerClient& tokenizer) {
+  BankJob(options, encoder, tokenizer).Run();
+}
+
+}  // namespace sgmd

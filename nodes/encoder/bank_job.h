@@ -1,0 +1,28 @@
+// From prompts to a prompt bank, in parts that survive whatever ends the work.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "pipeline/text/tokenizer_client.h"
+#include "pipeline/text/umt5_encoder.h"
+
+namespace sgmd {
+
+struct BankJobOptions {
+  std::filesystem::path out;           // the bank
+  std::vector<std::string> prompts;    // drawable ones, no text twice
+  std::string negative;
+  at::ScalarType dtype = at::kBFloat16;  // of the rows in the file: bfloat16 or float32
+  std::int64_t max_length = 512;       // tokens of a prompt at most, end-of-text included
+  std::int64_t group = 16;             // prompts encoded together: each layer is read once for them; at most that many are lost by a kill
+};
+
+/// Cleans, tokenises and encodes every prompt, and writes the bank. Finished groups are kept in `<out>.parts/`, a safetensors
+/// file each, until the bank is there; the next run goes on from them, and from an older bank at `out`, if encoder, tokenizer
+/// and settings are the same (else Error). The rows of a prompt do not depend on its group, so that an interrupted job ends in
+/// the same bytes as a calm one. Throws Error when another process works on the same bank.
+void MakeBank(const BankJobOptions& options, const Umt5Encoder& encoder, TokenizerClient& tokenizer);
+
+}  // namespace sgmd
