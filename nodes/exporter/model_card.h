@@ -20,7 +20,7 @@ struct StudentSchedule {
 
 enum class ExportForm { kDiffusers, kOriginal };
 
-/// First line of every card, by which an export is recognised.
+/// In every card: by it an export's README.md is told from others.
 inline constexpr char kCardMark[] = "<!-- written by sgmd-export -->";
 
 /// Markdown. `name`: the folder's or file's name. `dtype`: as written. `missing`: parts of a pipeline that the folder does not have.

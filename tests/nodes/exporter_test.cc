@@ -1,0 +1,267 @@
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/config/topology.h"
+#include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
+#include "common/storage/checkpoint_store.h"
+#include "nodes/exporter/export.h"
+#include "nodes/exporter/model_card.h"
+#include "pipeline/flow/random.h"
+#include "pipeline/models/wan_transformer.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_config.h"
+
+namespace sgmd {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+template <typename Action>
+std::string ErrorOf(Action action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::vector<std::string> NamesIn(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// A run as the launcher and the generator leave it: teacher, resolved experiment, checkpoints with raw and averaged weights.
+class Exporter : public testing::Test {
+ protected:
+  Exporter() : teacher_(TinyWanConfig(2)) {
+    teacher_.Initialise(1);
+    fs::create_directories(folder_ / "teacher");
+    teacher_.Save(folder_ / "teacher");
+    WriteFileAtomically(folder_ / "bank", "bank");
+    WriteFileAtomically(folder_ / "e.toml", R"([experiment]
+name = "tiny"
+steps = 40
+[model]
+teacher = "teacher"
+prompts = "bank"
+guidance = 3
+[data]
+latent = [2, 4, 4, 4]
+[optimizer.generator]
+learning_rate = 1e-4
+[optimizer.fake_score]
+learning_rate = 1e-4
+[ema]
+decay = 0.9
+)");
+    LaunchPlan plan;
+    plan.experiment = LoadExperiment(folder_ / "e.toml");
+    plan.topology.run_folder = run();
+    ResolveDefaults(plan.topology);
+    SaveRun(plan);
+    experiment_ = ExperimentDigest(plan.experiment);
+    Checkpoint(20, 0.1, 0.2);
+    Checkpoint(40, 0.3, 0.4);
+  }
+
+  fs::path run() const { return folder_ / "run"; }
+  fs::path checkpoint(int step) const { return run() / StrCat("checkpoints/step-000000", step); }
+
+  // Weights are the teacher's plus a number.
+  NamedTensors Shifted(double by) const {
+    NamedTensors tensors;
+    for (const auto& [name, p] : teacher_.parameters()) tensors.emplace_back(name, p + by);
+    return tensors;
+  }
+  void Checkpoint(std::int64_t step, double raw, std::optional<double> ema) {
+    const CheckpointStore store(run() / "checkpoints", experiment_);
+    const fs::path staged = store.Stage(step);
+    std::map<std::string, Digest> files;
+    SaveTensors(staged / "generator.model.safetensors", Shifted(raw));
+    if (ema) SaveTensors(staged / "generator.ema.safetensors", Shifted(*ema));
+    for (const auto& name : NamesIn(staged)) files[name] = DigestFile(staged / name);
+    store.Commit(step, files, 2);
+  }
+  void ExpectWeights(const fs::path& model, double shift, at::ScalarType through = at::kFloat) const {
+    const WanTransformer loaded = WanTransformer::Load(model, at::kCPU);
+    const NamedTensors expected = Shifted(shift);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_TRUE(at::equal(loaded.parameters()[i].second, expected[i].second.to(through).to(at::kFloat))) << expected[i].first;
+    }
+  }
+  fs::path ToDiffusers(const fs::path& source, WeightsChoice choice, ExportOptions options = {}) {
+    options.overwrite = true;
+    ExportDiffusers(OpenStudent(source, choice), options, folder_ / "out");
+    return folder_ / "out";
+  }
+
+  TempFolder folder_;
+  WanTransformer teacher_;
+  Digest experiment_;
+};
+
+TEST_F(Exporter, TakesTheAverageOfTheNewestCheckpoint) {
+  ExpectWeights(ToDiffusers(run(), WeightsChoice::kBest), 0.4);
+  ExpectWeights(ToDiffusers(run(), WeightsChoice::kEma), 0.4);
+  ExpectWeights(ToDiffusers(run(), WeightsChoice::kRaw), 0.3);
+  ExpectWeights(ToDiffusers(checkpoint(20), WeightsChoice::kBest), 0.2);
+  ExpectWeights(ToDiffusers(folder_ / "teacher", WeightsChoice::kBest), 0.0);
+}
+
+TEST_F(Exporter, SaysWhenTheWeightsAskedForAreNotThere) {
+  Checkpoint(40, 0.5, {});
+  EXPECT_THAT(ErrorOf([&] { OpenStudent(run(), WeightsChoice::kEma); }), HasSubstr("keeps no average"));
+  ExpectWeights(ToDiffusers(run(), WeightsChoice::kBest), 0.5);
+  EXPECT_THAT(ErrorOf([&] { OpenStudent(folder_ / "teacher", WeightsChoice::kEma); }), HasSubstr("not said to be an average"));
+  fs::remove_all(run() / "checkpoints");
+  EXPECT_THAT(ErrorOf([&] { OpenStudent(run(), WeightsChoice::kBest); }), HasSubstr("no checkpoint yet"));
+}
+
+TEST_F(Exporter, RefusesADamagedCheckpoint) {
+  std::fstream file(checkpoint(40) / "generator.ema.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-1, std::ios::end).put('x');
+  file.close();
+  EXPECT_THAT(ErrorOf([&] { OpenStudent(run(), WeightsChoice::kBest); }), HasSubstr("does not match the digest"));
+}
+
+TEST_F(Exporter, WritesShardsWithAnIndex) {
+  ExportOptions options;
+  options.shard_gib = 4096.0 / (1 << 30);
+  const fs::path transformer = ToDiffusers(run(), WeightsChoice::kBest, options) / "transformer";
+  const auto index = nlohmann::json::parse(ReadFile(transformer / "diffusion_pytorch_model.safetensors.index.json"));
+  EXPECT_EQ(index["metadata"]["total_size"], teacher_.ParameterCount() * 4);
+  EXPECT_EQ(index["weight_map"].size(), teacher_.parameters().size());
+  EXPECT_TRUE(index["weight_map"].contains("blocks.1.attn2.to_out.0.weight"));
+  for (const auto& entry : fs::directory_iterator(transformer)) {
+    if (entry.path().extension() == ".safetensors") EXPECT_LE(fs::file_size(entry), 4096U + 8192U) << entry.path();  // and its header
+  }
+  ExpectWeights(folder_ / "out", 0.4);
+}
+
+TEST_F(Exporter, RoundsToBfloat16) {
+  ExportOptions options;
+  options.dtype = DType::kBF16;
+  ExpectWeights(ToDiffusers(run(), WeightsChoice::kBest, options), 0.4, at::kBFloat16);
+  ExportOriginal(OpenStudent(run(), WeightsChoice::kRaw), options, folder_ / "single/student.safetensors");
+  ExpectWeights(folder_ / "single/student.safetensors", 0.3, at::kBFloat16);
+  EXPECT_EQ(SafetensorsFile::Open(folder_ / "single/student.safetensors").At("head.modulation").dtype, DType::kBF16);
+}
+
+TEST_F(Exporter, LinksOrCopiesThePartsOfTheBase) {
+  for (const char* part : {"text_encoder", "tokenizer", "vae"}) {
+    fs::create_directories(folder_ / "base" / part);
+    WriteFileAtomically(folder_ / "base" / part / "config.json", part);
+  }
+  ExportOptions options;
+  options.base = folder_ / "base";
+  EXPECT_THAT(ErrorOf([&] { ToDiffusers(run(), WeightsChoice::kBest, options); }), HasSubstr("no model_index.json"));
+  WriteFileAtomically(folder_ / "base/model_index.json", R"({"tokenizer": ["transformers", "Special"]})");
+  fs::path out = ToDiffusers(run(), WeightsChoice::kBest, options);
+  EXPECT_TRUE(fs::is_symlink(out / "vae"));
+  EXPECT_EQ(ReadFile(out / "vae/config.json"), "vae");
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(out / "model_index.json"))["tokenizer"][1], "Special");
+  EXPECT_THAT(ReadFile(out / "README.md"), Not(HasSubstr("Not in this folder")));
+  options.copy_base = true;
+  out = ToDiffusers(run(), WeightsChoice::kBest, options);
+  EXPECT_FALSE(fs::is_symlink(out / "vae"));
+  EXPECT_EQ(ReadFile(out / "text_encoder/config.json"), "text_encoder");
+  fs::remove_all(folder_ / "base/vae");
+  EXPECT_THAT(ErrorOf([&] { ToDiffusers(run(), WeightsChoice::kBest, options); }), HasSubstr("the base has no vae/"));
+}
+
+TEST_F(Exporter, CardTellsTheRecipeTheSettingsAndTheFigures) {
+  fs::create_directories(run() / "evaluation");
+  WriteFileAtomically(run() / "evaluation/metrics.jsonl",
+                      "{\"step\":20,\"samples\":64,\"frechet_teacher\":9.5}\n{\"step\":40,\"samples\":64,\"frechet_teacher\":1.25}\n");
+  const std::string card = ReadFile(ToDiffusers(run(), WeightsChoice::kBest) / "README.md");
+  EXPECT_THAT(card, AllOf(HasSubstr("exponential moving average"), HasSubstr("| updates | 40 |"), HasSubstr("w = 3"), HasSubstr("[objective]\nname = \"sgmd\"")));
+  EXPECT_THAT(card, AllOf(HasSubstr("flow_shift=5, solver_order=1, disable_corrector=[0, 1, 2]"), HasSubstr("\"denoising_step_list\": [1000, 750, 500, 250]"),
+                          HasSubstr("sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift 5, cfg 1.0"), HasSubstr("[1, 0.9375, 0.833333, 0.625, 0]")));
+  EXPECT_THAT(card, AllOf(HasSubstr("| frechet_teacher | 1.25 |"), Not(HasSubstr("9.5"))));
+  EXPECT_THAT(card, AllOf(HasSubstr("Not in this folder:** [text_encoder, tokenizer, vae]"), Not(HasSubstr(folder_.path().string()))));
+  EXPECT_THAT(ReadFile(ToDiffusers(checkpoint(20), WeightsChoice::kRaw) / "README.md"),
+              AllOf(HasSubstr("| frechet_teacher | 9.5 |"), HasSubstr("not averaged")));
+}
+
+TEST_F(Exporter, CardWarnsOfStepsThatOtherSchedulersDoNotMake) {
+  StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
+  EXPECT_TRUE(StudentSchedule::Of(student).IsEven());
+  student.experiment->student_steps = {1000, 500, 250};
+  EXPECT_FALSE(StudentSchedule::Of(student).IsEven());
+  EXPECT_THAT(ModelCard(student, ExportForm::kOriginal, "s", DType::kF32, {}), HasSubstr("not evenly spaced"));
+}
+
+TEST_F(Exporter, ReplacesOnlyWhatIsAnExport) {
+  const StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
+  ExportDiffusers(student, {}, folder_ / "new");
+  EXPECT_THAT(ErrorOf([&] { ExportDiffusers(student, {}, folder_ / "new"); }), AllOf(HasSubstr("already exists"), HasSubstr("--overwrite")));
+  ExportOptions overwrite;
+  overwrite.overwrite = true;
+  ExportDiffusers(student, overwrite, folder_ / "new/");
+  EXPECT_THAT(ErrorOf([&] { ExportDiffusers(student, overwrite, run()); }), HasSubstr("not a Diffusers folder"));
+  ExportOriginal(student, {}, folder_ / "single/a.safetensors");
+  EXPECT_THAT(ErrorOf([&] { ExportOriginal(student, {}, folder_ / "single/a.safetensors"); }), HasSubstr("already exists"));
+  ExportOriginal(student, {}, folder_ / "single/b.safetensors");  // the same sizes: one config.json serves both
+  WriteFileAtomically(folder_ / "single/config.json", "{}");
+  EXPECT_THAT(ErrorOf([&] { ExportOriginal(student, {}, folder_ / "single/c.safetensors"); }), HasSubstr("config.json of another model"));
+  EXPECT_THAT(NamesIn(folder_ / "single"), testing::ElementsAre("README.md", "a.safetensors", "b.safetensors", "config.json"));
+}
+
+TEST_F(Exporter, LeavesNothingWhereAFileCannotBeWrittenWhole) {
+  const StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small{8192, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  const std::string folder = ErrorOf([&] { ExportDiffusers(student, {}, folder_ / "full/out"); });
+  const std::string file = ErrorOf([&] { ExportOriginal(student, {}, folder_ / "full/student.safetensors"); });
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  EXPECT_THAT(folder, HasSubstr("cannot write"));
+  EXPECT_THAT(file, HasSubstr("cannot write"));
+  EXPECT_TRUE(NamesIn(folder_ / "full").empty()) << NamesIn(folder_ / "full").front();
+}
+
+// A disk that is really full: a small tmpfs, where the machine lets us mount one.
+TEST_F(Exporter, KeepsTheEarlierExportWhenTheDiskIsFull) {
+  fs::create_directory(folder_ / "disk");
+  const std::string disk = (folder_ / "disk").string(), listing = (folder_ / "listing").string(), errors = (folder_ / "errors").string();
+  const auto in_small_disk = [&](const std::string& command) {
+    return std::system(StrCat("unshare -m sh -c 'mount -t tmpfs -o size=96k none ", disk, " && ", command, "' 2>>", errors).c_str());
+  };
+  if (in_small_disk("true") != 0) GTEST_SKIP() << "no mount namespace here";
+  const std::string program = SGMD_BIN_DIR "/sgmd-export " + run().string();
+  ASSERT_EQ(in_small_disk(StrCat(program, " --raw --original ", disk, "/s.safetensors --dtype bfloat16 && cp ", disk, "/s.safetensors ", disk,
+                                 "/before && dd if=/dev/zero of=", disk, "/ballast bs=1k; ", program, " --overwrite --original ", disk,
+                                 "/s.safetensors; test $? = 1 && cmp ", disk, "/s.safetensors ", disk, "/before && ls -A ", disk, " >", listing)), 0)
+      << ReadFile(errors);
+  EXPECT_EQ(ReadFile(listing), "README.md\nballast\nbefore\nconfig.json\ns.safetensors\n");
+  EXPECT_THAT(ReadFile(errors), HasSubstr("No space left on device"));
+}
+
+TEST(ExportProgram, SaysWhatItNeeds) {
+  TempFolder folder;
+  const std::string errors = (folder / "errors").string();
+  EXPECT_NE(std::system(StrCat(SGMD_BIN_DIR "/sgmd-export ", folder.path().string(), " 2>", errors).c_str()), 0);
+  EXPECT_THAT(ReadFile(errors), HasSubstr("--diffusers <folder>, --original <file.safetensors>"));
+  EXPECT_NE(std::system(StrCat(SGMD_BIN_DIR "/sgmd-export ", folder.path().string(), " --ema --raw --original x 2>", errors).c_str()), 0);
+  EXPECT_THAT(ReadFile(errors), HasSubstr("excludes"));
+}
+
+}  // namespace
+}  // namespace sgmd

@@ -1,0 +1,57 @@
+"""Random WanTransformer3DModels of several sizes as diffusers saves them, with inputs, outputs and gradients.
+
+<out>/<case>/ is the model folder (one of them sharded), <out>/<case>.safetensors its inputs and reference results:
+x, sigma, context (padded), upstream, output, grad.x, grad.<Diffusers name>.
+"""
+import json
+import pathlib
+import shutil
+import sys
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import save_file
+
+# name: (config, text_len, real text rows, latent [B, F, H, W], max_shard_size)
+CASES = {
+    "small": (dict(num_attention_heads=2, attention_head_dim=12, num_layers=2, ffn_dim=40, in_channels=4, out_channels=4,
+                   text_dim=16, freq_dim=32), 7, 5, (2, 3, 6, 8), "10GB"),
+    "real_head": (dict(num_attention_heads=2, attention_head_dim=128, num_layers=2, ffn_dim=96, in_channels=16, out_channels=16,
+                       text_dim=24, freq_dim=256), 512, 11, (1, 5, 6, 10), "10GB"),
+    "coarse_patches": (dict(num_attention_heads=4, attention_head_dim=32, num_layers=3, ffn_dim=200, in_channels=3, out_channels=3,
+                            text_dim=20, freq_dim=64, patch_size=(1, 4, 4)), 12, 12, (3, 7, 8, 12), "10GB"),
+    "deep_patches_sharded": (dict(num_attention_heads=3, attention_head_dim=16, num_layers=2, ffn_dim=64, in_channels=48,
+                                  out_channels=48, text_dim=16, freq_dim=256, patch_size=(2, 2, 1)), 9, 1, (2, 6, 4, 5), "100KB"),
+}
+
+
+def write_case(out, name, config, text_len, rows, latent, max_shard_size):
+    model = WanTransformer3DModel(**config)
+    with torch.no_grad():
+        for p in model.parameters():  # norms and biases too, so that none is at its neutral value
+            p.add_(torch.randn_like(p) * 0.05)
+    folder = out / name
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    saved = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**saved, "text_len": text_len}))
+
+    batch, frames, height, width = latent
+    x = torch.randn(batch, config["in_channels"], frames, height, width, requires_grad=True)
+    sigma = torch.tensor([1.0, 0.8333, 0.02][:batch])
+    context = torch.zeros(batch, text_len, config["text_dim"])
+    context[:, :rows] = torch.randn(batch, rows, config["text_dim"])
+    output = model(x, sigma * 1000.0, context, return_dict=False)[0]
+    upstream = torch.randn_like(output)
+    output.backward(upstream)
+    tensors = {"x": x.detach(), "sigma": sigma, "context": context, "output": output.detach(), "upstream": upstream, "grad.x": x.grad}
+    tensors |= {f"grad.{key}": p.grad for key, p in model.named_parameters()}
+    save_file({key: t.contiguous() for key, t in tensors.items()}, out / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    root = pathlib.Path(sys.argv[1])
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    for case, settings in CASES.items():
+        write_case(root, case, *settings)
