@@ -104,6 +104,24 @@ void ReadTraining(TomlTable root, Experiment& e) {
   e.fake_score_threads = threads.Integer("fake_score", {1, 1024}, e.fake_score_threads);
 }
 
+LoraConfig ReadLora(TomlTable table) {
+  LoraConfig lora;
+  lora.rank = table.Integer("rank", {0, 65536}, lora.rank);
+  lora.alpha = table.Real("alpha", kNotNegative, static_cast<double>(lora.rank));
+  if (lora.rank > 0 && lora.alpha == 0) table.Fail("alpha", "\"alpha\" must be above 0", "alpha = rank counts the adapters once");
+  lora.targets = table.Texts("targets", lora.targets);
+  if (lora.rank > 0 && lora.targets.empty()) table.Fail("targets", "\"targets\" is empty", "leave it out for all Linears of the blocks");
+  for (const std::string& target : lora.targets) {
+    LoraConfig one = lora;
+    one.targets = {target};
+    if (std::none_of(std::begin(kBlockLinears), std::end(kBlockLinears), [&](const char* name) { return AdaptsLinear(one, name); })) {
+      table.Fail("targets", StrCat("no Linear of a block ends in \"", target, "\""),
+                 "such as q, k, v, o, ffn.0, ffn.2, or self_attn.q for that one alone");
+    }
+  }
+  return lora;
+}
+
 void WriteOptimizer(TomlWriter& out, const std::string& name, const OptimizerConfig& config) {
   out.Table("optimizer." + name);
   out.Real("learning_rate", config.learning_rate).Real("beta1", config.beta1).Real("beta2", config.beta2);
@@ -134,6 +152,8 @@ Experiment LoadExperiment(const std::filesystem::path& path) {
   ReadModelAndData(root, e);
   ReadSchedule(root.Table("schedule"), e);
   ReadTraining(root, e);
+  e.compute = root.Table("precision").Choice("compute", {"float32", "bfloat16"}, e.compute);
+  e.lora = ReadLora(root.Table("lora"));
   root.Finish();
   return e;
 }
@@ -153,10 +173,17 @@ std::string ToToml(const Experiment& e) {
   out.Table("inner").Integer("updates", e.inner_updates).Text("source", e.inner_source).Integer("max_age", e.inner_max_age);
   WriteOptimizer(out, "generator", e.generator_optimizer);
   WriteOptimizer(out, "fake_score", e.fake_score_optimizer);
+  out.Table("precision").Text("compute", e.compute);
+  out.Table("lora").Integer("rank", e.lora.rank).Real("alpha", e.lora.alpha).Texts("targets", e.lora.targets);
   out.Table("ema").Real("decay", e.ema_decay);
   out.Table("checkpoint").Integer("every", e.checkpoint_every).Integer("keep", e.checkpoint_keep);
   out.Table("threads").Integer("generator", e.generator_threads).Integer("fake_score", e.fake_score_threads);
   return out.text();
+}
+
+bool AdaptsLinear(const LoraConfig& lora, std::string_view name) {
+  return std::any_of(lora.targets.begin(), lora.targets.end(),
+                     [&](const std::string& target) { return name == target || name.ends_with("." + target); });
 }
 
 Digest ExperimentDigest(const Experiment& experiment) {

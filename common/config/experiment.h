@@ -23,6 +23,23 @@ struct OptimizerConfig {
   std::int64_t warmup_steps = 0; // >= 0, linear
 };
 
+/// [lora]: low-rank adapters in place of full training, for both trained roles (wan_facts §5 "LoRA").
+struct LoraConfig {
+  std::int64_t rank = 0;                                              // >= 0; 0: all parameters are trained
+  double alpha = 0;                                                   // > 0 with adapters, default rank: they count alpha / rank
+  std::vector<std::string> targets{"q", "k", "v", "o", "ffn.0", "ffn.2"};  // ends of kBlockLinears
+};
+
+/// The Linears of a Wan block by their original names.
+inline constexpr const char* kBlockLinears[] = {"self_attn.q",  "self_attn.k",  "self_attn.v",  "self_attn.o",  "cross_attn.q",
+                                                "cross_attn.k", "cross_attn.v", "cross_attn.o", "ffn.0",        "ffn.2"};
+
+/// Whether the Linear `name`, such as "cross_attn.q", is one of the targets or ends in "." and a target.
+bool AdaptsLinear(const LoraConfig& lora, std::string_view name);
+
+/// alpha / rank: the weight of an adapter's product.
+inline double LoraScale(const LoraConfig& lora) { return lora.alpha / static_cast<double>(lora.rank); }
+
 /// What the generator can be trained on (pipeline/objectives, a file each), and how many updates the fake score gets per
 /// outer iteration where the experiment does not say.
 struct ObjectiveName {
@@ -63,6 +80,10 @@ struct Experiment {
 
   OptimizerConfig generator_optimizer;     // [optimizer.generator]
   OptimizerConfig fake_score_optimizer;    // [optimizer.fake_score]
+  std::string compute = "float32";         // [precision] compute: float32 | bfloat16. With bfloat16 what is trained stays float32
+
+  LoraConfig lora;                         // [lora] rank, alpha, targets
+
   double ema_decay = 0.0;                  // [ema] decay in [0,1); 0 = none
 
   std::int64_t checkpoint_every = 50;      // [checkpoint] every: outer iterations, >= 1

@@ -156,6 +156,20 @@ std::vector<std::int64_t> TomlTable::Integers(std::string_view key, NumberRange 
   return values;
 }
 
+std::vector<std::string> TomlTable::Texts(std::string_view key, std::optional<std::vector<std::string>> fallback) {
+  const toml::node* found = node_->Find(key);
+  if (found == nullptr && fallback) return *fallback;
+  if (found == nullptr) Fail(key, StrCat("key \"", key, "\" is missing in [", node_->name, "]"), StrCat("add ", key, " = [\"...\"]"));
+  if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of texts in quotes"));
+  std::vector<std::string> values;
+  for (const toml::node& item : *found->as_array()) {
+    const auto value = item.value_exact<std::string>();
+    if (!value) FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of texts in quotes"), {});
+    values.push_back(*value);
+  }
+  return values;
+}
+
 std::filesystem::path TomlTable::Path(std::string_view key, std::optional<std::filesystem::path> fallback) {
   const auto read = node_->Read<std::string>(key, "a path in quotes", fallback.has_value());
   const std::filesystem::path value = read ? std::filesystem::path(*read) : *fallback;

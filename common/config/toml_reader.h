@@ -29,6 +29,7 @@ class TomlTable {
   double Real(std::string_view key, NumberRange range, std::optional<double> fallback = {});
   bool Boolean(std::string_view key, std::optional<bool> fallback = {});
   std::vector<std::int64_t> Integers(std::string_view key, NumberRange range, std::optional<std::vector<std::int64_t>> fallback = {});
+  std::vector<std::string> Texts(std::string_view key, std::optional<std::vector<std::string>> fallback = {});
   /// Relative paths are taken from the folder of the file.
   std::filesystem::path Path(std::string_view key, std::optional<std::filesystem::path> fallback = {});
   /// An absent table reads as empty.

@@ -18,13 +18,11 @@ class TomlWriter {
     text_ += StrCat(text_.empty() ? "" : "\n", "[", name, "]\n");
     return *this;
   }
-  TomlWriter& Text(std::string_view key, std::string_view value) {
-    std::string quoted;
-    for (const char c : value) {
-      if (c == '"' || c == '\\') quoted += '\\';
-      quoted += c;
-    }
-    return Line(key, StrCat('"', quoted, '"'));
+  TomlWriter& Text(std::string_view key, std::string_view value) { return Line(key, Quoted(value)); }
+  TomlWriter& Texts(std::string_view key, const std::vector<std::string>& values) {
+    std::string list;
+    for (const std::string& value : values) list += (list.empty() ? "" : ", ") + Quoted(value);
+    return Line(key, "[" + list + "]");
   }
   TomlWriter& Integer(std::string_view key, std::int64_t value) { return Line(key, std::to_string(value)); }
   TomlWriter& Boolean(std::string_view key, bool value) { return Line(key, value ? "true" : "false"); }
@@ -43,6 +41,14 @@ class TomlWriter {
   const std::string& text() const { return text_; }
 
  private:
+  static std::string Quoted(std::string_view value) {
+    std::string quoted = "\"";
+    for (const char c : value) {
+      if (c == '"' || c == '\\') quoted += '\\';
+      quoted += c;
+    }
+    return quoted + '"';
+  }
   TomlWriter& Line(std::string_view key, std::string_view value) {
     text_ += StrCat(key, " = ", value, "\n");
     return *this;

@@ -46,8 +46,11 @@ Topology ReadTopology(const std::filesystem::path& path) {
   t.experiment = run.Path("experiment");
   if (!std::filesystem::exists(t.experiment)) run.Fail("experiment", "no such file: " + t.experiment.string());
   t.run_folder = run.Path("folder");
-  t.generator_device = ReadDevice(root.Table("generator"), t.generator_device);
-  t.fake_score_device = ReadDevice(root.Table("fake_score"), t.fake_score_device);
+  TomlTable generator = root.Table("generator"), fake_score = root.Table("fake_score");
+  t.generator_device = ReadDevice(generator, t.generator_device);
+  t.generator_checkpoint_blocks = generator.Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
+  t.fake_score_device = ReadDevice(fake_score, t.fake_score_device);
+  t.fake_score_checkpoint_blocks = fake_score.Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
   TomlTable teacher = root.Table("teacher");
   t.teacher_replicas = teacher.Integer("replicas", {0, 4096}, t.teacher_replicas);
   t.teacher_device = ReadDevice(teacher, t.teacher_device);
@@ -101,8 +104,8 @@ LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path) {
 std::string ToToml(const Topology& t) {
   TomlWriter out;
   out.Table("run").Text("experiment", t.experiment.string()).Text("folder", t.run_folder.string());
-  out.Table("generator").Text("device", t.generator_device);
-  out.Table("fake_score").Text("device", t.fake_score_device);
+  out.Table("generator").Text("device", t.generator_device).Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
+  out.Table("fake_score").Text("device", t.fake_score_device).Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
   out.Table("teacher").Integer("replicas", t.teacher_replicas).Text("device", t.teacher_device);
   out.Integer("threads", t.teacher_threads).Integer("max_restarts", t.teacher_max_restarts);
   out.Table("evaluator").Boolean("enabled", t.evaluator_enabled);

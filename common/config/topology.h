@@ -16,6 +16,8 @@ struct Topology {
 
   std::string generator_device = "cpu";        // [generator] device: cpu | cuda | cuda:N
   std::string fake_score_device = "cpu";       // [fake_score] device
+  bool generator_checkpoint_blocks = false;    // [generator] checkpoint_blocks: keep each block's input, run it again backward
+  bool fake_score_checkpoint_blocks = false;   // [fake_score] checkpoint_blocks; the same bits for less memory and more time
   std::int64_t teacher_replicas = 1;           // [teacher] replicas, >= 0 (0 only with replay)
   std::string teacher_device = "cpu";          // [teacher] device
   std::int64_t teacher_threads = 1;            // [teacher] threads, >= 1: free, does not change results

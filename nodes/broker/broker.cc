@@ -50,7 +50,7 @@ Broker::Broker(LaunchPlan plan, Options options)
     : plan_(std::move(plan)),
       options_(options),
       run_id_(ExperimentDigest(plan_.experiment)),
-      scorer_{ModelDigest(plan_.experiment.teacher), plan_.experiment.guidance},
+      scorer_{ModelDigest(plan_.experiment.teacher), plan_.experiment.guidance, plan_.experiment.compute},
       scores_(OpenScores(plan_.topology, scorer_, options_.replay)),
       data_(plan_.topology.data_endpoint),
       control_(plan_.topology.control_endpoint),

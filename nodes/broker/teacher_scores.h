@@ -14,8 +14,9 @@ namespace sgmd {
 struct ScorerFingerprint {
   Digest teacher;         // ModelDigest
   double guidance = 1.0;  // w in u + w (c - u)
+  std::string compute = "float32";  // [precision] compute
 
-  /// "teacher <digest>, guidance <w>".
+  /// "teacher <digest>, guidance <w>", and the precision where it is not float32.
   std::string Text() const;
 };
 

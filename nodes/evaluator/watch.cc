@@ -32,7 +32,7 @@ class Watch {
         folder_(RunFolder{plan.topology.run_folder}.Evaluation()),
         bank_(PromptBank::Open(plan.experiment.prompts)),
         teacher_(WanTransformer::Load(plan.experiment.teacher, at::kCPU)),
-        student_(teacher_.Clone()),
+        student_(plan.experiment.lora.rank > 0 ? teacher_.WithAdapters(plan.experiment.lora, 0) : teacher_.Clone()),
         reference_(TeacherArm(plan.experiment, teacher_, plan.topology.evaluator_teacher_steps)),
         events_(RunFolder{plan.topology.run_folder}.Events() / "evaluator"),
         measurer_(Reference()),
@@ -92,7 +92,7 @@ class Watch {
     try {
       const SafetensorsFile weights = SafetensorsFile::Open(file);
       c10::NoGradGuard no_grad;
-      for (const auto& [name, parameter] : student_.parameters()) at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
+      for (const auto& [name, parameter] : student_.trained()) at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
       return true;
     } catch (const Error&) {
       if (std::filesystem::exists(file)) throw;

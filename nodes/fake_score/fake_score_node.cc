@@ -17,7 +17,7 @@ std::vector<Digest> PromptsOf(const Envelope& message) { return PromptsFromTenso
 
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
-      fake_(experiment(), node.device),
+      fake_(experiment(), node.device, node.plan.topology.fake_score_checkpoint_blocks),
       events_(RunFolder{node.plan.topology.run_folder}.Events() / "fake_score"),
       heartbeat_(node.plan.topology.control_endpoint, node.identity, node.plan.topology.beat_seconds),
       client_(node.Connect()) {

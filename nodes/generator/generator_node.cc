@@ -35,7 +35,7 @@ Envelope Message(wire::Kind kind, std::int64_t step, std::int64_t index) {
 
 GeneratorNode::GeneratorNode(const RingNode& node)
     : node_(node),
-      generator_(experiment(), node.device),
+      generator_(experiment(), node.device, node.plan.topology.generator_checkpoint_blocks),
       admission_{experiment().max_staleness},
       checkpoints_(RunFolder{node.plan.topology.run_folder}.Checkpoints(), node.identity.run_id),
       events_(RunFolder{node.plan.topology.run_folder}.Events() / "generator"),

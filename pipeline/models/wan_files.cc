@@ -68,13 +68,13 @@ at::Tensor MappedTensor(const TensorView& view) {
   return at::from_blob(const_cast<std::byte*>(view.bytes.data()), view.shape, at::TensorOptions(ToTorch(view.dtype)));
 }
 
-WanTransformer WanTransformer::Load(const std::filesystem::path& path, at::Device device) {
+WanTransformer WanTransformer::Load(const std::filesystem::path& path, at::Device device, WanPrecision precision) {
   const ModelFiles files = FindModel(path);
   const WanConfig config = WanConfig::FromFile(files.config);  // before the weights are touched: refusals come at once
   const ShardedSafetensors weights = ShardedSafetensors::Open(files.weights);
   const auto found = ByOriginalName(weights);
   RequireFit(found, WanTransformer(config, at::kMeta).parameters_, files.weights);
-  WanTransformer model(config, device);
+  WanTransformer model(config, device, precision);
   std::map<const TensorView*, at::Tensor> targets;
   std::int64_t total = 0, done = 0;
   for (const auto& [name, parameter] : model.parameters_) {

@@ -7,21 +7,9 @@
 
 #include "common/error/error.h"
 #include "pipeline/flow/random.h"
+#include "pipeline/models/lora.h"
 
 namespace sgmd {
-namespace {
-
-// x / rms(x) * weight over the last axis; statistics in at least float32.
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return x * at::rsqrt(x.square().mean(-1, true) + eps) * weight;
-}
-
-at::Tensor Modulate(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift) {
-  return at::addcmul(shift, x, scale + 1);
-}
-
-}  // namespace
-
 at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim) {
   const at::Tensor index = at::arange(dim / 2, timestep.options().dtype(at::kDouble));
   const at::Tensor frequency = at::exp(index * (-std::log(10000.0) / static_cast<double>(dim / 2)));
@@ -46,61 +34,101 @@ at::Tensor RopeTable(at::IntArrayRef grid, std::int64_t head_dim) {
   return at::polar(at::ones_like(angle), angle);
 }
 
-at::Tensor ApplyRope(const at::Tensor& x, const at::Tensor& table) {
-  const auto shape = x.sizes();
-  const at::Tensor pairs = at::view_as_complex(x.reshape({shape[0], shape[1], shape[2], -1, 2}));
-  return at::view_as_real(pairs * table.unsqueeze(1)).flatten(-2);
+bool IsFloat32Island(std::string_view name) {
+  return name.starts_with("time_embedding.") || name.ends_with("modulation") || name.find(".norm3.") != name.npos;
 }
 
-at::Tensor WanTransformer::Linear::operator()(const at::Tensor& x) const { return at::linear(x, weight, bias); }
+// Makes the parts of a model in the order of wan_facts §1.2.
+class WanTransformer::Builder {
+ public:
+  Builder(const WanConfig& config, const Source& source, NamedTensors& parameters)
+      : config_(config), source_(source), parameters_(parameters) {}
 
-WanTransformer::WanTransformer(const WanConfig& config, at::Device device, at::ScalarType dtype)
-    : config_(config), options_(at::TensorOptions(dtype).device(device)) {
+  at::Tensor Add(const std::string& name, at::IntArrayRef shape) {
+    return parameters_.emplace_back(name, source_(name, shape)).second;
+  }
+
+  WanLinear Linear(const std::string& name, std::int64_t in, std::int64_t out) {
+    WanLinear linear;
+    linear.weight = Add(name + ".weight", {out, in});
+    linear.bias = Add(name + ".bias", {out});
+    return linear;
+  }
+
+  WanAttention Attention(const std::string& name) {
+    const std::int64_t d = config_.dim;
+    WanAttention a;
+    a.q = Linear(name + "q", d, d);
+    a.k = Linear(name + "k", d, d);
+    a.v = Linear(name + "v", d, d);
+    a.o = Linear(name + "o", d, d);
+    a.norm_q = Add(name + "norm_q.weight", {d});
+    a.norm_k = Add(name + "norm_k.weight", {d});
+    return a;
+  }
+
+  WanBlock Block(const std::string& name) {
+    WanBlock block;
+    block.modulation = Add(name + "modulation", {1, 6, config_.dim});
+    block.self_attn = Attention(name + "self_attn.");
+    block.norm3_weight = Add(name + "norm3.weight", {config_.dim});
+    block.norm3_bias = Add(name + "norm3.bias", {config_.dim});
+    block.cross_attn = Attention(name + "cross_attn.");
+    block.ffn_in = Linear(name + "ffn.0", config_.dim, config_.ffn_dim);
+    block.ffn_out = Linear(name + "ffn.2", config_.ffn_dim, config_.dim);
+    return block;
+  }
+
+ private:
+  const WanConfig& config_;
+  const Source& source_;
+  NamedTensors& parameters_;
+};
+
+WanTransformer::WanTransformer(const WanConfig& config, at::Device device, WanPrecision precision)
+    : WanTransformer(config, device, precision, [&](const std::string& name, at::IntArrayRef shape) {
+        const bool island = precision.storage != at::kDouble && IsFloat32Island(name);
+        return at::zeros(shape, at::TensorOptions(island ? at::kFloat : precision.storage).device(device));
+      }) {}
+
+WanTransformer::WanTransformer(const WanConfig& config, at::Device device, WanPrecision precision, const Source& source)
+    : config_(config), device_(device), precision_(precision) {
   config_.Validate("WanConfig");
   const auto& c = config_;
-  patch_weight_ = Add("patch_embedding.weight", {c.dim, c.in_dim, c.patch_size[0], c.patch_size[1], c.patch_size[2]});
-  patch_bias_ = Add("patch_embedding.bias", {c.dim});
-  text_in_ = AddLinear("text_embedding.0", c.text_dim, c.dim);
-  text_out_ = AddLinear("text_embedding.2", c.dim, c.dim);
-  time_in_ = AddLinear("time_embedding.0", c.freq_dim, c.dim);
-  time_out_ = AddLinear("time_embedding.2", c.dim, c.dim);
-  time_projection_ = AddLinear("time_projection.1", c.dim, 6 * c.dim);
-  for (std::int64_t n = 0; n < c.num_layers; ++n) blocks_.push_back(AddBlock(StrCat("blocks.", n, ".")));
-  head_ = AddLinear("head.head", c.dim, c.patch_volume() * c.out_dim);
-  head_modulation_ = Add("head.modulation", {1, 2, c.dim});
+  Builder build(config_, source, parameters_);
+  patch_weight_ = build.Add("patch_embedding.weight", {c.dim, c.in_dim, c.patch_size[0], c.patch_size[1], c.patch_size[2]});
+  patch_bias_ = build.Add("patch_embedding.bias", {c.dim});
+  text_in_ = build.Linear("text_embedding.0", c.text_dim, c.dim);
+  text_out_ = build.Linear("text_embedding.2", c.dim, c.dim);
+  time_in_ = build.Linear("time_embedding.0", c.freq_dim, c.dim);
+  time_out_ = build.Linear("time_embedding.2", c.dim, c.dim);
+  time_projection_ = build.Linear("time_projection.1", c.dim, 6 * c.dim);
+  for (std::int64_t n = 0; n < c.num_layers; ++n) blocks_.push_back(build.Block(StrCat("blocks.", n, ".")));
+  head_ = build.Linear("head.head", c.dim, c.patch_volume() * c.out_dim);
+  head_modulation_ = build.Add("head.modulation", {1, 2, c.dim});
 }
 
-at::Tensor WanTransformer::Add(const std::string& name, at::IntArrayRef shape) {
-  return parameters_.emplace_back(name, at::zeros(shape, options_)).second;
-}
-
-WanTransformer::Linear WanTransformer::AddLinear(const std::string& name, std::int64_t in, std::int64_t out) {
-  const at::Tensor weight = Add(name + ".weight", {out, in});
-  return {weight, Add(name + ".bias", {out})};
-}
-
-WanTransformer::Attention WanTransformer::AddAttention(const std::string& name) {
-  const std::int64_t d = config_.dim;
-  Attention a;
-  a.q = AddLinear(name + "q", d, d);
-  a.k = AddLinear(name + "k", d, d);
-  a.v = AddLinear(name + "v", d, d);
-  a.o = AddLinear(name + "o", d, d);
-  a.norm_q = Add(name + "norm_q.weight", {d});
-  a.norm_k = Add(name + "norm_k.weight", {d});
-  return a;
-}
-
-WanTransformer::Block WanTransformer::AddBlock(const std::string& name) {
-  Block block;
-  block.modulation = Add(name + "modulation", {1, 6, config_.dim});
-  block.self_attn = AddAttention(name + "self_attn.");
-  block.norm3_weight = Add(name + "norm3.weight", {config_.dim});
-  block.norm3_bias = Add(name + "norm3.bias", {config_.dim});
-  block.cross_attn = AddAttention(name + "cross_attn.");
-  block.ffn_in = AddLinear(name + "ffn.0", config_.dim, config_.ffn_dim);
-  block.ffn_out = AddLinear(name + "ffn.2", config_.ffn_dim, config_.dim);
-  return block;
+WanTransformer WanTransformer::WithAdapters(const LoraConfig& lora, std::uint64_t seed) const {
+  if (!adapters_.empty()) throw Error("the model has adapters already");
+  std::size_t next = 0;
+  WanTransformer adapted(config_, device_, precision_, [&](const std::string&, at::IntArrayRef) {
+    return parameters_[next++].second.detach();
+  });
+  adapted.lora_ = lora;
+  const auto options = at::TensorOptions(wide()).device(device_);
+  for (std::size_t n = 0; n < adapted.blocks_.size(); ++n) {
+    for (const auto& [name, linear] : adapted.blocks_[n].Linears()) {
+      if (!AdaptsLinear(lora, name)) continue;
+      linear->lora_down = at::zeros({lora.rank, linear->weight.size(1)}, options);
+      linear->lora_up = at::zeros({linear->weight.size(0), lora.rank}, options);
+      linear->lora_scale = LoraScale(lora);
+      adapted.adapters_.emplace_back(StrCat("blocks.", n, ".", name, kLoraDown), linear->lora_down);
+      adapted.adapters_.emplace_back(StrCat("blocks.", n, ".", name, kLoraUp), linear->lora_up);
+    }
+  }
+  if (adapted.adapters_.empty()) throw Error("no Linear of the model is a target of the adapters");
+  DrawAdapters(adapted.adapters_, seed);
+  return adapted;
 }
 
 void WanTransformer::Initialise(std::uint64_t seed) {
@@ -127,8 +155,6 @@ void WanTransformer::Initialise(std::uint64_t seed) {
   }
 }
 
-at::Tensor WanTransformer::Norm(const at::Tensor& x) const { return at::layer_norm(x, {config_.dim}, {}, {}, config_.eps); }
-
 at::Tensor WanTransformer::EmbedPatches(const at::Tensor& x) const {
   // A convolution whose kernel equals its stride is a linear map of disjoint patches, and a matrix product is faster.
   const auto& p = config_.patch_size;
@@ -136,7 +162,8 @@ at::Tensor WanTransformer::EmbedPatches(const at::Tensor& x) const {
   const at::Tensor patches = x.reshape({b, config_.in_dim, f, p[0], h, p[1], w, p[2]})
                                  .permute({0, 2, 4, 6, 1, 3, 5, 7})
                                  .reshape({b, f * h * w, config_.in_dim * config_.patch_volume()});
-  return at::linear(patches, patch_weight_.flatten(1), patch_bias_);
+  const at::ScalarType compute = x.scalar_type();
+  return at::linear(patches, patch_weight_.flatten(1).to(compute), patch_bias_.to(compute));
 }
 
 at::Tensor WanTransformer::Unpatchify(const at::Tensor& tokens, at::IntArrayRef grid) const {
@@ -146,33 +173,15 @@ at::Tensor WanTransformer::Unpatchify(const at::Tensor& tokens, at::IntArrayRef 
       .reshape({tokens.size(0), config_.out_dim, grid[0] * p[0], grid[1] * p[1], grid[2] * p[2]});
 }
 
-at::Tensor WanTransformer::Attend(const Attention& a, const at::Tensor& x, const at::Tensor& context,
-                                  const at::Tensor& rope) const {
-  const auto heads = [&](const at::Tensor& t) {
-    return t.view({t.size(0), t.size(1), config_.num_heads, config_.head_dim()});
-  };
-  at::Tensor q = heads(RmsNorm(a.q(x), a.norm_q, config_.eps));
-  at::Tensor k = heads(RmsNorm(a.k(context), a.norm_k, config_.eps));
-  if (rope.defined()) {
-    q = ApplyRope(q, rope);
-    k = ApplyRope(k, rope);
-  }
-  const at::Tensor v = heads(a.v(context));
-  const at::Tensor out =
-      at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2));  // scale 1/sqrt(head)
-  return a.o(out.transpose(1, 2).flatten(2));
-}
+at::ScalarType WanTransformer::wide() const { return precision_.storage == at::kDouble ? at::kDouble : at::kFloat; }
 
-at::Tensor WanTransformer::RunBlock(const Block& block, at::Tensor x, const at::Tensor& e0, const at::Tensor& text,
-                                    const at::Tensor& rope) const {
-  // 0 shift_sa, 1 scale_sa, 2 gate_sa, 3 shift_ff, 4 scale_ff, 5 gate_ff; each [B, 1, D]
-  const auto m = (block.modulation + e0).chunk(6, 1);
-  const at::Tensor sa_in = Modulate(Norm(x), m[1], m[0]);
-  x = at::addcmul(x, Attend(block.self_attn, sa_in, sa_in, rope), m[2]);
-  const at::Tensor ca_in = at::layer_norm(x, {config_.dim}, block.norm3_weight, block.norm3_bias, config_.eps);
-  x = x + Attend(block.cross_attn, ca_in, text, {});
-  const at::Tensor ff = block.ffn_out(at::gelu(block.ffn_in(Modulate(Norm(x), m[4], m[3])), "tanh"));
-  return at::addcmul(x, ff, m[5]);
+const at::Tensor& WanTransformer::RopeFor(const std::array<std::int64_t, 3>& grid) const {
+  at::Tensor& rope = rope_[grid];
+  if (!rope.defined()) {
+    const auto complex = wide() == at::kDouble ? at::kComplexDouble : at::kComplexFloat;
+    rope = RopeTable(grid, config_.head_dim()).to(device_, complex);
+  }
+  return rope;
 }
 
 at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& context) const {
@@ -185,32 +194,34 @@ at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma,
     TORCH_CHECK(x.size(axis + 2) % c.patch_size[axis] == 0, "latent extents ", x.sizes(), " do not divide into patches");
     grid[axis] = x.size(axis + 2) / c.patch_size[axis];
   }
-  at::Tensor& rope = rope_[grid];
-  if (!rope.defined()) {
-    const auto complex = options_.dtype() == at::kDouble ? at::kComplexDouble : at::kComplexFloat;
-    rope = RopeTable(grid, c.head_dim()).to(options_.device(), complex);
-  }
+  const auto compute = at::TensorOptions(precision_.compute).device(device_);
+  const at::Tensor& rope = RopeFor(grid);
 
-  const at::Tensor sinusoid = TimestepSinusoid(sigma * 1000.0, c.freq_dim).to(options_.dtype());
-  const at::Tensor e = time_out_(at::silu(time_in_(sinusoid)));                               // [B, D]
+  const at::Tensor sinusoid = TimestepSinusoid(sigma * 1000.0, c.freq_dim).to(wide());
+  const at::Tensor e = time_out_(at::silu(time_in_(sinusoid))).to(compute);                   // [B, D]
   const at::Tensor e0 = time_projection_(at::silu(e)).view({x.size(0), 6, c.dim});            // [B, 6, D]
-  const at::Tensor text = text_out_(at::gelu(text_in_(context.to(options_)), "tanh"));        // [B, text_len, D]
+  const at::Tensor text = text_out_(at::gelu(text_in_(context.to(compute)), "tanh"));         // [B, text_len, D]
 
-  at::Tensor tokens = EmbedPatches(x.to(options_));
-  for (const Block& block : blocks_) tokens = RunBlock(block, tokens, e0, text, rope);
-  const auto m = (head_modulation_ + e.unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
-  return Unpatchify(head_(Modulate(Norm(tokens), m[1], m[0])), grid);
+  at::Tensor tokens = EmbedPatches(x.to(compute));
+  const auto run = checkpoint_blocks_ ? RunBlockCheckpointed : RunBlock;
+  for (const WanBlock& block : blocks_) tokens = run(c, block, {tokens, e0, text, text}, rope);
+  const auto m = (head_modulation_ + Wide(e).unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
+  const at::Tensor head_in = Modulate(PlainNorm(tokens, c.eps), m[1], m[0]).to(compute);
+  return Unpatchify(head_(head_in), grid).to(wide());
 }
 
 WanTransformer WanTransformer::Clone() const {
-  WanTransformer copy(config_, options_.device(), c10::typeMetaToScalarType(options_.dtype()));
+  WanTransformer copy(config_, device_, precision_);
+  if (!adapters_.empty()) copy = copy.WithAdapters(lora_, 0);
   c10::NoGradGuard no_grad;
   for (std::size_t i = 0; i < parameters_.size(); ++i) copy.parameters_[i].second.copy_(parameters_[i].second);
+  for (std::size_t i = 0; i < adapters_.size(); ++i) copy.adapters_[i].second.copy_(adapters_[i].second);
+  copy.checkpoint_blocks_ = checkpoint_blocks_;
   return copy;
 }
 
 void WanTransformer::SetRequiresGrad(bool requires_grad) {
-  for (auto& [name, p] : parameters_) p.set_requires_grad(requires_grad);
+  for (const auto& [name, tensor] : trained()) tensor.set_requires_grad(requires_grad);
 }
 
 std::vector<at::Tensor> WanTransformer::ParameterTensors() const {
@@ -225,6 +236,6 @@ std::int64_t WanTransformer::ParameterCount() const {
   return count;
 }
 
-at::Device WanTransformer::device() const { return options_.device(); }
+at::Device WanTransformer::device() const { return device_; }
 
 }  // namespace sgmd

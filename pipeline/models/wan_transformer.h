@@ -6,84 +6,102 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <vector>
 
+#include "common/config/experiment.h"
 #include "pipeline/models/tensor_bytes.h"
+#include "pipeline/models/wan_block.h"
 #include "pipeline/models/wan_config.h"
 
 namespace sgmd {
 
+/// What a model is kept and computed in (wan_facts §1.3 "Precision variants", the semantics of diffusers).
+struct WanPrecision {
+  at::ScalarType storage = at::kFloat;  // of the parameters, but float32 for IsFloat32Island (float64 for all with float64)
+  at::ScalarType compute = at::kFloat;  // of Linears, attention and the residual stream
+
+  WanPrecision(at::ScalarType both = at::kFloat) : WanPrecision(both, both) {}  // NOLINT: one dtype reads as itself
+  WanPrecision(at::ScalarType storage_type, at::ScalarType compute_type) : storage(storage_type), compute(compute_type) {}
+};
+
+/// Whether a parameter stays in float32 where the others are kept in bfloat16: time embedding, modulations, norm3.
+bool IsFloat32Island(std::string_view name);
+
 /// Parameters are named and shaped as in the original files (wan_facts §1.2). Movable; Clone() copies. Not for use by
-/// several threads at once. One floating
-/// dtype for all parameters: float32, or float64 in gradient checks.
+/// several threads at once.
 class WanTransformer {
  public:
   /// Zero parameters that do not require gradients.
-  explicit WanTransformer(const WanConfig& config, at::Device device = at::kCPU, at::ScalarType dtype = at::kFloat);
+  explicit WanTransformer(const WanConfig& config, at::Device device = at::kCPU, WanPrecision precision = {});
   WanTransformer(WanTransformer&&) = default;
   WanTransformer& operator=(WanTransformer&&) = default;
 
   /// From an original or a Diffusers model, sharded or not (FindModel says what `model` may be); weights of any floating
   /// dtype are converted. Goes through the files once: the memory needed is the model and its largest tensor. Throws Error
   /// naming every tensor that is missing, unexpected or misshapen, and on models that are not supported (WanConfig::FromFile).
-  static WanTransformer Load(const std::filesystem::path& model, at::Device device);
+  static WanTransformer Load(const std::filesystem::path& model, at::Device device, WanPrecision precision = {});
 
-  /// Writes config.json and diffusion_pytorch_model.safetensors, original names, into an existing folder.
+  /// Writes config.json and diffusion_pytorch_model.safetensors, original names, into an existing folder; of a model with
+  /// adapters the base alone (MergeLora puts them in).
   void Save(const std::filesystem::path& folder, Metadata metadata = {}) const;
 
   /// Draws the from-scratch initialisation (end of wan_facts §1.3) from `seed`.
   void Initialise(std::uint64_t seed);
 
   WanTransformer Clone() const;
+
+  /// A model that computes with the same parameters, sharing their storage, plus new adapters drawn from `seed`
+  /// (pipeline/models/lora.h), which are all that is trained of it. At first it computes the same. Throws Error when a target
+  /// matches no Linear, or on a model that has adapters.
+  WanTransformer WithAdapters(const LoraConfig& lora, std::uint64_t seed) const;
+
+  /// Of what is trained: the adapters if there are any, else the parameters.
   void SetRequiresGrad(bool requires_grad);
+
+  /// Whether Forward keeps only the inputs of each block for the backward pass and runs the block again there: the same results,
+  /// bit for bit, with the activations of one block in place of all, for one more forward pass.
+  void SetBlockCheckpointing(bool enabled) { checkpoint_blocks_ = enabled; }
+  bool block_checkpointing() const { return checkpoint_blocks_; }
 
   /// Velocity [B, out_dim, F, H, W] of latents `x` [B, in_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000 sigma)
   /// given text embeddings `context` [B, text_len, text_dim]. F, H, W divisible by the patch size.
-  /// Differentiable in x and, where they require it, in the parameters.
+  /// In the dtype of the float32 islands. Differentiable in x and, where they require it, in what is trained.
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& context) const;
 
   const WanConfig& config() const { return config_; }
   /// In the order of wan_facts §1.2. The tensors share storage with the model.
   const NamedTensors& parameters() const { return parameters_; }
+  /// "<linear>.lora_down.weight" [r, in] and "<linear>.lora_up.weight" [out, r] in pairs, float32 (float64 in a float64
+  /// model); empty without adapters.
+  const NamedTensors& adapters() const { return adapters_; }
+  const NamedTensors& trained() const { return adapters_.empty() ? parameters_ : adapters_; }
   std::vector<at::Tensor> ParameterTensors() const;
   std::int64_t ParameterCount() const;
   at::Device device() const;
 
  private:
-  struct Linear {
-    at::Tensor weight, bias;
-    at::Tensor operator()(const at::Tensor& x) const;
-  };
-  struct Attention {
-    Linear q, k, v, o;
-    at::Tensor norm_q, norm_k;
-  };
-  struct Block {
-    at::Tensor modulation;  // [1, 6, D]
-    Attention self_attn, cross_attn;
-    at::Tensor norm3_weight, norm3_bias;
-    Linear ffn_in, ffn_out;
-  };
+  using Source = std::function<at::Tensor(const std::string& name, at::IntArrayRef shape)>;
+  class Builder;
 
-  at::Tensor Add(const std::string& name, at::IntArrayRef shape);
-  Linear AddLinear(const std::string& name, std::int64_t in, std::int64_t out);
-  Attention AddAttention(const std::string& name);
-  Block AddBlock(const std::string& name);
+  /// Takes its parameters from `source`, which is asked in the order of parameters().
+  WanTransformer(const WanConfig& config, at::Device device, WanPrecision precision, const Source& source);
 
+  at::ScalarType wide() const;                             // dtype of the float32 islands and of results
   at::Tensor EmbedPatches(const at::Tensor& x) const;      // [B, C, F, H, W] -> [B, N, D]
   at::Tensor Unpatchify(const at::Tensor& tokens, at::IntArrayRef grid) const;
-  at::Tensor Norm(const at::Tensor& x) const;              // layer norm without parameters
-  at::Tensor Attend(const Attention& a, const at::Tensor& x, const at::Tensor& context, const at::Tensor& rope) const;
-  at::Tensor RunBlock(const Block& block, at::Tensor x, const at::Tensor& e0, const at::Tensor& text,
-                      const at::Tensor& rope) const;
+  const at::Tensor& RopeFor(const std::array<std::int64_t, 3>& grid) const;
 
   WanConfig config_;
-  at::TensorOptions options_;
-  NamedTensors parameters_;
+  at::Device device_;
+  WanPrecision precision_;
+  NamedTensors parameters_, adapters_;
+  LoraConfig lora_;
   at::Tensor patch_weight_, patch_bias_, head_modulation_;
-  Linear text_in_, text_out_, time_in_, time_out_, time_projection_, head_;
-  std::vector<Block> blocks_;
+  WanLinear text_in_, text_out_, time_in_, time_out_, time_projection_, head_;
+  std::vector<WanBlock> blocks_;
+  bool checkpoint_blocks_ = false;
   mutable std::map<std::array<std::int64_t, 3>, at::Tensor> rope_;  // by grid; made on first use
 };
 
@@ -93,8 +111,5 @@ at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim);
 /// Rotations e^{i p w} for the tokens of a (frames, height, width) grid, complex128 [N, head_dim/2], N = f h w with w
 /// fastest. Of c = head_dim/2 pairs, c - 2 floor(c/3) turn with the frame, floor(c/3) with the row, floor(c/3) with the column.
 at::Tensor RopeTable(at::IntArrayRef grid, std::int64_t head_dim);
-
-/// Rotates interleaved pairs (x[2j], x[2j+1]) of `x` [B, N, H, head_dim] by `table` [N, head_dim/2].
-at::Tensor ApplyRope(const at::Tensor& x, const at::Tensor& table);
 
 }  // namespace sgmd

@@ -4,19 +4,37 @@
 #include <c10/core/GradMode.h>
 
 #include "pipeline/flow/flow_matching.h"
+#include "pipeline/flow/random.h"
 #include "pipeline/flow/sampling.h"
+#include "pipeline/models/lora.h"
 #include "pipeline/objectives/terms.h"
 
 namespace sgmd {
 namespace {
 
-WanTransformer Trainable(WanTransformer model) {
+// With bfloat16 what is frozen is also kept in it; what is trained keeps float32 masters.
+WanPrecision PrecisionOf(const Experiment& experiment, bool frozen) {
+  if (experiment.compute == "float32") return at::kFloat;
+  return {frozen ? at::kBFloat16 : at::kFloat, at::kBFloat16};
+}
+
+// The model of a trained role: all of it trainable, or with [lora] adapters over a frozen base.
+WanTransformer Trainable(const Experiment& e, at::Device device, bool checkpoint_blocks, std::string_view role) {
+  const bool adapted = e.lora.rank > 0;
+  WanTransformer model = WanTransformer::Load(e.teacher, device, PrecisionOf(e, adapted));
+  if (adapted) model = model.WithAdapters(e.lora, SeedFor(e.seed, 0, 0, role));
+  model.SetBlockCheckpointing(checkpoint_blocks);
   model.SetRequiresGrad(true);
   return model;
 }
 
 void RequireFits(const PromptBank& bank, const WanTransformer& model) {
   bank.RequireFits(model.config().text_dim, model.config().text_len);
+}
+
+void CountTrainingBackward(const WanTransformer& model, std::int64_t samples, Work& work) {
+  (model.adapters().empty() ? work.backward_full : work.backward_input) += samples;
+  if (model.block_checkpointing()) work.recomputed += samples;
 }
 
 void SaveAs(const std::filesystem::path& folder, const std::string& name, const NamedTensors& tensors,
@@ -29,7 +47,7 @@ void SaveAs(const std::filesystem::path& folder, const std::string& name, const 
 
 Teacher::Teacher(const Experiment& experiment, at::Device device)
     : bank_(PromptBank::Open(experiment.prompts)),
-      model_(WanTransformer::Load(experiment.teacher, device)),
+      model_(WanTransformer::Load(experiment.teacher, device, PrecisionOf(experiment, /*frozen=*/true))),
       guidance_(experiment.guidance) {
   RequireFits(bank_, model_);
 }
@@ -45,14 +63,14 @@ at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const 
       .contiguous();
 }
 
-Generator::Generator(const Experiment& experiment, at::Device device)
+Generator::Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.prompts)),
-      model_(Trainable(WanTransformer::Load(experiment.teacher, device))),
+      model_(Trainable(experiment, device, checkpoint_blocks, "generator")),
       sigmas_(StudentSigmas(experiment.student_steps, experiment.student_shift)),
-      optimizer_(model_.parameters(), experiment.generator_optimizer) {
+      optimizer_(model_.trained(), experiment.generator_optimizer) {
   RequireFits(bank_, model_);
-  if (experiment.ema_decay > 0) ema_.emplace(model_.parameters(), experiment.ema_decay);
+  if (experiment.ema_decay > 0) ema_.emplace(model_.trained(), experiment.ema_decay);
 }
 
 at::Tensor Generator::Context(const SamplePlan& plan) const {
@@ -78,47 +96,50 @@ Generator::Rollout Generator::RollOut(const SamplePlan& plan) {
 
 void Generator::Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient) {
   const at::Tensor x_g = ExitStep(plan, x_exit);
-  work_.backward_full += x_exit.size(0);
+  CountTrainingBackward(model_, x_exit.size(0), work_);
   x_g.backward(gradient.to(model_.device()) / static_cast<double>(experiment_.micro_batches));
 }
 
 AdamW::StepReport Generator::Update() {
   const AdamW::StepReport report = optimizer_.Step();
-  if (ema_ && !report.skipped) ema_->Update(model_.parameters());
+  if (ema_ && !report.skipped) ema_->Update(model_.trained());
   return report;
 }
 
 std::vector<std::string> Generator::SaveState(const std::filesystem::path& folder) const {
   std::vector<std::string> names;
-  SaveAs(folder, "generator.model.safetensors", model_.parameters(), &names);
+  SaveAs(folder, "generator.model.safetensors", model_.trained(), &names);
   SaveAs(folder, "generator.optimizer.safetensors", optimizer_.State(), &names);
   if (ema_) SaveAs(folder, "generator.ema.safetensors", ema_->State(), &names);
   return names;
 }
 
 void Generator::LoadState(const std::filesystem::path& folder) {
-  LoadTensors(SafetensorsFile::Open(folder / "generator.model.safetensors"), model_.parameters());
+  LoadTensors(SafetensorsFile::Open(folder / "generator.model.safetensors"), model_.trained());
   optimizer_.LoadState(SafetensorsFile::Open(folder / "generator.optimizer.safetensors"));
   if (ema_) ema_->LoadState(SafetensorsFile::Open(folder / "generator.ema.safetensors"));
 }
 
 void Generator::SaveStudent(const std::filesystem::path& folder) const {
   std::filesystem::create_directories(folder);
-  WanTransformer student = model_.Clone();
+  const NamedTensors& weights = ema_ ? ema_->average() : model_.trained();
+  const bool adapted = experiment_.lora.rank > 0;
+  // On the CPU in float32; the base of adapters is read again, as this role may hold it in bfloat16.
+  WanTransformer student =
+      adapted ? WanTransformer::Load(experiment_.teacher, at::kCPU) : WanTransformer(model_.config(), at::kCPU);
+  if (adapted) MergeLora(student, weights, LoraScale(experiment_.lora));
   c10::NoGradGuard no_grad;
-  for (std::size_t i = 0; ema_ && i < student.parameters().size(); ++i) {
-    student.parameters()[i].second.copy_(ema_->average()[i].second);
-  }
+  for (std::size_t i = 0; !adapted && i < weights.size(); ++i) student.parameters()[i].second.copy_(weights[i].second);
   student.Save(folder, {{"sgmd.experiment", ExperimentDigest(experiment_).Hex()},
                         {"sgmd.weights", ema_ ? "ema" : "raw"},
                         {"sgmd.updates", std::to_string(optimizer_.steps())}});
 }
 
-FakeScore::FakeScore(const Experiment& experiment, at::Device device)
+FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.prompts)),
-      model_(WanTransformer::Load(experiment.teacher, device)),
-      optimizer_(model_.parameters(), experiment.fake_score_optimizer),
+      model_(Trainable(experiment, device, checkpoint_blocks, "fake_score")),
+      optimizer_(model_.trained(), experiment.fake_score_optimizer),
       samples_(experiment) {
   RequireFits(bank_, model_);
 }
@@ -135,7 +156,10 @@ GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x
   GeneratorGradient result = ComputeGeneratorGradient(
       settings, model_, {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device), Context(prompts)});
   work_.forward += x_g.size(0);
-  if (DifferentiatesFakeScore(settings.name)) work_.backward_input += x_g.size(0);
+  if (DifferentiatesFakeScore(settings.name)) {
+    work_.backward_input += x_g.size(0);
+    if (model_.block_checkpointing()) work_.recomputed += x_g.size(0);
+  }
   result.gradient = result.gradient.to(at::kCPU).contiguous();
   return result;
 }
@@ -149,7 +173,7 @@ double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_
                                                   Context(prompts));
   (loss / static_cast<double>(experiment_.micro_batches)).backward();
   work_.forward += x_g.size(0);
-  work_.backward_full += x_g.size(0);
+  CountTrainingBackward(model_, x_g.size(0), work_);
   return loss.item<double>();
 }
 
@@ -157,7 +181,7 @@ AdamW::StepReport FakeScore::Update() { return optimizer_.Step(); }
 
 std::vector<std::string> FakeScore::SaveState(const std::filesystem::path& folder) const {
   std::vector<std::string> names;
-  SaveAs(folder, "fake_score.model.safetensors", model_.parameters(), &names);
+  SaveAs(folder, "fake_score.model.safetensors", model_.trained(), &names);
   SaveAs(folder, "fake_score.optimizer.safetensors", optimizer_.State(), &names);
   if (const NamedTensors samples = samples_.State(); !samples.empty()) {
     SaveAs(folder, "fake_score.samples.safetensors", samples, &names);
@@ -166,7 +190,7 @@ std::vector<std::string> FakeScore::SaveState(const std::filesystem::path& folde
 }
 
 void FakeScore::LoadState(const std::filesystem::path& folder) {
-  LoadTensors(SafetensorsFile::Open(folder / "fake_score.model.safetensors"), model_.parameters());
+  LoadTensors(SafetensorsFile::Open(folder / "fake_score.model.safetensors"), model_.trained());
   optimizer_.LoadState(SafetensorsFile::Open(folder / "fake_score.optimizer.safetensors"));
   if (const auto samples = folder / "fake_score.samples.safetensors"; std::filesystem::exists(samples)) {
     samples_.LoadState(SafetensorsFile::Open(samples));

@@ -35,11 +35,11 @@ class Teacher {
   Work work_;
 };
 
-/// The student theta. Files: generator.model, generator.optimizer, generator.ema (.safetensors).
+/// The student theta. With [lora] rank > 0 only adapters are trained, averaged and kept in checkpoints. Files: generator.model, generator.optimizer, generator.ema (.safetensors).
 class Generator {
  public:
-  /// Starts from the teacher's weights.
-  Generator(const Experiment& experiment, at::Device device);
+  /// Starts from the teacher's weights. `checkpoint_blocks`: see WanTransformer::SetBlockCheckpointing.
+  Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false);
 
   struct Rollout {
     at::Tensor x_exit;  // input of the exit step [B, C, F, H, W], on the role's device; kept for Accumulate
@@ -55,7 +55,7 @@ class Generator {
   /// Names of the state files, written into and read from a checkpoint folder.
   std::vector<std::string> SaveState(const std::filesystem::path& folder) const;
   void LoadState(const std::filesystem::path& folder);
-  /// The finished student (EMA weights if there are any) as a model folder; created.
+  /// The finished student (EMA weights if there are any, adapters merged) as a model folder in float32; created.
   void SaveStudent(const std::filesystem::path& folder) const;
 
   const PromptBank& bank() const { return bank_; }
@@ -80,7 +80,7 @@ class Generator {
 class FakeScore {
  public:
   /// Starts from the teacher's weights.
-  FakeScore(const Experiment& experiment, at::Device device);
+  FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false);
 
   /// dL/dx_g of the experiment's objective; all tensors float32 CPU, shapes as in ScoredSample.
   GeneratorGradient Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,

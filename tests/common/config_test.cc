@@ -78,6 +78,28 @@ TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {
   EXPECT_EQ(ExperimentDigest(again), ExperimentDigest(e));
 }
 
+TEST_F(Config, AdaptersAndPrecisionReadBack) {
+  const Experiment e = Load(std::string(kExperiment) +
+                            "[lora]\nrank = 8\ntargets = [\"q\", \"ffn.0\"]\n[precision]\ncompute = \"bfloat16\"\n");
+  EXPECT_EQ(e.lora.alpha, 8);  // default: the rank
+  EXPECT_TRUE(AdaptsLinear(e.lora, "cross_attn.q"));
+  EXPECT_TRUE(AdaptsLinear(e.lora, "ffn.0"));
+  EXPECT_FALSE(AdaptsLinear(e.lora, "self_attn.o"));
+  WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
+  const Experiment again = LoadExperiment(folder_ / "resolved.toml");
+  EXPECT_EQ(ToToml(again), ToToml(e));
+  EXPECT_EQ(again.lora.targets, e.lora.targets);
+  EXPECT_EQ(again.compute, "bfloat16");
+}
+
+TEST_F(Config, AdapterMistakesAreLocated) {
+  EXPECT_THAT(ErrorOf(With("[lora]", "targets = [\"k\", \"ffn.1\"]")), HasSubstr("no Linear of a block ends in \"ffn.1\""));
+  EXPECT_THAT(ErrorOf(With("[lora]", "rank = 4\ntargets = []")), HasSubstr("\"targets\" is empty"));
+  EXPECT_THAT(ErrorOf(With("[lora]", "rank = 4\nalpha = 0")), HasSubstr("\"alpha\" must be above 0"));
+  EXPECT_THAT(ErrorOf(With("[lora]", "targets = [1]")), HasSubstr("must be a list of texts"));
+  EXPECT_THAT(ErrorOf(With("[precision]", "compute = \"float16\"")), HasSubstr("one of: float32, bfloat16"));
+}
+
 TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
   const Experiment e = Load(kExperiment);
   const Digest digest = ExperimentDigest(e);
@@ -94,6 +116,9 @@ TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
   EXPECT_TRUE(changed([](Experiment& x) { x.seed = 2; }));
   EXPECT_TRUE(changed([](Experiment& x) { x.guidance = 3; }));
   EXPECT_TRUE(changed([](Experiment& x) { x.lambda = 0.2; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.compute = "bfloat16"; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.lora.rank = 4; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.lora.targets = {"q"}; }));
   EXPECT_TRUE(changed([](Experiment& x) { x.generator_threads = 2; }));
   EXPECT_TRUE(changed([](Experiment& x) { x.fake_score_optimizer.beta2 = 0.9; }));
   WriteFileAtomically(folder_ / "model/m.safetensors", "other weights");
@@ -110,6 +135,7 @@ TEST_F(Config, TopologyRefusesEndpointsOthersCanReach) {
   EXPECT_NO_THROW(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n"));
   EXPECT_THROW(load("[transport]\ndata = \"tcp://*:5555\"\n"), Error);
   EXPECT_THROW(load("[teacher]\ndevice = \"gpu\"\n"), Error);
+  EXPECT_TRUE(load("[fake_score]\ncheckpoint_blocks = true\n").topology.fake_score_checkpoint_blocks);
 }
 
 TEST_F(Config, LongRunFoldersGetAShortSocketPath) {

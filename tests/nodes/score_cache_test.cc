@@ -117,6 +117,7 @@ TEST(ScoreKey, ChangesWithEverythingThatDecidesTheScore) {
   EXPECT_NE(ScoreKey(scorer, sample(0.5F, a, 2)), key);
   EXPECT_NE(ScoreKey({{1, 3}, 2.0}, sample(0.5F, a, 1)), key);
   EXPECT_NE(ScoreKey({{1, 2}, 2.5}, sample(0.5F, a, 1)), key);
+  EXPECT_NE(ScoreKey({{1, 2}, 2.0, "bfloat16"}, sample(0.5F, a, 1)), key);
 }
 
 }  // namespace

@@ -1,0 +1,19 @@
+// Activation checkpointing: memory for time. Of a function that autograd would record, only the inputs are kept.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <vector>
+
+namespace sgmd {
+
+/// run(inputs) with one node in the graph in place of all that `run` does. The backward pass calls `run` again, with gradients,
+/// on the same inputs, and passes on the gradients of `inputs` and of `parameters`, those that are asked for and no other: so
+/// both .backward() and torch::autograd::grad work. `run` must be a pure function of `inputs` and `parameters`; it holds its
+/// parameters itself and reads `inputs` only from its argument. Not differentiable twice. Where no gradient is to be recorded
+/// it is simply run(inputs).
+at::Tensor Checkpoint(std::function<at::Tensor(const std::vector<at::Tensor>& inputs)> run,
+                      const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& parameters);
+
+}  // namespace sgmd

@@ -1,0 +1,73 @@
+// One block of the Wan transformer (wan_facts §1.3, steps 5 and 6), as plain structures of tensors and functions of them.
+//
+// Precision: the residual stream has the compute dtype, which is that of the tokens given. Linears and attention run in it,
+// with weights cast at their use, so that gradients land in the dtype in which the weights are kept. Norms, modulation and
+// rotations are float32 at least, and the stream is rounded after each addition (the semantics of diffusers). Where the compute
+// dtype is that of the parameters no cast does anything.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pipeline/models/wan_config.h"
+
+namespace sgmd {
+
+struct WanLinear {
+  at::Tensor weight, bias;         // [out, in], [out]
+  at::Tensor lora_down, lora_up;   // adapter [r, in], [out, r]; undefined where there is none
+  double lora_scale = 0;           // alpha / r
+
+  /// W x + b, plus lora_scale * up (down x) with an adapter; in the dtype of x.
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+struct WanAttention {
+  WanLinear q, k, v, o;
+  at::Tensor norm_q, norm_k;  // [D]
+};
+
+struct WanBlock {
+  at::Tensor modulation;  // [1, 6, D]
+  WanAttention self_attn, cross_attn;
+  at::Tensor norm3_weight, norm3_bias;  // [D]
+  WanLinear ffn_in, ffn_out;
+
+  /// The Linears under their original names in the block, such as "self_attn.q" and "ffn.0", in the order of wan_facts §1.2.
+  std::vector<std::pair<std::string, WanLinear*>> Linears();
+  /// Every tensor of the block, adapters too.
+  std::vector<at::Tensor> Tensors() const;
+};
+
+/// bfloat16 and float16 as float32, others as they are.
+at::Tensor Wide(const at::Tensor& x);
+
+/// x (1 + scale) + shift, in at least float32.
+at::Tensor Modulate(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift);
+
+/// Layer norm without parameters over the last axis, in at least float32.
+at::Tensor PlainNorm(const at::Tensor& x, double eps);
+
+/// Rotates interleaved pairs (x[2j], x[2j+1]) of `x` [B, N, H, head_dim] by `table` [N, head_dim/2].
+at::Tensor ApplyRope(const at::Tensor& x, const at::Tensor& table);
+
+/// What a block takes beside its parameters. The text is given once for the keys and once for the values, so that a
+/// recomputed block can return both gradients apart and they are summed in the order of a block that is not recomputed.
+struct WanBlockInputs {
+  at::Tensor x;                      // residual stream [B, N, D]
+  at::Tensor e0;                     // time modulation [B, 6, D]
+  at::Tensor text_value, text_key;   // embedded text [B, text_len, D], compute dtype
+};
+
+/// The residual stream after the block, [B, N, D]. `rope` complex [N, head_dim/2].
+at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlockInputs& inputs, const at::Tensor& rope);
+
+/// The same value and, bit for bit, the same gradients, but the graph keeps only the inputs: the block runs again in the backward
+/// pass. Without gradients to record it is RunBlock.
+at::Tensor RunBlockCheckpointed(const WanConfig& config, const WanBlock& block, const WanBlockInputs& inputs,
+                                const at::Tensor& rope);
+
+}  // namespace sgmd

@@ -1,0 +1,143 @@
+// Block activation checkpointing: the same bits with less kept.
+#include "pipeline/models/checkpointing.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
+
+#include <set>
+
+#include "tests/support/counting_allocator.h"
+#include "tests/support/tiny_model.h"
+
+namespace sgmd {
+namespace {
+
+// Output, gradient of the input, then of everything trained, after two micro-batches.
+std::vector<at::Tensor> Train(WanTransformer& model, bool checkpointing) {
+  model.SetBlockCheckpointing(checkpointing);
+  model.SetRequiresGrad(true);
+  for (const auto& [name, p] : model.trained()) p.mutable_grad() = at::Tensor();
+  std::vector<at::Tensor> results;
+  for (const std::uint64_t seed : {5, 6}) {
+    const TinyInputs in;
+    const at::Tensor x = Noise(in.x.sizes(), seed).to(model.parameters()[0].second.scalar_type()).requires_grad_(true);
+    const at::Tensor y = model.Forward(x, in.sigma, in.context);
+    y.square().mean().backward();
+    results.insert(results.end(), {y.detach(), x.grad()});
+  }
+  for (const auto& [name, p] : model.trained()) results.push_back(p.grad());
+  return results;
+}
+
+void ExpectSame(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ASSERT_TRUE(a[i].defined() && b[i].defined()) << i;
+    EXPECT_EQ(a[i].strides(), b[i].strides()) << i;
+    EXPECT_TRUE(at::equal(a[i], b[i])) << i << ": " << (a[i] - b[i]).abs().max().item<double>();
+  }
+}
+
+std::int64_t NodesBehind(const at::Tensor& y) {
+  std::set<torch::autograd::Node*> seen;
+  std::vector<torch::autograd::Node*> open{y.grad_fn().get()};
+  while (!open.empty()) {
+    torch::autograd::Node* node = open.back();
+    open.pop_back();
+    if (node == nullptr || !seen.insert(node).second) continue;
+    for (const auto& edge : node->next_edges()) open.push_back(edge.function.get());
+  }
+  return static_cast<std::int64_t>(seen.size());
+}
+
+TEST(Checkpointing, GivesTheBitsOfPlainTraining) {
+  WanTransformer model = RandomModel(TinyWanConfig(4));
+  ExpectSame(Train(model, true), Train(model, false));
+}
+
+TEST(Checkpointing, GivesTheBitsOfPlainTrainingOfAdapters) {
+  WanTransformer model = RandomModel(TinyWanConfig(3)).WithAdapters({2, 2.0}, 7);
+  {
+    const c10::NoGradGuard no_grad;
+    for (const auto& [name, p] : model.adapters()) p.add_(Noise(p.sizes(), 8) * 0.1);
+  }
+  ExpectSame(Train(model, true), Train(model, false));
+}
+
+TEST(Checkpointing, GivesTheBitsOfPlainTrainingInBfloat16) {
+  WanTransformer model = RandomModel(TinyWanConfig(2), {at::kFloat, at::kBFloat16});
+  ExpectSame(Train(model, true), Train(model, false));
+}
+
+// What the objectives ask of the fake score: the gradient of its input, while its parameters do not take part; and also while
+// they would, where no gradient of theirs may be left behind.
+TEST(Checkpointing, GivesTheInputGradientAlone) {
+  WanTransformer model = RandomModel(TinyWanConfig(3));
+  const TinyInputs in;
+  for (const bool parameters : {false, true}) {
+    model.SetRequiresGrad(parameters);
+    std::vector<at::Tensor> gradients;
+    for (const bool checkpointing : {false, true}) {
+      model.SetBlockCheckpointing(checkpointing);
+      const at::Tensor x = in.x.clone().requires_grad_(true);
+      const at::Tensor loss = model.Forward(x, in.sigma, in.context).square().mean();
+      gradients.push_back(torch::autograd::grad({loss}, {x})[0]);
+    }
+    EXPECT_TRUE(at::equal(gradients[0], gradients[1]));
+    for (const auto& [name, p] : model.parameters()) EXPECT_FALSE(p.grad().defined()) << name;
+  }
+}
+
+TEST(Checkpointing, LeavesOneNodeABlockInTheGraph) {
+  const TinyInputs in;
+  const auto nodes = [&](std::int64_t layers, bool checkpointing) {
+    WanTransformer model = RandomModel(TinyWanConfig(layers));
+    model.SetBlockCheckpointing(checkpointing);
+    const at::Tensor x = in.x.clone().requires_grad_(true);  // parameters do not: all nodes are of activations
+    return NodesBehind(model.Forward(x, in.sigma, in.context));
+  };
+  EXPECT_EQ(nodes(3, true) - nodes(2, true), 1);
+  EXPECT_GT(nodes(3, false) - nodes(2, false), 30);
+}
+
+TEST(Checkpointing, KeepsOnlyTheInputsOfBlocks) {
+  const TinyInputs in;
+  const CountingAllocator counting;
+  WanConfig config = TinyWanConfig(6);
+  WanTransformer model = RandomModel(config);
+  const auto kept = [&](bool checkpointing) {
+    model.SetBlockCheckpointing(checkpointing);
+    const at::Tensor x = in.x.clone().requires_grad_(true);
+    model.Forward(x, in.sigma, in.context);  // fills the table of rotations
+    const std::int64_t before = CountingAllocator::live();
+    const at::Tensor y = model.Forward(x, in.sigma, in.context);
+    return CountingAllocator::live() - before;
+  };
+  const std::int64_t plain = kept(false), checkpointed = kept(true);
+  const std::int64_t stream = 2 * 8 * config.dim * 4;  // 2 samples of 8 tokens
+  EXPECT_LE(checkpointed, 6 * stream + plain / 6);     // a stream a block, and what is outside blocks
+  EXPECT_LT(checkpointed, plain / 4);
+}
+
+TEST(Checkpointing, RecordsNothingWithoutGradients) {
+  int runs = 0;
+  const auto run = [&](const std::vector<at::Tensor>& inputs) {
+    ++runs;
+    return inputs[0] * 2;
+  };
+  EXPECT_FALSE(Checkpoint(run, {at::ones({2})}, {}).requires_grad());
+  const at::Tensor x = at::ones({2}).requires_grad_(true);
+  {
+    const c10::NoGradGuard no_grad;
+    EXPECT_FALSE(Checkpoint(run, {x}, {}).requires_grad());
+  }
+  EXPECT_EQ(runs, 2);
+  Checkpoint(run, {x}, {}).sum().backward();
+  EXPECT_EQ(runs, 4);
+  EXPECT_TRUE(at::equal(x.grad(), at::full({2}, 2.0)));
+}
+
+}  // namespace
+}  // namespace sgmd
