@@ -85,6 +85,8 @@ int main(int argc, char** argv) {
   AddSizeOptions(app, o);
   AddOutputOptions(app, o);
   app.add_option("--device", o.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--dtype", o.dtype, "Of the transformer: float32 or bfloat16 (default: float32 on the CPU, bfloat16 on a GPU)")
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
   app.add_option("--threads", threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   return sgmd::RunGuarded("sgmd-sample", [&] {

@@ -38,6 +38,7 @@ struct SampleOptions {
   std::optional<double> frame_rate;
   bool side_by_side = false;
   std::string device = "cpu";
+  std::string dtype;  // of the transformer: "float32" or "bfloat16"; empty: float32 on the CPU, bfloat16 on a GPU
 };
 
 /// The Wan negative prompt for text-to-video (wan_facts §2).

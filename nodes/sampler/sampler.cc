@@ -42,6 +42,8 @@ TrajectoryOptions HowToIntegrate(const SampleOptions& o, const ModelParts& parts
     how.guidance.push_back(student ? 1 : guidance);
   }
   how.device = at::Device(o.device);
+  const bool half = o.dtype.empty() ? how.device.is_cuda() : o.dtype == "bfloat16";
+  how.dtype = half ? at::kBFloat16 : at::kFloat;
   how.keep = !o.trajectory.empty();
   return how;
 }

@@ -83,7 +83,7 @@ std::vector<at::Tensor> Integrate(const std::vector<Expert>& experts, const Traj
   std::vector<Batch> batches;
   std::int64_t done = 0;
   for (std::size_t i = 0; i < experts.size(); ++i) {
-    const WanTransformer model = WanTransformer::Load(experts[i].model, options.device);
+    const WanTransformer model = WanTransformer::Load(experts[i].model, options.device, options.dtype);
     if (batches.empty()) batches = Split(options, VideosAtOnce(model.config(), noise), noise, context, negative);
     const auto total = static_cast<std::int64_t>(batches.size() * options.grid.timesteps.size());
     if (progress) progress(done, total);  // the clock starts after loading

@@ -16,6 +16,7 @@ struct TrajectoryOptions {
   bool unipc = true;          // else Euler
   std::vector<double> guidance;  // one for each expert
   at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;  // what models are kept and computed in; samples and solver stay float32
   bool keep = false;          // every sample on the way, not only the last
 };
 
