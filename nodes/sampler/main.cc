@@ -31,44 +31,65 @@ std::vector<std::string> ReadLines(const std::filesystem::path& path) {
 
 void AddTextOptions(CLI::App& app, sgmd::SampleOptions& o, std::filesystem::path& prompt_file) {
   app.add_option("--prompt", o.prompts, "Text of a video; repeat for more (default with a bank: all of its prompts)")
-      ->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--prompt-file", prompt_file, "Prompts, one a line");
   app.add_option("--negative-prompt", o.negative_prompt, "Unconditional text (default: Wan's, or the bank's)");
   app.add_option("--text-encoder", o.text_encoder, "umT5 folder or file (default: the pipeline's)");
-  app.add_option("--tokenizer", o.tokenizer, "Folder with spiece.model (default: the pipeline's, or beside the text encoder)");
-  app.add_option("--prompt-bank", o.prompt_bank, "Take prompts from a bank (default: prompt_bank.safetensors beside the model)");
-  app.add_option("--embeddings", o.embeddings, "safetensors with text embeddings: \"context\" and, with guidance, \"negative\", [B, rows, text_dim]");
+  app.add_option("--tokenizer", o.tokenizer,
+                 "Folder with spiece.model (default: the pipeline's, or beside the text encoder)");
+  app.add_option("--prompt-bank", o.prompt_bank,
+                 "Take prompts from a bank (default: prompt_bank.safetensors beside the model)");
+  app.add_option("--embeddings", o.embeddings,
+                 "safetensors with text embeddings: \"context\" and, with guidance, \"negative\", [B, rows, text_dim]");
 }
 
 void AddSamplingOptions(CLI::App& app, sgmd::SampleOptions& o) {
-  app.add_option("--solver", o.solver, "unipc or euler (a uniform grid, shifted)")->check(CLI::IsMember({"unipc", "euler"}))->capture_default_str();
+  app.add_option("--solver", o.solver, "unipc or euler (a uniform grid, shifted)")
+      ->check(CLI::IsMember({"unipc", "euler"}))
+      ->capture_default_str();
   app.add_option("--grid", o.grid, "Time grid of unipc: diffusers, or wan for the original repositories'")
-      ->check(CLI::IsMember({"diffusers", "wan"}))->capture_default_str();
+      ->check(CLI::IsMember({"diffusers", "wan"}))
+      ->capture_default_str();
   app.add_option("--steps", o.steps, "Steps of the teacher")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--student-steps", o.student_steps, "Timesteps before the shift of a few-step student: 1000 750 500 250; Euler, no guidance")
+  app.add_option("--student-steps", o.student_steps,
+                 "Timesteps before the shift of a few-step student: 1000 750 500 250; Euler, no guidance")
       ->check(CLI::Range(1, 1000));
-  app.add_option("--shift", o.shift, "m of S_m(u) = m u / (1 + (m-1) u) (default: the pipeline's flow_shift, else 5)")->check(CLI::PositiveNumber);
-  app.add_option("--guidance", o.guidance, "w in u + w (c - u), as Wan and diffusers count it; 1 runs the conditional pass alone")
+  app.add_option("--shift", o.shift, "m of S_m(u) = m u / (1 + (m-1) u) (default: the pipeline's flow_shift, else 5)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--guidance", o.guidance,
+                 "w in u + w (c - u), as Wan and diffusers count it; 1 runs the conditional pass alone")
       ->capture_default_str();
   app.add_option("--guidance-low", o.guidance_low, "w of the low-noise expert of two (default: as --guidance)");
   app.add_option("--seed", o.seed, "Seed of the initial noise")->capture_default_str();
-  app.add_option("--noise", o.noise, "safetensors with the initial noise as \"noise\" [B, C, F, H, W], instead of a seed and a size");
+  app.add_option("--noise", o.noise,
+                 "safetensors with the initial noise as \"noise\" [B, C, F, H, W], instead of a seed and a size");
 }
 
 void AddSizeOptions(CLI::App& app, sgmd::SampleOptions& o) {
-  app.add_option("--frames", o.size.frames, "Frames, 4n + 1 (default: 81; 121 for TI2V-5B)")->check(CLI::PositiveNumber);
+  app.add_option("--frames", o.size.frames, "Frames, 4n + 1 (default: 81; 121 for TI2V-5B)")
+      ->check(CLI::PositiveNumber);
   app.add_option("--height", o.size.height, "Pixels (default: 480; 704 for TI2V-5B)")->check(CLI::PositiveNumber);
   app.add_option("--width", o.size.width, "Pixels (default: 832; 1280 for TI2V-5B)")->check(CLI::PositiveNumber);
   app.add_option("--latent", o.latent, "Instead: channels, frames, height, width of the latents")
-      ->expected(4)->excludes("--frames")->excludes("--height")->excludes("--width");
+      ->expected(4)
+      ->excludes("--frames")
+      ->excludes("--height")
+      ->excludes("--width");
 }
 
 void AddOutputOptions(CLI::App& app, sgmd::SampleOptions& o) {
-  app.add_option("--out", o.out, "Files to write, by extension: .mp4 or .gif, .png (frames in a row), .safetensors (\"latents\", \"noise\")")
+  app.add_option(
+         "--out", o.out,
+         "Files to write, by extension: .mp4 or .gif, .png (frames in a row), .safetensors (\"latents\", \"noise\")")
       ->required();
-  app.add_option("--vae", o.vae, "VAE folder or file that decodes the latents (default: the pipeline's; 3-channel latents are shown as RGB)");
-  app.add_option("--save-trajectory", o.trajectory, "safetensors with every sample x_0 ... x_N, \"sigmas\" and \"timesteps\"");
-  app.add_option("--frame-rate", o.frame_rate, "Frames a second (default: 16; 24 for TI2V-5B; 8 for RGB latents)")->check(CLI::PositiveNumber);
+  app.add_option(
+      "--vae", o.vae,
+      "VAE folder or file that decodes the latents (default: the pipeline's; 3-channel latents are shown as RGB)");
+  app.add_option("--save-trajectory", o.trajectory,
+                 "safetensors with every sample x_0 ... x_N, \"sigmas\" and \"timesteps\"");
+  app.add_option("--frame-rate", o.frame_rate, "Frames a second (default: 16; 24 for TI2V-5B; 8 for RGB latents)")
+      ->check(CLI::PositiveNumber);
   app.add_flag("--side-by-side", o.side_by_side, "Several videos in one file (default: numbered files)");
 }
 
@@ -85,7 +106,8 @@ int main(int argc, char** argv) {
   AddSizeOptions(app, o);
   AddOutputOptions(app, o);
   app.add_option("--device", o.device, "cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--dtype", o.dtype, "Of the transformer: float32 or bfloat16 (default: float32 on the CPU, bfloat16 on a GPU)")
+  app.add_option("--dtype", o.dtype,
+                 "Of the transformer: float32 or bfloat16 (default: float32 on the CPU, bfloat16 on a GPU)")
       ->check(CLI::IsMember({"float32", "bfloat16"}));
   app.add_option("--threads", threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   CLI11_PARSE(app, argc, argv);

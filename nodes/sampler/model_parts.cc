@@ -36,7 +36,8 @@ std::vector<Expert> FindExperts(const path& root) {
   if (!std::filesystem::exists(root / "transformer_2")) return {{root / "transformer", 0}};
   const auto boundary = NumberIn(root / "model_index.json", "boundary_ratio");
   if (!boundary) {
-    throw Error("two transformers, and no boundary_ratio that says which noise levels are whose", (root / "model_index.json").string());
+    throw Error("two transformers, and no boundary_ratio that says which noise levels are whose",
+                (root / "model_index.json").string());
   }
   return {{root / "transformer", 1000 * *boundary}, {root / "transformer_2", 0}};
 }

@@ -20,12 +20,12 @@ struct SampleOptions {
   std::filesystem::path text_encoder, tokenizer, prompt_bank, embeddings;
 
   // How.
-  std::string solver = "unipc";     // or "euler"
-  std::string grid = "diffusers";   // of UniPC: or "wan"
+  std::string solver = "unipc";    // or "euler"
+  std::string grid = "diffusers";  // of UniPC: or "wan"
   std::int64_t steps = 50;
-  std::optional<double> shift;      // default: the pipeline's flow_shift, else 5
-  double guidance = 5;              // w in u + w (c - u); 1 runs the conditional pass only
-  std::optional<double> guidance_low;  // for the low-noise expert of two; default: guidance
+  std::optional<double> shift;              // default: the pipeline's flow_shift, else 5
+  double guidance = 5;                      // w in u + w (c - u); 1 runs the conditional pass only
+  std::optional<double> guidance_low;       // for the low-noise expert of two; default: guidance
   std::vector<std::int64_t> student_steps;  // not empty: the few-step student's Euler rollout without guidance
 
   VideoSize size;

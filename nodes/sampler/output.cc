@@ -46,8 +46,8 @@ void CheckExtensions(const std::vector<std::filesystem::path>& paths) {
   }
 }
 
-std::vector<std::filesystem::path> WriteVideos(const std::filesystem::path& path, const std::vector<at::Tensor>& videos, double frame_rate,
-                                               bool side_by_side) {
+std::vector<std::filesystem::path> WriteVideos(const std::filesystem::path& path, const std::vector<at::Tensor>& videos,
+                                               double frame_rate, bool side_by_side) {
   if (side_by_side || videos.size() == 1) {
     WriteOne(path, videos, frame_rate);
     return {path};

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
 #include <iostream>
+#include <optional>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -26,8 +28,28 @@ constexpr std::int64_t kEnlargement = 12;  // of latents that are shown as they 
 
 bool ShowsPictures(const SampleOptions& o) { return std::any_of(o.out.begin(), o.out.end(), IsPicture); }
 
+at::Device ParseDevice(const std::string& text) {
+  at::Device device = at::kCPU;
+  try {
+    device = at::Device(text);
+  } catch (const c10::Error&) {
+    throw Error(StrCat("\"", text, "\" is not a device"), "--device", "cpu, cuda or cuda:N");
+  }
+  if (device.is_cuda() && !at::hasCUDA()) {
+    throw Error(StrCat("device ", text, " is not available"), "--device",
+                "set up with SGMD_CUDA=1 on a machine with a GPU, or use cpu");
+  }
+  return device;
+}
+
 StepGrid Grid(const SampleOptions& o, double shift) {
-  if (!o.student_steps.empty()) return ExactGrid(StudentSigmas(o.student_steps, shift));
+  if (!o.student_steps.empty()) {
+    if (std::adjacent_find(o.student_steps.begin(), o.student_steps.end(), std::less_equal<>()) !=
+        o.student_steps.end()) {
+      throw Error("timesteps must fall", "--student-steps", "such as 1000 750 500 250");
+    }
+    return ExactGrid(StudentSigmas(o.student_steps, shift));
+  }
   if (o.solver == "euler") return ExactGrid(UniformSigmas(o.steps, shift));
   return UniPcGrid(TimeGridFromName(o.grid), o.steps, shift);
 }
@@ -41,7 +63,7 @@ TrajectoryOptions HowToIntegrate(const SampleOptions& o, const ModelParts& parts
     const double guidance = expert.min_timestep > 0 ? o.guidance : o.guidance_low.value_or(o.guidance);
     how.guidance.push_back(student ? 1 : guidance);
   }
-  how.device = at::Device(o.device);
+  how.device = ParseDevice(o.device);
   const bool half = o.dtype.empty() ? how.device.is_cuda() : o.dtype == "bfloat16";
   how.dtype = half ? at::kBFloat16 : at::kFloat;
   how.keep = !o.trajectory.empty();
@@ -58,7 +80,8 @@ std::vector<std::int64_t> Shape(const SampleOptions& o, const WanConfig& config)
   }
   for (int axis = 0; axis < 3; ++axis) {
     if (o.latent[axis + 1] <= 0 || o.latent[axis + 1] % config.patch_size[axis] != 0) {
-      throw Error(StrCat(o.latent[axis + 1], " is not a positive multiple of the patch's ", config.patch_size[axis]), "--latent");
+      throw Error(StrCat(o.latent[axis + 1], " is not a positive multiple of the patch's ", config.patch_size[axis]),
+                  "--latent");
     }
   }
   return o.latent;
@@ -70,21 +93,23 @@ at::Tensor InitialNoise(const SampleOptions& o, std::vector<std::int64_t> shape,
   if (o.noise.empty()) return Noise(shape, SeedFor(o.seed, 0, 0, "sampler_noise"));
   const at::Tensor noise = CopyToTensor(SafetensorsFile::Open(o.noise).At("noise")).to(at::kFloat);
   if (noise.dim() != 5 || noise.size(0) != videos || noise.size(1) != shape[1]) {
-    throw Error(StrCat("noise of shape ", noise.sizes(), " for ", videos, " prompts and ", shape[1], " channels"), o.noise.string(),
-                "\"noise\" is to be [prompts, channels, frames, height, width] of the latents");
+    throw Error(StrCat("noise of shape ", noise.sizes(), " for ", videos, " prompts and ", shape[1], " channels"),
+                o.noise.string(), "\"noise\" is to be [prompts, channels, frames, height, width] of the latents");
   }
   return noise;
 }
 
 void SaveTrajectory(const SampleOptions& o, const StepGrid& grid, const std::vector<at::Tensor>& samples) {
-  NamedTensors tensors{{"sigmas", at::tensor(grid.sigmas, at::kDouble)}, {"timesteps", at::tensor(grid.timesteps, at::kDouble)}};
+  NamedTensors tensors{{"sigmas", at::tensor(grid.sigmas, at::kDouble)},
+                       {"timesteps", at::tensor(grid.timesteps, at::kDouble)}};
   for (std::size_t i = 0; i < samples.size(); ++i) tensors.emplace_back(StrCat("x_", i), samples[i]);
   SaveTensors(o.trajectory, tensors);
   std::cout << "trajectory " << o.trajectory.string() << "\n";
 }
 
 // uint8 [F, H, W, 3] for every video.
-std::vector<at::Tensor> Pictures(const SampleOptions& o, const std::filesystem::path& vae_path, const at::Tensor& latents) {
+std::vector<at::Tensor> Pictures(const SampleOptions& o, const std::filesystem::path& vae_path,
+                                 const at::Tensor& latents) {
   if (vae_path.empty()) return EnlargeToRgb(latents, kEnlargement).unbind(0);
   const WanVae vae = WanVae::Load(vae_path, at::Device(o.device));
   std::optional<ProgressLine> line;
@@ -123,10 +148,11 @@ void Sample(const SampleOptions& o) {
   const TextConditions text = LoadText(o, parts, config, guided);
   const at::Tensor noise = InitialNoise(o, std::move(shape), text.context.size(0));
   std::optional<ProgressLine> line;
-  const auto samples = Integrate(parts.experts, how, noise, text.context, text.negative, [&](std::int64_t done, std::int64_t total) {
-    if (!line) line.emplace("sampling", total);
-    if (done > 0) line->Update(done);
-  });
+  const auto samples =
+      Integrate(parts.experts, how, noise, text.context, text.negative, [&](std::int64_t done, std::int64_t total) {
+        if (!line) line.emplace("sampling", total);
+        if (done > 0) line->Update(done);
+      });
   line.reset();
 
   if (!o.trajectory.empty()) SaveTrajectory(o, how.grid, samples);
@@ -134,7 +160,8 @@ void Sample(const SampleOptions& o) {
   if (ShowsPictures(o)) pictures = Pictures(o, vae, samples.back());
   for (const auto& path : o.out) {
     if (IsPicture(path)) {
-      for (const auto& written : WriteVideos(path, pictures, o.frame_rate.value_or(FrameRate(config.in_dim)), o.side_by_side)) {
+      for (const auto& written :
+           WriteVideos(path, pictures, o.frame_rate.value_or(FrameRate(config.in_dim)), o.side_by_side)) {
         std::cout << "video " << written.string() << "\n";
       }
     } else {

@@ -15,8 +15,10 @@
 namespace sgmd {
 
 const char kWanNegativePrompt[] =
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，"
-    "残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，"
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，"
+    "残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱"
+    "的背景，"
     "三条腿，背景人很多，倒着走";
 
 namespace {
@@ -34,10 +36,13 @@ at::Tensor Padded(at::Tensor rows, const WanConfig& config, const std::string& w
 
 TextConditions FromEmbeddings(const std::filesystem::path& path, const WanConfig& config, bool wants_negative) {
   const SafetensorsFile file = SafetensorsFile::Open(path);
-  const auto get = [&](const char* name) { return Padded(CopyToTensor(file.At(name)), config, path.string() + ": " + name); };
+  const auto get = [&](const char* name) {
+    return Padded(CopyToTensor(file.At(name)), config, path.string() + ": " + name);
+  };
   TextConditions text{get("context"), wants_negative ? get("negative") : at::Tensor()};
   if (wants_negative && text.negative.size(0) != 1 && text.negative.size(0) != text.context.size(0)) {
-    throw Error(StrCat(text.negative.size(0), " negative embeddings for ", text.context.size(0), " prompts"), path.string());
+    throw Error(StrCat(text.negative.size(0), " negative embeddings for ", text.context.size(0), " prompts"),
+                path.string());
   }
   return text;
 }
@@ -47,7 +52,8 @@ TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& 
   for (const std::string& text : options.prompts) {
     if (std::find(bank.texts().begin(), bank.texts().end(), text) != bank.texts().end()) continue;
     throw Error(StrCat("prompt \"", text, "\" is not in the bank"), path.string(),
-                StrCat("it has ", bank.texts().size(), ", such as \"", bank.texts().front(), "\"; with --text-encoder any text will do"));
+                StrCat("it has ", bank.texts().size(), ", such as \"", bank.texts().front(),
+                       "\"; with --text-encoder any text will do"));
   }
   std::vector<Digest> prompts;
   for (const std::string& text : options.prompts) prompts.push_back(DigestText(text));
@@ -56,17 +62,25 @@ TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& 
   return {bank.Gather(prompts, config.text_len), bank.Gather({negative}, config.text_len)};
 }
 
-// Where spiece.model is, if not told: the pipeline's tokenizer, or that beside (or in) the folder of the encoder.
-std::filesystem::path FindTokenizer(const SampleOptions& options, const ModelParts& parts, const std::filesystem::path& encoder) {
+// Where spiece.model is, if not told: the pipeline's tokenizer, or the one near the encoder that was named.
+std::filesystem::path FindTokenizer(const SampleOptions& options, const ModelParts& parts,
+                                    const std::filesystem::path& encoder) {
   if (!options.tokenizer.empty()) return options.tokenizer;
-  if (options.text_encoder.empty()) return parts.tokenizer;
-  const auto beside = std::filesystem::absolute(encoder).lexically_normal().parent_path() / "tokenizer";
-  return std::filesystem::exists(beside) ? beside : encoder;
+  if (options.text_encoder.empty() && !parts.tokenizer.empty()) return parts.tokenizer;
+  std::filesystem::path place = std::filesystem::canonical(encoder);
+  for (int level = 0; level < 3;
+       ++level, place = place.parent_path()) {  // a pipeline, its text_encoder/, or a file in that
+    if (std::filesystem::exists(place / "tokenizer")) return place / "tokenizer";
+  }
+  throw Error("no tokenizer near the text encoder", encoder.string(),
+              "name spiece.model or its folder with --tokenizer");
 }
 
-TextConditions FromEncoder(const SampleOptions& options, const ModelParts& parts, const WanConfig& config, bool wants_negative) {
+TextConditions FromEncoder(const SampleOptions& options, const ModelParts& parts, const WanConfig& config,
+                           bool wants_negative) {
   if (options.prompts.empty()) throw Error("no prompts", "", "give --prompt \"a cat on a wall\" or --prompt-file");
   const auto folder = options.text_encoder.empty() ? parts.text_encoder : options.text_encoder;
+  if (!std::filesystem::exists(folder)) throw Error("no such text encoder", folder.string());
   std::vector<std::string> texts = options.prompts;
   if (wants_negative) texts.push_back(options.negative_prompt.value_or(kWanNegativePrompt));
 
@@ -92,10 +106,12 @@ TextConditions FromEncoder(const SampleOptions& options, const ModelParts& parts
 
 }  // namespace
 
-TextConditions LoadText(const SampleOptions& options, const ModelParts& parts, const WanConfig& config, bool wants_negative) {
+TextConditions LoadText(const SampleOptions& options, const ModelParts& parts, const WanConfig& config,
+                        bool wants_negative) {
   if (!options.embeddings.empty()) return FromEmbeddings(options.embeddings, config, wants_negative);
   if (!options.prompt_bank.empty()) return FromBank(options.prompt_bank, options, config);
-  if (!options.text_encoder.empty() || !parts.text_encoder.empty()) return FromEncoder(options, parts, config, wants_negative);
+  if (!options.text_encoder.empty() || !parts.text_encoder.empty())
+    return FromEncoder(options, parts, config, wants_negative);
   const std::filesystem::path beside = options.model / "prompt_bank.safetensors";
   if (std::filesystem::exists(beside)) return FromBank(beside, options, config);
   throw Error("no prompts: no text encoder, prompt bank or embeddings", options.model.string(),

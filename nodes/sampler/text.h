@@ -17,8 +17,10 @@ struct TextConditions {
   at::Tensor negative;  // the same or [1, ...]; undefined where `wants_negative` was false
 };
 
-/// Takes the first that there is of: options.embeddings; options.prompt_bank; the text encoder (options' or the pipeline's), which is
-/// loaded, used and freed here; prompt_bank.safetensors in the model's folder. Throws Error when prompts are missing, unknown to the bank, or do not fit the model.
-TextConditions LoadText(const SampleOptions& options, const ModelParts& parts, const WanConfig& config, bool wants_negative);
+/// Takes the first that there is of: options.embeddings; options.prompt_bank; the text encoder (options' or the
+/// pipeline's), which is loaded, used and freed here; prompt_bank.safetensors in the model's folder. Throws Error when
+/// prompts are missing, unknown to the bank, or do not fit the model.
+TextConditions LoadText(const SampleOptions& options, const ModelParts& parts, const WanConfig& config,
+                        bool wants_negative);
 
 }  // namespace sgmd

@@ -18,8 +18,14 @@ constexpr std::int64_t kTokensAtOnce = 32768;
 // Some of the videos, on the way.
 class Batch {
  public:
-  Batch(const TrajectoryOptions& options, const at::Tensor& noise, const at::Tensor& context, const at::Tensor& negative)
-      : options_(options), solver_(options.grid.sigmas), x_(noise), context_(context), negative_(negative), samples_{noise} {}
+  Batch(const TrajectoryOptions& options, const at::Tensor& noise, const at::Tensor& context,
+        const at::Tensor& negative)
+      : options_(options),
+        solver_(options.grid.sigmas),
+        x_(noise),
+        context_(context),
+        negative_(negative),
+        samples_{noise} {}
 
   bool Done() const { return step_ == options_.grid.timesteps.size(); }
   double timestep() const { return options_.grid.timesteps[step_]; }
@@ -49,8 +55,8 @@ std::int64_t VideosAtOnce(const WanConfig& config, const at::Tensor& noise) {
   return std::max<std::int64_t>(1, kTokensAtOnce / std::max<std::int64_t>(tokens, 1));
 }
 
-std::vector<Batch> Split(const TrajectoryOptions& options, std::int64_t size, const at::Tensor& noise, const at::Tensor& context,
-                         const at::Tensor& negative) {
+std::vector<Batch> Split(const TrajectoryOptions& options, std::int64_t size, const at::Tensor& noise,
+                         const at::Tensor& context, const at::Tensor& negative) {
   std::vector<Batch> batches;
   const auto part = [&](const at::Tensor& all, std::int64_t begin, std::int64_t count) {
     return all.narrow(0, begin, count).to(options.device);
@@ -76,8 +82,8 @@ std::vector<at::Tensor> Join(const std::vector<Batch>& batches) {
 
 }  // namespace
 
-std::vector<at::Tensor> Integrate(const std::vector<Expert>& experts, const TrajectoryOptions& options, const at::Tensor& noise,
-                                  const at::Tensor& context, const at::Tensor& negative,
+std::vector<at::Tensor> Integrate(const std::vector<Expert>& experts, const TrajectoryOptions& options,
+                                  const at::Tensor& noise, const at::Tensor& context, const at::Tensor& negative,
                                   const std::function<void(std::int64_t, std::int64_t)>& progress) {
   const c10::NoGradGuard no_grad;
   std::vector<Batch> batches;

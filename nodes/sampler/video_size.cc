@@ -46,7 +46,8 @@ std::array<std::int64_t, 4> LatentShape(const WanConfig& config, const VideoSize
     const auto text = [](const auto& s) { return StrCat(s[0], " frames of ", s[1], "x", s[2]); };
     throw Error(StrCat(text(asked), " (height x width) does not fit this model"), "",
                 StrCat("the nearest size that does: ", text(good), "; height and width are multiples of ",
-                       cell[1] * config.patch_size[1], first_frame ? StrCat(", frames one more than a multiple of ", cell[0]) : ""));
+                       cell[1] * config.patch_size[1],
+                       first_frame ? StrCat(", frames one more than a multiple of ", cell[0]) : ""));
   }
   return {config.in_dim, (good[0] - first_frame) / cell[0] + first_frame, good[1] / cell[1], good[2] / cell[2]};
 }

@@ -52,7 +52,8 @@ StepGrid ExactGrid(std::vector<double> sigmas) {
 
 UniPc::UniPc(std::vector<double> sigmas, Options options) : sigmas_(std::move(sigmas)), options_(std::move(options)) {
   if (options_.order != 1 && options_.order != 2) throw Error(StrCat("UniPC has order 1 or 2, not ", options_.order));
-  if (sigmas_.size() < 2 || sigmas_.front() > 1 || sigmas_.back() != 0) throw Error("sigmas must fall from at most 1 to 0");
+  if (sigmas_.size() < 2 || sigmas_.front() > 1 || sigmas_.back() != 0)
+    throw Error("sigmas must fall from at most 1 to 0");
   for (std::size_t i = 1; i < sigmas_.size(); ++i) {
     if (!(sigmas_[i] < sigmas_[i - 1])) throw Error(StrCat("sigma ", i, " is not below the one before it"));
   }

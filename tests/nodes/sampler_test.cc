@@ -44,12 +44,14 @@ TEST(LatentShape, IsThePublishedOneByDefault) {
 TEST(LatentShape, NamesTheNearestSizeThatFits) {
   EXPECT_THAT(ErrorOf([] { LatentShape(ConfigOf(48), {.frames = {}, .height = 720, .width = 1280}); }),
               HasSubstr("the nearest size that does: 121 frames of 736x1280; height and width are multiples of 32"));
-  EXPECT_THAT(ErrorOf([] { LatentShape(ConfigOf(16), {.frames = 80, .height = 3, .width = 832}); }), HasSubstr("81 frames of 16x832"));
+  EXPECT_THAT(ErrorOf([] { LatentShape(ConfigOf(16), {.frames = 80, .height = 3, .width = 832}); }),
+              HasSubstr("81 frames of 16x832"));
 }
 
 TEST(ModelParts, FindsThePartsOfAPipeline) {
   TempFolder root;
-  for (const char* part : {"transformer", "vae", "text_encoder", "tokenizer", "scheduler"}) std::filesystem::create_directory(root / part);
+  for (const char* part : {"transformer", "vae", "text_encoder", "tokenizer", "scheduler"})
+    std::filesystem::create_directory(root / part);
   WriteFileAtomically(root / "scheduler/scheduler_config.json", R"({"flow_shift": 3.0})");
   const ModelParts parts = ModelParts::Inspect(root.path());
   ASSERT_EQ(parts.experts.size(), 1U);
@@ -84,16 +86,21 @@ TEST(Integrate, GivesEachExpertItsNoiseLevels) {
   const at::Tensor noise = Noise({3, 3, 4, 4, 4}, 1), context = Noise({3, 8, 8}, 2), negative = Noise({1, 8, 8}, 3);
   std::vector<std::int64_t> told;
   const auto samples = Integrate({{folder / "high", 875}, {folder / "low", 0}}, how, noise, context, negative,
-                                 [&](std::int64_t done, std::int64_t total) { told.push_back(done); EXPECT_EQ(total, 4); });
+                                 [&](std::int64_t done, std::int64_t total) {
+                                   told.push_back(done);
+                                   EXPECT_EQ(total, 4);
+                                 });
 
-  const WanTransformer high = WanTransformer::Load(folder / "high", at::kCPU), low = WanTransformer::Load(folder / "low", at::kCPU);
+  const WanTransformer high = WanTransformer::Load(folder / "high", at::kCPU),
+                       low = WanTransformer::Load(folder / "low", at::kCPU);
   at::Tensor x = noise;
   ASSERT_EQ(samples.size(), 5U);
   for (int i = 0; i < 4; ++i) {
     EXPECT_TRUE(at::equal(samples[i], x)) << i;
     const double from = how.grid.sigmas[i], to = how.grid.sigmas[i + 1];
     const at::Tensor sigma = at::full({3}, from, at::kDouble);
-    x = EulerStep(x, GuidedVelocity(i < 2 ? high : low, x, sigma, context, negative.expand_as(context), i < 2 ? 2 : 3), from, to);
+    x = EulerStep(x, GuidedVelocity(i < 2 ? high : low, x, sigma, context, negative.expand_as(context), i < 2 ? 2 : 3),
+                  from, to);
   }
   EXPECT_TRUE(at::equal(samples[4], x));
   EXPECT_THAT(told, ElementsAre(0, 1, 2, 2, 3, 4));
@@ -104,8 +111,10 @@ TEST(WriteVideos, NumbersSeveralUnlessTheyGoTogether) {
   const std::vector<at::Tensor> videos(2, at::zeros({3, 16, 16, 3}, at::kByte));
   EXPECT_THAT(WriteVideos(folder / "a.mp4", videos, 8, false), ElementsAre(folder / "a-1.mp4", folder / "a-2.mp4"));
   EXPECT_THAT(WriteVideos(folder / "b.gif", videos, 8, true), ElementsAre(folder / "b.gif"));
-  for (const char* name : {"a-1.mp4", "a-2.mp4", "b.gif"}) EXPECT_GT(std::filesystem::file_size(folder / name), 100U) << name;
-  EXPECT_THAT(ErrorOf([&] { CheckExtensions({folder / "c.webm"}); }), HasSubstr("cannot write files of type \".webm\""));
+  for (const char* name : {"a-1.mp4", "a-2.mp4", "b.gif"})
+    EXPECT_GT(std::filesystem::file_size(folder / name), 100U) << name;
+  EXPECT_THAT(ErrorOf([&] { CheckExtensions({folder / "c.webm"}); }),
+              HasSubstr("cannot write files of type \".webm\""));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// The whole way of a real model, tiny and with random weights, through the real programs: prompts to a bank, distillation, export,
-// sampling with text encoder and VAE; and sgmd-sample against diffusers' WanPipeline, number by number.
+// The whole way of a real model, tiny and with random weights, through the real programs: prompts to a bank,
+// distillation, export, sampling with text encoder and VAE; and sgmd-sample against diffusers' WanPipeline, number by
+// number.
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,7 +19,8 @@ namespace {
 using std::filesystem::path;
 
 const path kReference = SGMD_PARITY_DIR;
-const std::string kPipeline = (kReference / "pipeline").string(), kInputs = (kReference / "inputs.safetensors").string();
+const std::string kPipeline = (kReference / "pipeline").string(),
+                  kInputs = (kReference / "inputs.safetensors").string();
 // As in tiny_wan_reference.py.
 constexpr char kPrompts[] = "--prompt 'a red ball bounces slowly' --prompt 'a cat walks on the wall'";
 constexpr char kNegative[] = "'blurred, static, low quality'";
@@ -31,12 +33,15 @@ class TinyWan : public testing::Test {
   // A program of ours with its arguments; what it printed is in `output`.
   int Run(const std::string& command) {
     const path log = folder_ / "log";
-    const int status = std::system(StrCat("timeout 120 ", SGMD_BIN_DIR, "/", command, " >", log.string(), " 2>&1").c_str());
+    const int status =
+        std::system(StrCat("timeout 120 ", SGMD_BIN_DIR, "/", command, " >", log.string(), " 2>&1").c_str());
     output_ = ReadFile(log);
     return WEXITSTATUS(status);
   }
   std::string In(const std::string& name) const { return (folder_ / name).string(); }
-  at::Tensor Read(const path& file, const std::string& name) const { return CopyToTensor(SafetensorsFile::Open(file).At(name)); }
+  at::Tensor Read(const path& file, const std::string& name) const {
+    return CopyToTensor(SafetensorsFile::Open(file).At(name));
+  }
 
   // Largest error of a saved trajectory, relative to the sample it is in.
   double TrajectoryError(const path& ours) const {
@@ -52,7 +57,8 @@ class TinyWan : public testing::Test {
   // uint8 [height, width, 3].
   at::Tensor ReadPng(const path& png, std::int64_t height, std::int64_t width) const {
     const path raw = folder_ / "raw";
-    const std::string command = StrCat("ffmpeg -y -loglevel error -i ", png.string(), " -f rawvideo -pix_fmt rgb24 ", raw.string());
+    const std::string command =
+        StrCat("ffmpeg -y -loglevel error -i ", png.string(), " -f rawvideo -pix_fmt rgb24 ", raw.string());
     EXPECT_EQ(std::system(command.c_str()), 0);
     std::string bytes = ReadFile(raw);
     EXPECT_EQ(static_cast<std::int64_t>(bytes.size()), height * width * 3);
@@ -63,12 +69,17 @@ class TinyWan : public testing::Test {
   // Distils the tiny teacher for three steps into folder_/run, through the bank and the launcher.
   void Distil() {
     WriteFileAtomically(folder_ / "prompts.txt", "a red ball bounces slowly\na cat walks on the wall\n");
-    ASSERT_EQ(Run(StrCat("sgmd-encode --prompts ", In("prompts.txt"), " --encoder ", kPipeline, " --negative ", kNegative, " --out ",
-                         In("bank.safetensors"))), 0) << output_;
-    WriteFileAtomically(folder_ / "experiment.toml", StrCat("[experiment]\nname = \"tiny_wan\"\nsteps = 3\n[model]\nteacher = \"", kPipeline,
-                        "\"\nprompts = \"bank.safetensors\"\nguidance = 5\n[data]\nlatent = [16, 2, 4, 6]\nmicro_batch = 2\n"
-                        "micro_batches = 2\n[optimizer.generator]\nlearning_rate = 1e-3\n[optimizer.fake_score]\nlearning_rate = 1e-3\n"
-                        "[checkpoint]\nevery = 3\n"));
+    ASSERT_EQ(Run(StrCat("sgmd-encode --prompts ", In("prompts.txt"), " --encoder ", kPipeline, " --negative ",
+                         kNegative, " --out ", In("bank.safetensors"))),
+              0)
+        << output_;
+    WriteFileAtomically(
+        folder_ / "experiment.toml",
+        StrCat("[experiment]\nname = \"tiny_wan\"\nsteps = 3\n[model]\nteacher = \"", kPipeline,
+               "\"\nprompts = \"bank.safetensors\"\nguidance = 5\n[data]\nlatent = [16, 2, 4, 6]\nmicro_batch = 2\n"
+               "micro_batches = 2\n[optimizer.generator]\nlearning_rate = 1e-3\n[optimizer.fake_score]\nlearning_rate "
+               "= 1e-3\n"
+               "[checkpoint]\nevery = 3\n"));
     WriteFileAtomically(folder_ / "topology.toml", "[run]\nexperiment = \"experiment.toml\"\nfolder = \"run\"\n");
     ASSERT_EQ(Run("sgmd-launch up " + In("topology.toml")), 0) << output_;
   }
@@ -78,11 +89,16 @@ class TinyWan : public testing::Test {
 };
 
 TEST_F(TinyWan, SamplesAsDiffusersDoesFromTheSameNoiseAndEmbeddings) {
-  ASSERT_EQ(Run(StrCat("sgmd-sample --model ", kPipeline, kTeacher, " --noise ", kInputs, " --embeddings ", kInputs, " --save-trajectory ",
-                       In("trajectory.safetensors"), " --side-by-side --out ", In("frames.png"))), 0) << output_;
+  ASSERT_EQ(
+      Run(StrCat("sgmd-sample --model ", kPipeline, kTeacher, " --noise ", kInputs, " --embeddings ", kInputs,
+                 " --save-trajectory ", In("trajectory.safetensors"), " --side-by-side --out ", In("frames.png"))),
+      0)
+      << output_;
   const path ours = folder_ / "trajectory.safetensors";
   for (const char* name : {"sigmas", "timesteps"}) {
-    EXPECT_TRUE(at::equal(Read(ours, name).to(at::kDouble), Read(kReference / "reference.safetensors", name).to(at::kDouble))) << name;
+    EXPECT_TRUE(
+        at::equal(Read(ours, name).to(at::kDouble), Read(kReference / "reference.safetensors", name).to(at::kDouble)))
+        << name;
   }
   const double error = TrajectoryError(ours);
   std::printf("largest relative error of a sample: %.1e\n", error);
@@ -98,8 +114,11 @@ TEST_F(TinyWan, SamplesAsDiffusersDoesFromTheSameNoiseAndEmbeddings) {
 }
 
 TEST_F(TinyWan, EncodesPromptsAsTheReferenceDoes) {
-  ASSERT_EQ(Run(StrCat("sgmd-sample --model ", kPipeline, kTeacher, " --noise ", kInputs, " ", kPrompts, " --negative-prompt ", kNegative,
-                       " --save-trajectory ", In("trajectory.safetensors"), " --out ", In("latents.safetensors"))), 0) << output_;
+  ASSERT_EQ(Run(StrCat("sgmd-sample --model ", kPipeline, kTeacher, " --noise ", kInputs, " ", kPrompts,
+                       " --negative-prompt ", kNegative, " --save-trajectory ", In("trajectory.safetensors"), " --out ",
+                       In("latents.safetensors"))),
+            0)
+      << output_;
   const double error = TrajectoryError(folder_ / "trajectory.safetensors");
   std::printf("largest relative error of a sample: %.1e\n", error);
   EXPECT_LE(error, 1e-4);
@@ -108,10 +127,13 @@ TEST_F(TinyWan, EncodesPromptsAsTheReferenceDoes) {
 TEST_F(TinyWan, GoesFromPromptsToAVideoOfTheStudent) {
   Distil();
   if (HasFatalFailure()) return;
-  ASSERT_EQ(Run(StrCat("sgmd-export ", In("run"), " --diffusers ", In("student"), " --base ", kPipeline)), 0) << output_;
+  ASSERT_EQ(Run(StrCat("sgmd-export ", In("run"), " --diffusers ", In("student"), " --base ", kPipeline)), 0)
+      << output_;
   const std::string noise = StrCat(" --noise ", kInputs, " --embeddings ", kInputs);
-  ASSERT_EQ(Run(StrCat("sgmd-sample --model ", In("student"), kStudent, " ", kPrompts, " --frames 5 --height 32 --width 48 --out ",
-                       In("student.mp4"))), 0) << output_;
+  ASSERT_EQ(Run(StrCat("sgmd-sample --model ", In("student"), kStudent, " ", kPrompts,
+                       " --frames 5 --height 32 --width 48 --out ", In("student.mp4"))),
+            0)
+      << output_;
   for (const char* video : {"student-1.mp4", "student-2.mp4"}) {
     const std::string command = StrCat("ffprobe -v error -count_frames -select_streams v -show_entries ",
                                        "stream=width,height,nb_read_frames -of csv=p=0 ", In(video), " >", In("probe"));
@@ -129,7 +151,9 @@ TEST_F(TinyWan, GoesFromPromptsToAVideoOfTheStudent) {
 }
 
 TEST_F(TinyWan, SaysWhichSizeWouldFit) {
-  EXPECT_EQ(Run(StrCat("sgmd-sample --model ", kPipeline, " --prompt x --frames 7 --height 40 --width 50 --out ", In("x.mp4"))), 1);
+  EXPECT_EQ(Run(StrCat("sgmd-sample --model ", kPipeline, " --prompt x --frames 7 --height 40 --width 50 --out ",
+                       In("x.mp4"))),
+            1);
   EXPECT_THAT(output_, testing::HasSubstr("the nearest size that does: 9 frames of 48x48"));
 }
 

@@ -18,7 +18,8 @@ struct Reference {
       : file(SafetensorsFile::Open(std::filesystem::path(SGMD_PARITY_DIR) / (name + ".safetensors"))) {}
   at::Tensor Get(const char* name) const { return CopyToTensor(file.At(name)); }
   at::Tensor Velocity(const at::Tensor& x, double t) const {
-    return at::einsum("ij,bjfhw->bifhw", {Get("matrix"), x}) + (Get("offset") + t * Get("slope")).view({1, -1, 1, 1, 1});
+    return at::einsum("ij,bjfhw->bifhw", {Get("matrix"), x}) +
+           (Get("offset") + t * Get("slope")).view({1, -1, 1, 1, 1});
   }
   SafetensorsFile file;
 };
@@ -45,7 +46,8 @@ void ExpectSameGrid(const Reference& reference, const StepGrid& grid) {
   ASSERT_EQ(sigmas.numel(), static_cast<std::int64_t>(grid.sigmas.size()));
   ASSERT_EQ(timesteps.numel(), static_cast<std::int64_t>(grid.timesteps.size()));
   for (std::size_t i = 0; i < grid.sigmas.size(); ++i) EXPECT_EQ(sigmas[i].item<double>(), grid.sigmas[i]) << i;
-  for (std::size_t i = 0; i < grid.timesteps.size(); ++i) EXPECT_EQ(timesteps[i].item<double>(), grid.timesteps[i]) << i;
+  for (std::size_t i = 0; i < grid.timesteps.size(); ++i)
+    EXPECT_EQ(timesteps[i].item<double>(), grid.timesteps[i]) << i;
 }
 
 TEST(UniPcParity, FollowsTheSchedulerStepByStep) {
@@ -66,12 +68,13 @@ TEST(UniPcParity, FollowsTheSchedulerStepByStep) {
 
 TEST(UniPcParity, LeavesOutTheCorrectorWhereToldTo) {
   const Reference reference("uncorrected_start");
-  EXPECT_LE(FollowReference(reference, UniPcGrid(TimeGrid::kDiffusers, 10, 5), {.order = 2, .uncorrected = {0, 1, 2}}), 1e-5);
+  EXPECT_LE(FollowReference(reference, UniPcGrid(TimeGrid::kDiffusers, 10, 5), {.order = 2, .uncorrected = {0, 1, 2}}),
+            1e-5);
   EXPECT_GT(FollowReference(reference, UniPcGrid(TimeGrid::kDiffusers, 10, 5), {}), 1e-4) << "the setting must matter";
 }
 
-// The published way to run a 4-step student in diffusers (wan_facts §5 "Inference") is our Euler rollout, apart from its grid: its
-// first sigma is 1 - 1e-6, and the others come from u = 1 - 0.24975 i where the student has 1 - 0.25 i.
+// The published way to run a 4-step student in diffusers (wan_facts §5 "Inference") is our Euler rollout, apart from
+// its grid: its first sigma is 1 - 1e-6, and the others come from u = 1 - 0.24975 i where the student has 1 - 0.25 i.
 TEST(UniPcParity, OrderOneWithoutCorrectorIsEuler) {
   const Reference reference("order1_uncorrected");
   const at::Tensor trajectory = reference.Get("trajectory");

@@ -12,15 +12,19 @@ namespace {
 TEST(UniPcGrid, TellsTheNetworkThePublishedTimesteps) {
   const StepGrid wan = UniPcGrid(TimeGrid::kWan, 50, 5), diffusers = UniPcGrid(TimeGrid::kDiffusers, 50, 5);
   ASSERT_EQ(wan.timesteps.size(), 50U);
-  EXPECT_EQ(std::vector<double>(wan.timesteps.begin(), wan.timesteps.begin() + 3), (std::vector<double>{999, 995, 991}));
+  EXPECT_EQ(std::vector<double>(wan.timesteps.begin(), wan.timesteps.begin() + 3),
+            (std::vector<double>{999, 995, 991}));
   EXPECT_EQ(std::vector<double>(wan.timesteps.end() - 2, wan.timesteps.end()), (std::vector<double>{172, 92}));
-  EXPECT_EQ(std::vector<double>(diffusers.timesteps.begin(), diffusers.timesteps.begin() + 2), (std::vector<double>{999, 995}));
-  EXPECT_EQ(std::vector<double>(diffusers.timesteps.end() - 2, diffusers.timesteps.end()), (std::vector<double>{175, 96}));
+  EXPECT_EQ(std::vector<double>(diffusers.timesteps.begin(), diffusers.timesteps.begin() + 2),
+            (std::vector<double>{999, 995}));
+  EXPECT_EQ(std::vector<double>(diffusers.timesteps.end() - 2, diffusers.timesteps.end()),
+            (std::vector<double>{175, 96}));
   EXPECT_EQ(wan.sigmas.back(), 0);
 }
 
-// The flow that takes N(0, 1) to N(2, 0.25): x_s = 2 (1 - s) + sd(s) z with sd(s)^2 = (0.5 (1 - s))^2 + s^2 has a known velocity
-// and a known end, 2 + 0.5 z. Half the steps must cost more than four times the error: the order is 2 or higher.
+// The flow that takes N(0, 1) to N(2, 0.25): x_s = 2 (1 - s) + sd(s) z with sd(s)^2 = (0.5 (1 - s))^2 + s^2 has a known
+// velocity and a known end, 2 + 0.5 z. Half the steps must cost more than four times the error: the order is 2 or
+// higher.
 double UniPcError(std::int64_t steps) {
   const at::Tensor z = Noise({64}, 1).to(at::kDouble);
   const StepGrid grid = UniPcGrid(TimeGrid::kDiffusers, steps, 3);
