@@ -1,94 +1,123 @@
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <CLI/CLI.hpp>
-#include <iostream>
+#include <fstream>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
-#include "common/metrics/progress.h"
-#include "pipeline/data/prompt_bank.h"
-#include "pipeline/evaluation/video_file.h"
-#include "pipeline/flow/flow_matching.h"
-#include "pipeline/flow/random.h"
-#include "pipeline/flow/sampling.h"
+#include "nodes/sampler/sampler.h"
 
 namespace {
 
-struct Options {
-  std::filesystem::path model, bank, noise, out, video;
-  std::vector<std::string> prompts;
-  std::vector<std::int64_t> latent{3, 8, 8, 8}, student_steps;
-  std::int64_t steps = 50;
-  double shift = 1.0, guidance = 1.0;
-  std::uint64_t seed = 1;
-  int threads = 2;
-  std::string device = "cpu";
-};
+constexpr char kAbout[] = R"(Draws videos from a Wan text-to-video model: the many-step teacher or a few-step student.
 
-at::Tensor InitialNoise(const Options& o, std::int64_t count) {
-  if (!o.noise.empty()) return sgmd::CopyToTensor(sgmd::SafetensorsFile::Open(o.noise).At("noise")).to(at::kFloat);
-  std::vector<std::int64_t> shape{count};
-  shape.insert(shape.end(), o.latent.begin(), o.latent.end());
-  return sgmd::Noise(shape, sgmd::SeedFor(o.seed, 0, 0, "sampler_noise"));
+  teacher:  sgmd-sample --model Wan2.1-T2V-1.3B-Diffusers --prompt "a cat on a wall" --device cuda --out cat.mp4
+  student:  sgmd-sample --model runs/wan/student --student-steps 1000 750 500 250 --shift 5 \
+                --text-encoder Wan/text_encoder --vae Wan/vae --prompt "a cat on a wall" --device cuda --out cat.mp4
+  embedded: sgmd-sample --model launch/models/bouncing_ball --solver euler --shift 1 --guidance 2 --out balls.gif --side-by-side
+
+A Diffusers pipeline as --model supplies text encoder, tokenizer, VAE and shift by itself.)";
+
+// One prompt a line; empty lines are none.
+std::vector<std::string> ReadLines(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  if (!in) sgmd::ThrowErrno("cannot read prompts", path.string());
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) {
+    if (line.find_first_not_of(" \t\r") != std::string::npos) lines.push_back(line);
+  }
+  return lines;
 }
 
-int Sample(const Options& o) {
-  const sgmd::WanTransformer model = sgmd::WanTransformer::Load(o.model, at::Device(o.device));
-  const sgmd::PromptBank bank = sgmd::PromptBank::Open(o.bank);
-  std::vector<sgmd::Digest> prompts;
-  for (const std::string& text : o.prompts) prompts.push_back(sgmd::DigestText(text));
-  if (prompts.empty()) prompts = bank.prompts();
-  const at::Tensor noise = InitialNoise(o, static_cast<std::int64_t>(prompts.size()));
-  if (noise.size(0) != static_cast<std::int64_t>(prompts.size())) {
-    throw sgmd::Error(sgmd::StrCat(noise.size(0), " noises for ", prompts.size(), " prompts"), o.noise.string());
-  }
-  const auto sigmas = o.student_steps.empty() ? sgmd::UniformSigmas(o.steps, o.shift)
-                                              : sgmd::StudentSigmas(o.student_steps, o.shift);
-  const std::int64_t text_len = model.config().text_len;
-  sgmd::ProgressLine progress("sampling", static_cast<std::int64_t>(sigmas.size()) - 1);
-  const at::Tensor latents = sgmd::EulerSample(
-      model, noise.to(model.device()), sigmas, bank.Gather(prompts, text_len).to(model.device()),
-      bank.GatherNegative(noise.size(0), text_len).to(model.device()), o.guidance,
-      [&](std::int64_t done) { progress.Update(done); });
-  progress.Finish();
-  sgmd::SaveTensors(o.out, {{"latents", latents}, {"noise", noise}},
-                    {{"sgmd.guidance", sgmd::StrCat("u + ", o.guidance, " (c - u)")}});
-  std::cout << "latents " << o.out.string() << "\n";
-  if (!o.video.empty()) {
-    const at::Tensor rgb = sgmd::EnlargeToRgb(latents, 12);  // side by side
-    sgmd::WriteVideo(o.video, at::cat(rgb.unbind(0), 2), 8);
-    std::cout << "video " << o.video.string() << "\n";
-  }
-  return 0;
+void AddTextOptions(CLI::App& app, sgmd::SampleOptions& o, std::filesystem::path& prompt_file) {
+  app.add_option("--prompt", o.prompts, "Text of a video; repeat for more (default with a bank: all of its prompts)")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--prompt-file", prompt_file, "Prompts, one a line");
+  app.add_option("--negative-prompt", o.negative_prompt, "Unconditional text (default: Wan's, or the bank's)");
+  app.add_option("--text-encoder", o.text_encoder, "umT5 folder or file (default: the pipeline's)");
+  app.add_option("--tokenizer", o.tokenizer,
+                 "Folder with spiece.model (default: the pipeline's, or beside the text encoder)");
+  app.add_option("--prompt-bank", o.prompt_bank,
+                 "Take prompts from a bank (default: prompt_bank.safetensors beside the model)");
+  app.add_option("--embeddings", o.embeddings,
+                 "safetensors with text embeddings: \"context\" and, with guidance, \"negative\", [B, rows, text_dim]");
+}
+
+void AddSamplingOptions(CLI::App& app, sgmd::SampleOptions& o) {
+  app.add_option("--solver", o.solver, "unipc or euler (a uniform grid, shifted)")
+      ->check(CLI::IsMember({"unipc", "euler"}))
+      ->capture_default_str();
+  app.add_option("--grid", o.grid, "Time grid of unipc: diffusers, or wan for the original repositories'")
+      ->check(CLI::IsMember({"diffusers", "wan"}))
+      ->capture_default_str();
+  app.add_option("--steps", o.steps, "Steps of the teacher")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--student-steps", o.student_steps,
+                 "Timesteps before the shift of a few-step student: 1000 750 500 250; Euler, no guidance")
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--shift", o.shift, "m of S_m(u) = m u / (1 + (m-1) u) (default: the pipeline's flow_shift, else 5)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--guidance", o.guidance,
+                 "w in u + w (c - u), as Wan and diffusers count it; 1 runs the conditional pass alone")
+      ->capture_default_str();
+  app.add_option("--guidance-low", o.guidance_low, "w of the low-noise expert of two (default: as --guidance)");
+  app.add_option("--seed", o.seed, "Seed of the initial noise")->capture_default_str();
+  app.add_option("--noise", o.noise,
+                 "safetensors with the initial noise as \"noise\" [B, C, F, H, W], instead of a seed and a size");
+}
+
+void AddSizeOptions(CLI::App& app, sgmd::SampleOptions& o) {
+  app.add_option("--frames", o.size.frames, "Frames, 4n + 1 (default: 81; 121 for TI2V-5B)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--height", o.size.height, "Pixels (default: 480; 704 for TI2V-5B)")->check(CLI::PositiveNumber);
+  app.add_option("--width", o.size.width, "Pixels (default: 832; 1280 for TI2V-5B)")->check(CLI::PositiveNumber);
+  app.add_option("--latent", o.latent, "Instead: channels, frames, height, width of the latents")
+      ->expected(4)
+      ->excludes("--frames")
+      ->excludes("--height")
+      ->excludes("--width");
+}
+
+void AddOutputOptions(CLI::App& app, sgmd::SampleOptions& o) {
+  app.add_option(
+         "--out", o.out,
+         "Files to write, by extension: .mp4 or .gif, .png (frames in a row), .safetensors (\"latents\", \"noise\")")
+      ->required();
+  app.add_option(
+      "--vae", o.vae,
+      "VAE folder or file that decodes the latents (default: the pipeline's; 3-channel latents are shown as RGB)");
+  app.add_option("--save-trajectory", o.trajectory,
+                 "safetensors with every sample x_0 ... x_N, \"sigmas\" and \"timesteps\"");
+  app.add_option("--frame-rate", o.frame_rate, "Frames a second (default: 16; 24 for TI2V-5B; 8 for RGB latents)")
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--side-by-side", o.side_by_side, "Several videos in one file (default: numbered files)");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Draws videos from a model folder with Euler steps.\n\n"
-               "  teacher: sgmd-sampler --model launch/models/bouncing_ball --steps 50 --guidance 2 --out t.safetensors\n"
-               "  student: sgmd-sampler --model runs/demo/student --student-steps 1000 750 500 250 --shift 5 --out s.safetensors"};
-  Options o;
-  app.add_option("--model", o.model, "Model folder (config.json, *.safetensors)")->required();
-  app.add_option("--prompt-bank", o.bank, "Prompt bank (default: prompt_bank.safetensors beside the model)");
-  app.add_option("--prompt", o.prompts, "Prompt of the bank; repeat for more (default: all of them)");
-  app.add_option("--steps", o.steps, "Uniform steps before the shift")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--student-steps", o.student_steps, "Timesteps of a few-step student instead, such as 1000 750 500 250");
-  app.add_option("--shift", o.shift, "Shift m of S_m(u) = m u / (1 + (m-1) u)")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--guidance", o.guidance, "w in u + w (c - u); 1 runs the conditional pass alone (students)")->capture_default_str();
-  app.add_option("--latent", o.latent, "Channels, frames, height, width")->expected(4)->capture_default_str();
-  app.add_option("--seed", o.seed, "Seed of the initial noise")->capture_default_str();
-  app.add_option("--noise", o.noise, "safetensors with the initial noise as \"noise\" [B, C, F, H, W], instead of a seed");
-  app.add_option("--out", o.out, "safetensors to write: \"latents\" and \"noise\"")->required();
-  app.add_option("--video", o.video, "Also write the videos side by side (.gif or .mp4; latents are taken as RGB)");
+  CLI::App app{kAbout};
+  sgmd::SampleOptions o;
+  std::filesystem::path prompt_file;
+  int threads = 2;
+  app.add_option("--model", o.model, "Transformer folder, original or Diffusers, or a Diffusers pipeline")->required();
+  AddTextOptions(app, o, prompt_file);
+  AddSamplingOptions(app, o);
+  AddSizeOptions(app, o);
+  AddOutputOptions(app, o);
   app.add_option("--device", o.device, "cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--dtype", o.dtype,
+                 "Of the transformer: float32 or bfloat16 (default: float32 on the CPU, bfloat16 on a GPU)")
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  app.add_option("--threads", threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  return sgmd::RunGuarded("sgmd-sampler", [&] {
-    sgmd::InitLog("sampler");
-    at::set_num_threads(o.threads);
-    if (o.bank.empty()) o.bank = o.model / "prompt_bank.safetensors";
-    return Sample(o);
+  return sgmd::RunGuarded("sgmd-sample", [&] {
+    sgmd::InitLog("sample");
+    at::set_num_threads(threads);
+    if (!prompt_file.empty()) {
+      for (std::string& line : ReadLines(prompt_file)) o.prompts.push_back(std::move(line));
+    }
+    sgmd::Sample(o);
+    return 0;
   });
 }

@@ -1,0 +1,175 @@
+#include "nodes/sampler/sampler.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <functional>
+#include <iostream>
+#include <optional>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "common/metrics/progress.h"
+#include "common/storage/model_folder.h"
+#include "nodes/sampler/output.h"
+#include "nodes/sampler/text.h"
+#include "nodes/sampler/trajectories.h"
+#include "pipeline/evaluation/video_file.h"
+#include "pipeline/flow/flow_matching.h"
+#include "pipeline/flow/random.h"
+#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/vae/wan_vae.h"
+
+namespace sgmd {
+namespace {
+
+constexpr double kDefaultShift = 5;
+constexpr std::int64_t kEnlargement = 12;  // of latents that are shown as they are
+
+bool ShowsPictures(const SampleOptions& o) { return std::any_of(o.out.begin(), o.out.end(), IsPicture); }
+
+at::Device ParseDevice(const std::string& text) {
+  at::Device device = at::kCPU;
+  try {
+    device = at::Device(text);
+  } catch (const c10::Error&) {
+    throw Error(StrCat("\"", text, "\" is not a device"), "--device", "cpu, cuda or cuda:N");
+  }
+  if (device.is_cuda() && !at::hasCUDA()) {
+    throw Error(StrCat("device ", text, " is not available"), "--device",
+                "set up with SGMD_CUDA=1 on a machine with a GPU, or use cpu");
+  }
+  return device;
+}
+
+StepGrid Grid(const SampleOptions& o, double shift) {
+  if (!o.student_steps.empty()) {
+    if (std::adjacent_find(o.student_steps.begin(), o.student_steps.end(), std::less_equal<>()) !=
+        o.student_steps.end()) {
+      throw Error("timesteps must fall", "--student-steps", "such as 1000 750 500 250");
+    }
+    return ExactGrid(StudentSigmas(o.student_steps, shift));
+  }
+  if (o.solver == "euler") return ExactGrid(UniformSigmas(o.steps, shift));
+  return UniPcGrid(TimeGridFromName(o.grid), o.steps, shift);
+}
+
+TrajectoryOptions HowToIntegrate(const SampleOptions& o, const ModelParts& parts) {
+  const bool student = !o.student_steps.empty();
+  TrajectoryOptions how;
+  how.grid = Grid(o, o.shift.value_or(parts.shift.value_or(kDefaultShift)));
+  how.unipc = !student && o.solver == "unipc";
+  for (const Expert& expert : parts.experts) {
+    const double guidance = expert.min_timestep > 0 ? o.guidance : o.guidance_low.value_or(o.guidance);
+    how.guidance.push_back(student ? 1 : guidance);
+  }
+  how.device = ParseDevice(o.device);
+  const bool half = o.dtype.empty() ? how.device.is_cuda() : o.dtype == "bfloat16";
+  how.dtype = half ? at::kBFloat16 : at::kFloat;
+  how.keep = !o.trajectory.empty();
+  return how;
+}
+
+std::vector<std::int64_t> Shape(const SampleOptions& o, const WanConfig& config) {
+  if (o.latent.empty()) {
+    const auto shape = LatentShape(config, o.size);
+    return {shape.begin(), shape.end()};
+  }
+  if (o.latent[0] != config.in_dim) {
+    throw Error(StrCat("latents of ", o.latent[0], " channels, the model has ", config.in_dim), "--latent");
+  }
+  for (int axis = 0; axis < 3; ++axis) {
+    if (o.latent[axis + 1] <= 0 || o.latent[axis + 1] % config.patch_size[axis] != 0) {
+      throw Error(StrCat(o.latent[axis + 1], " is not a positive multiple of the patch's ", config.patch_size[axis]),
+                  "--latent");
+    }
+  }
+  return o.latent;
+}
+
+// [videos, C, F, H, W] float32 CPU.
+at::Tensor InitialNoise(const SampleOptions& o, std::vector<std::int64_t> shape, std::int64_t videos) {
+  shape.insert(shape.begin(), videos);
+  if (o.noise.empty()) return Noise(shape, SeedFor(o.seed, 0, 0, "sampler_noise"));
+  const at::Tensor noise = CopyToTensor(SafetensorsFile::Open(o.noise).At("noise")).to(at::kFloat);
+  if (noise.dim() != 5 || noise.size(0) != videos || noise.size(1) != shape[1]) {
+    throw Error(StrCat("noise of shape ", noise.sizes(), " for ", videos, " prompts and ", shape[1], " channels"),
+                o.noise.string(), "\"noise\" is to be [prompts, channels, frames, height, width] of the latents");
+  }
+  return noise;
+}
+
+void SaveTrajectory(const SampleOptions& o, const StepGrid& grid, const std::vector<at::Tensor>& samples) {
+  NamedTensors tensors{{"sigmas", at::tensor(grid.sigmas, at::kDouble)},
+                       {"timesteps", at::tensor(grid.timesteps, at::kDouble)}};
+  for (std::size_t i = 0; i < samples.size(); ++i) tensors.emplace_back(StrCat("x_", i), samples[i]);
+  SaveTensors(o.trajectory, tensors);
+  std::cout << "trajectory " << o.trajectory.string() << "\n";
+}
+
+// uint8 [F, H, W, 3] for every video.
+std::vector<at::Tensor> Pictures(const SampleOptions& o, const std::filesystem::path& vae_path,
+                                 const at::Tensor& latents) {
+  if (vae_path.empty()) return EnlargeToRgb(latents, kEnlargement).unbind(0);
+  const WanVae vae = WanVae::Load(vae_path, at::Device(o.device));
+  std::optional<ProgressLine> line;
+  std::vector<at::Tensor> pictures;
+  for (std::int64_t i = 0; i < latents.size(0); ++i) {
+    const auto progress = [&](std::int64_t done, std::int64_t total) {
+      if (!line) line.emplace("decoding", latents.size(0) * total);
+      line->Update(i * total + done);
+    };
+    pictures.push_back(EnlargeToRgb(vae.Decode(latents.narrow(0, i, 1).to(vae.device()), progress), 1)[0]);
+  }
+  return pictures;
+}
+
+void CheckBeforeLoading(const SampleOptions& o, const std::filesystem::path& vae, const WanConfig& config) {
+  CheckExtensions(o.out);
+  if (!ShowsPictures(o)) return;
+  if (vae.empty() && config.in_dim != 3) {
+    throw Error(StrCat("pictures of ", config.in_dim, "-channel latents need a VAE"), o.model.string(),
+                "give --vae, or only a .safetensors file as --out");
+  }
+  if (!vae.empty() && !std::filesystem::exists(vae)) throw Error("no such VAE", vae.string());
+}
+
+}  // namespace
+
+void Sample(const SampleOptions& o) {
+  const ModelParts parts = ModelParts::Inspect(o.model);
+  const WanConfig config = WanConfig::FromFile(FindModelConfig(parts.experts.front().model));
+  const std::filesystem::path vae = o.vae.empty() ? parts.vae : o.vae;
+  CheckBeforeLoading(o, vae, config);
+  std::vector<std::int64_t> shape = Shape(o, config);
+  const TrajectoryOptions how = HowToIntegrate(o, parts);
+  const bool guided = std::any_of(how.guidance.begin(), how.guidance.end(), [](double w) { return w != 1; });
+
+  const TextConditions text = LoadText(o, parts, config, guided);
+  const at::Tensor noise = InitialNoise(o, std::move(shape), text.context.size(0));
+  std::optional<ProgressLine> line;
+  const auto samples =
+      Integrate(parts.experts, how, noise, text.context, text.negative, [&](std::int64_t done, std::int64_t total) {
+        if (!line) line.emplace("sampling", total);
+        if (done > 0) line->Update(done);
+      });
+  line.reset();
+
+  if (!o.trajectory.empty()) SaveTrajectory(o, how.grid, samples);
+  std::vector<at::Tensor> pictures;
+  if (ShowsPictures(o)) pictures = Pictures(o, vae, samples.back());
+  for (const auto& path : o.out) {
+    if (IsPicture(path)) {
+      for (const auto& written :
+           WriteVideos(path, pictures, o.frame_rate.value_or(FrameRate(config.in_dim)), o.side_by_side)) {
+        std::cout << "video " << written.string() << "\n";
+      }
+    } else {
+      SaveTensors(path, {{"latents", samples.back()}, {"noise", noise}},
+                  {{"sgmd.guidance", StrCat("u + ", how.guidance.front(), " (c - u)")}});
+      std::cout << "latents " << path.string() << "\n";
+    }
+  }
+}
+
+}  // namespace sgmd
