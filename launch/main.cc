@@ -29,7 +29,7 @@ std::filesystem::path ProgramFolder() {
 
 constexpr int kExitDoesNotFit = 2;
 
-sgmd::ModelFiles FilesNeeded(const Options& o) { return o.no_weights ? sgmd::ModelFiles::kConfig : sgmd::ModelFiles::kAll; }
+sgmd::RequiredFiles FilesNeeded(const Options& o) { return o.no_weights ? sgmd::RequiredFiles::kConfig : sgmd::RequiredFiles::kAll; }
 
 sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
   sgmd::LaunchPlan plan =

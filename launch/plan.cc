@@ -31,10 +31,10 @@ std::string JoinCommand(const std::vector<std::string>& command) {
 
 }  // namespace
 
-std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& programs, ModelFiles needed) {
+std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& programs, RequiredFiles needed) {
   const Experiment& e = plan.experiment;
   const Topology& t = plan.topology;
-  const bool known = needed == ModelFiles::kAll;
+  const bool known = needed == RequiredFiles::kAll;
   const Digest digest = known ? ExperimentDigest(e) : Digest{};
   std::string text = StrCat("experiment  ", e.name, "  (", known ? digest.Hex() : "identity not known without the weights", ")\n");
   text += StrCat("computes    ", e.steps, " steps of ", e.micro_batches, " x ", e.micro_batch, " samples, ", e.objective,

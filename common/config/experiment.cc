@@ -68,20 +68,20 @@ void RequirePromptEncoder(const TomlTable& model, const Experiment& e) {
   model.Fail(key, what, hint);
 }
 
-void ReadModelAndData(TomlTable root, Experiment& e, ModelFiles needed) {
+void ReadModelAndData(TomlTable root, Experiment& e, RequiredFiles needed) {
   TomlTable model = root.Table("model");
   e.teacher = model.Path("teacher");
   try {
-    if (needed != ModelFiles::kNone) FindModelConfig(e.teacher);
+    if (needed != RequiredFiles::kNone) FindModelConfig(e.teacher);
   } catch (const Error& error) {
     FailMissing(model, "teacher", StrCat(error.message(), ": ", error.where()), error.hint());
   }
   e.prompts = model.Path("prompts");
-  if (needed == ModelFiles::kAll && !std::filesystem::exists(e.prompts)) {
+  if (needed == RequiredFiles::kAll && !std::filesystem::exists(e.prompts)) {
     FailMissing(model, "prompts", StrCat("no prompt bank at ", e.prompts.string()), "");
   }
   e.prompt_encoder = model.Text("prompt_encoder", "");
-  if (needed == ModelFiles::kAll) RequirePromptEncoder(model, e);
+  if (needed == RequiredFiles::kAll) RequirePromptEncoder(model, e);
   e.guidance = model.Real("guidance", kNotNegative);
   TomlTable data = root.Table("data");
   e.latent = data.Integers("latent", kCount);
@@ -167,7 +167,7 @@ std::string SettingsToml(Experiment e) {
 
 }  // namespace
 
-Experiment LoadExperiment(const std::filesystem::path& path, ModelFiles needed) {
+Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles needed) {
   TomlTable root = TomlFile::Open(path).root();
   Experiment e;
   TomlTable table = root.Table("experiment");

@@ -86,11 +86,11 @@ struct Experiment {
 
 /// Which of the model's files must be there: weights and prompts too for a run, config.json to plan one, nothing to read what
 /// a finished run computed.
-enum class ModelFiles { kAll, kConfig, kNone };
+enum class RequiredFiles { kAll, kConfig, kNone };
 
 /// Reads and validates; relative paths are taken from the file's folder and made absolute. Throws Error with
 /// file:line:col, the line with a caret and a hint on an unknown key, wrong type, missing or out-of-range value.
-Experiment LoadExperiment(const std::filesystem::path& path, ModelFiles needed = ModelFiles::kAll);
+Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles needed = RequiredFiles::kAll);
 
 /// The resolved experiment as TOML, every key explicit; LoadExperiment reads it back to an equal value.
 std::string ToToml(const Experiment& experiment);

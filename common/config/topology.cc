@@ -109,7 +109,7 @@ const std::string& TeacherDevice(const Topology& t, std::int64_t replica) {
   return t.teacher_devices[static_cast<std::size_t>(replica) % t.teacher_devices.size()];
 }
 
-LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, ModelFiles needed) {
+LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed) {
   LaunchPlan plan;
   plan.topology = ReadTopology(topology_path);
   ResolveDefaults(plan.topology);

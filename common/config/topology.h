@@ -55,7 +55,7 @@ struct LaunchPlan {
 
 /// As LoadExperiment. Also loads and validates the experiment it names. An ipc path over 100 bytes is replaced by one
 /// under /tmp named by the digest of the run folder. A non-loopback tcp endpoint is refused (needs CURVE).
-LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, ModelFiles needed = ModelFiles::kAll);
+LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed = RequiredFiles::kAll);
 
 /// Fills what a file leaves out and depends on run_folder: cache folder and endpoints.
 void ResolveDefaults(Topology& topology);

@@ -18,7 +18,7 @@ constexpr char kManifest[] = "MANIFEST.json", kEma[] = "generator.ema.safetensor
 
 std::optional<Experiment> ExperimentOf(const RunFolder& run) {
   if (!fs::exists(run.Experiment())) return {};
-  return LoadExperiment(run.Experiment(), ModelFiles::kNone);
+  return LoadExperiment(run.Experiment(), RequiredFiles::kNone);
 }
 
 // The student is the teacher's architecture; student/ has it where the teacher has gone.

@@ -191,9 +191,9 @@ TEST_F(Config, PlanningNeedsTheModelsSizesAlone) {
   std::filesystem::remove(folder_ / "model/m.safetensors");
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   EXPECT_THROW(LoadExperiment(folder_ / "e.toml"), Error);
-  EXPECT_EQ(LoadExperiment(folder_ / "e.toml", ModelFiles::kConfig).teacher, folder_ / "model");
+  EXPECT_EQ(LoadExperiment(folder_ / "e.toml", RequiredFiles::kConfig).teacher, folder_ / "model");
   std::filesystem::remove(folder_ / "model/config.json");
-  EXPECT_THROW(LoadExperiment(folder_ / "e.toml", ModelFiles::kConfig), Error);
+  EXPECT_THROW(LoadExperiment(folder_ / "e.toml", RequiredFiles::kConfig), Error);
 }
 
 TEST_F(Config, TopologyRefusesEndpointsOthersCanReach) {
