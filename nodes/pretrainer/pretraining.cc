@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numbers>
 
 #include "common/error/error.h"
@@ -17,9 +18,19 @@
 #include "pipeline/flow/random.h"
 #include "pipeline/models/wan_transformer.h"
 #include "pipeline/training/adamw.h"
+#include "pipeline/training/muon.h"
 
 namespace sgmd {
 namespace {
+
+// Half uniform, half logit-normal around 0.38: where a video ends up is decided at high noise, how exactly it gets there at
+// low noise.
+at::Tensor TrainingSigma(std::int64_t batch, const std::function<std::uint64_t(const char*)>& seed) {
+  constexpr double kCentre = -0.5;
+  const at::Tensor normal = Noise({batch}, seed("pretrain_sigma_normal"));
+  return at::where(Uniform({batch}, seed("pretrain_sigma_kind")) < 0.5, Uniform({batch}, seed("pretrain_sigma")),
+                   at::sigmoid(normal + kCentre));
+}
 
 // Model, optimizer and average of one run, and the state it resumes from.
 class Run {
@@ -27,15 +38,16 @@ class Run {
   explicit Run(const PretrainingOptions& options)
       : options_(options),
         model_(Prepared(options)),
-        optimizer_(model_.parameters(), Optimizer(options)),
+        muon_(Matrices(model_, true), {}),
+        optimizer_(Matrices(model_, false), Optimizer(options)),
         ema_(model_.parameters(), options.ema_decay),
         bank_(PromptBank::Open(options.out / "prompt_bank.safetensors")) {}
 
-  // The flow-matching loss of update `step` (wan_facts §4 "Flow training"): unweighted MSE on v, sigma uniform.
+  // The flow-matching loss of update `step` (wan_facts §4 "Flow training"): unweighted MSE on v.
   double Update(std::int64_t step) {
     const auto seed = [&](const char* purpose) { return SeedFor(options_.seed, step, 0, purpose); };
     const BouncingBallBatch batch = DrawBouncingBalls(options_.shape, options_.batch, seed("pretrain_video"));
-    const at::Tensor sigma = Uniform({options_.batch}, seed("pretrain_sigma"));
+    const at::Tensor sigma = TrainingSigma(options_.batch, seed);
     const at::Tensor noise = Noise(batch.video.sizes(), seed("pretrain_noise"));
     const at::Tensor dropped = Uniform({options_.batch}, seed("pretrain_dropout")) < options_.prompt_dropout;
     std::vector<Digest> prompts;
@@ -47,7 +59,9 @@ class Run {
     const at::Tensor loss = at::mse_loss(velocity, noise - batch.video);
     loss.backward();
     const double progress = static_cast<double>(step) / static_cast<double>(options_.steps);
-    optimizer_.Step(0.5 * (1 + std::cos(std::numbers::pi * progress)));
+    const double decay = 0.5 * (1 + std::cos(std::numbers::pi * progress));
+    muon_.Step(decay * std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(options_.warmup_steps + 1)));
+    optimizer_.Step(decay);
     ema_.Update(model_.parameters());
     return loss.item<double>();
   }
@@ -58,6 +72,7 @@ class Run {
     const auto state = options_.out / ".pretraining", staged = StagingFolder(state);
     std::filesystem::create_directories(staged);
     SaveTensors(staged / "model.safetensors", model_.parameters());
+    SaveTensors(staged / "muon.safetensors", muon_.State());
     SaveTensors(staged / "optimizer.safetensors", optimizer_.State());
     SaveTensors(staged / "ema.safetensors", ema_.State());
     CommitFolder(state);
@@ -67,6 +82,7 @@ class Run {
     const auto state = options_.out / ".pretraining";
     if (!std::filesystem::exists(state)) return;
     LoadTensors(SafetensorsFile::Open(state / "model.safetensors"), model_.parameters());
+    muon_.LoadState(SafetensorsFile::Open(state / "muon.safetensors"));
     optimizer_.LoadState(SafetensorsFile::Open(state / "optimizer.safetensors"));
     ema_.LoadState(SafetensorsFile::Open(state / "ema.safetensors"));
     LogInfo("resuming at update ", steps_done());
@@ -94,6 +110,15 @@ class Run {
     return model;
   }
 
+  // The matrices inside the blocks, or all the rest.
+  static NamedTensors Matrices(const WanTransformer& model, bool inside) {
+    NamedTensors chosen;
+    for (const auto& [name, p] : model.parameters()) {
+      if ((name.starts_with("blocks.") && p.dim() == 2) == inside) chosen.emplace_back(name, p);
+    }
+    return chosen;
+  }
+
   static OptimizerConfig Optimizer(const PretrainingOptions& options) {
     OptimizerConfig config;
     config.learning_rate = options.learning_rate;
@@ -106,6 +131,7 @@ class Run {
 
   PretrainingOptions options_;
   WanTransformer model_;
+  Muon muon_;
   AdamW optimizer_;
   Ema ema_;
   PromptBank bank_;

@@ -11,9 +11,9 @@ namespace sgmd {
 
 struct PretrainingOptions {
   std::filesystem::path out;          // model folder to write: config.json, weights, prompt_bank.safetensors
-  std::int64_t steps = 11000;         // updates, >= 1
-  std::int64_t batch = 32;            // videos per update, >= 1
-  double learning_rate = 4e-3;        // peak; linear warm-up, cosine decay to 0
+  std::int64_t steps = 10000;         // updates, >= 1
+  std::int64_t batch = 64;            // videos per update, >= 1
+  double learning_rate = 4e-3;        // peak, of AdamW; linear warm-up, cosine decay to 0; block matrices take Muon's own
   std::int64_t warmup_steps = 100;    // >= 0
   double ema_decay = 0.998;           // [0, 1); the average is what is saved
   double prompt_dropout = 0.1;        // share of samples trained on the negative prompt, [0, 1]
