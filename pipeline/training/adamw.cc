@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace sgmd {
 namespace {
+
+constexpr std::int64_t kElementsAtOnce = 16 << 20;  // parameters updated together: bounds the temporaries to 64 MiB
 
 at::Tensor Count(std::int64_t value) { return at::full({1}, value, at::kLong); }
 
@@ -23,10 +26,13 @@ std::int64_t LoadWithCounter(const SafetensorsFile& file, NamedTensors state, co
 }  // namespace
 
 double GlobalNorm(const std::vector<at::Tensor>& tensors) {
-  double sum = 0;  // float64 and in a fixed order: the same on every run
-  for (const at::Tensor& t : tensors) {
-    if (t.defined()) sum += std::pow(t.norm().item<double>(), 2);
-  }
+  std::vector<at::Tensor> defined;
+  std::copy_if(tensors.begin(), tensors.end(), std::back_inserter(defined), [](const at::Tensor& t) { return t.defined(); });
+  if (defined.empty()) return 0;
+  // One transfer from the device, then float64 in a fixed order: the same on every run.
+  const at::Tensor norms = at::stack(at::_foreach_norm(defined)).to(at::TensorOptions(at::kCPU).dtype(at::kDouble));
+  double sum = 0;
+  for (std::int64_t i = 0; i < norms.size(0); ++i) sum += std::pow(norms.const_data_ptr<double>()[i], 2);
   return std::sqrt(sum);
 }
 
@@ -56,27 +62,43 @@ AdamW::StepReport AdamW::Step(double scale) {
           : std::min(1.0, static_cast<double>(steps_) / static_cast<double>(config_.warmup_steps));
   report.learning_rate = config_.learning_rate * scale * warmup;
   const double clip = report.gradient_norm > config_.clip_norm ? config_.clip_norm / report.gradient_norm : 1.0;
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    at::Tensor& p = parameters_[i].second;
-    Update(i, gradients[i].defined() ? (clip < 1 ? gradients[i] * clip : gradients[i]) : at::zeros_like(p),
-           report.learning_rate);
+  for (std::size_t first = 0, last = 0; first < parameters_.size(); first = last) {
+    std::int64_t elements = 0;
+    do {
+      if (!gradients[last].defined()) gradients[last] = at::zeros_like(parameters_[last].second);
+      elements += gradients[last].numel();
+    } while (++last < parameters_.size() && elements < kElementsAtOnce);
+    const std::vector<at::Tensor> chunk(gradients.begin() + first, gradients.begin() + last);
+    if (clip < 1) at::_foreach_mul_(chunk, clip);
+    Update(first, chunk, report.learning_rate);
   }
   return report;
 }
 
-void AdamW::Update(std::size_t i, at::Tensor gradient, double learning_rate) {
-  at::Tensor& p = parameters_[i].second;
+// Of the parameters from `first` on, one for each of `gradients`: a few kernels for all of them where the device can.
+void AdamW::Update(std::size_t first, const std::vector<at::Tensor>& gradients, double learning_rate) {
+  const auto slice = [&](const std::vector<at::Tensor>& all) {
+    return std::vector<at::Tensor>(all.begin() + first, all.begin() + first + gradients.size());
+  };
+  std::vector<at::Tensor> parameters;
+  for (std::size_t i = 0; i < gradients.size(); ++i) parameters.push_back(parameters_[first + i].second);
+  const std::vector<at::Tensor> second = slice(second_);
   const double correction2 = 1 - std::pow(config_.beta2, static_cast<double>(steps_));
-  second_[i].mul_(config_.beta2).addcmul_(gradient, gradient, 1 - config_.beta2);
+  at::_foreach_mul_(second, config_.beta2);
+  at::_foreach_addcmul_(second, gradients, gradients, 1 - config_.beta2);
+  std::vector<at::Tensor> direction = gradients;
   double step_size = learning_rate;
   if (config_.beta1 > 0) {
-    first_[i].mul_(config_.beta1).add_(gradient, 1 - config_.beta1);
-    gradient = first_[i];
+    direction = slice(first_);
+    at::_foreach_mul_(direction, config_.beta1);
+    at::_foreach_add_(direction, gradients, 1 - config_.beta1);
     step_size /= 1 - std::pow(config_.beta1, static_cast<double>(steps_));
   }
-  p.mul_(1 - learning_rate * config_.weight_decay);
-  const at::Tensor denominator = (second_[i] / correction2).sqrt_().add_(config_.epsilon);
-  p.addcdiv_(gradient, denominator, -step_size);
+  at::_foreach_mul_(parameters, 1 - learning_rate * config_.weight_decay);
+  const std::vector<at::Tensor> denominator = at::_foreach_div(second, correction2);
+  at::_foreach_sqrt_(denominator);
+  at::_foreach_add_(denominator, config_.epsilon);
+  at::_foreach_addcdiv_(parameters, direction, denominator, -step_size);
 }
 
 NamedTensors AdamW::State() const {
@@ -99,7 +121,12 @@ void Ema::Update(const NamedTensors& parameters) {
   c10::NoGradGuard no_grad;
   ++updates_;
   const double n = static_cast<double>(updates_), decay = std::min(decay_, (1 + n) / (10 + n));
-  for (std::size_t i = 0; i < parameters.size(); ++i) average_[i].second.lerp_(parameters[i].second, 1 - decay);
+  std::vector<at::Tensor> averages, current;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    averages.push_back(average_[i].second);
+    current.push_back(parameters[i].second);
+  }
+  at::_foreach_lerp_(averages, current, 1 - decay);
 }
 
 NamedTensors Ema::State() const {

@@ -38,7 +38,7 @@ class AdamW {
   void LoadState(const SafetensorsFile& file);
 
  private:
-  void Update(std::size_t i, at::Tensor gradient, double learning_rate);
+  void Update(std::size_t first, const std::vector<at::Tensor>& gradients, double learning_rate);
 
   OptimizerConfig config_;
   NamedTensors parameters_;
