@@ -20,8 +20,11 @@ int main(int argc, char** argv) {
   t->add_option("--out", teacher.out, "Model folder to write (config.json, weights, prompt_bank.safetensors)")->required();
   t->add_option("--steps", teacher.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
   t->add_option("--batch", teacher.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();
-  t->add_option("--learning-rate", teacher.learning_rate, "Peak learning rate (warm-up, then cosine to 0)")->capture_default_str();
+  t->add_option("--learning-rate", teacher.learning_rate, "Peak learning rate of AdamW (warm-up, then cosine to 0)")->capture_default_str();
   t->add_option("--seed", teacher.seed, "Seed of initialisation and data")->capture_default_str();
+  t->add_option("--save-every", teacher.save_every, "Updates between the states it resumes from")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
 
   sgmd::FeatureTrainingOptions features;
   CLI::App* f = app.add_subcommand("features", "The network whose features the Fréchet distance compares (about a minute)");
