@@ -22,10 +22,11 @@ def line_chart(title, x_label, y_label, lines, levels=(), logarithmic=False):
     """`levels`: (text, y), drawn dashed across. A logarithmic y axis needs positive values."""
     values = [y for line in lines for y in line.lows + line.highs] + [y for _, y in levels]
     logarithmic = logarithmic and min(values) > 0
-    y_ticks = _decade_ticks(min(values), max(values)) if logarithmic else _ticks(min(values), max(values))
-    x_ticks = _ticks(0, max(x for line in lines for x in line.xs))
     scale = math.log10 if logarithmic else float
-    low, high = scale(min(y_ticks[0], *values)), scale(max(y_ticks[-1], *values))
+    margin = 0.04 * (scale(max(values)) - scale(min(values)))
+    low, high = scale(min(values)) - margin, scale(max(values)) + margin
+    y_ticks = [y for y in (_decade_ticks if logarithmic else _ticks)(min(values), max(values)) if low <= scale(y) <= high]
+    x_ticks = _ticks(0, max(x for line in lines for x in line.xs))
 
     def px(x):
         return LEFT + (WIDTH - LEFT - RIGHT) * x / (x_ticks[-1] or 1)
@@ -36,6 +37,7 @@ def line_chart(title, x_label, y_label, lines, levels=(), logarithmic=False):
     def points(xs, ys):
         return " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(xs, ys))
 
+    y_label += ", logarithmic" if logarithmic else ""
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
            'font-family="sans-serif" font-size="12" fill="#222">',
@@ -75,10 +77,11 @@ def _ticks(low, high, count=5):
 
 
 def _decade_ticks(low, high):
+    """1, 2 and 5 of every decade; even ones where these are too few."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0 ** d for d in decades for m in (1, 2, 5)]
-    inside = [t for t in ticks if low / 1.01 <= t <= high * 1.01]
-    return inside or [low]
+    ticks = [round(m * 10.0 ** d, 12) for d in decades for m in (1, 2, 5)]
+    inside = [t for t in ticks if low <= t <= high]
+    return inside if len(inside) >= 3 else [t for t in _ticks(low, high) if t > 0]
 
 
 def _short(x):

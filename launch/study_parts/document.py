@@ -9,6 +9,7 @@ table { border-collapse: collapse; margin: 1em 0; font-size: 13px; display: bloc
 td, th { border-bottom: 1px solid #ddd; padding: 4px 9px; text-align: right; white-space: nowrap; }
 td:first-child, th:first-child { text-align: left; }
 img, svg { max-width: 100%; height: auto; }
+.wide { overflow-x: auto; } .wide img { max-width: none; }
 code, pre { background: #f4f4f4; font-size: 13px; } pre { padding: .8em; overflow-x: auto; }"""
 
 
@@ -46,7 +47,7 @@ class Document:
         """A file in the report's folder."""
         data = base64.b64encode(path.read_bytes()).decode()
         self._add(f"![{alt}]({path.relative_to(self._folder)})",
-                  f'<img alt="{escape(alt)}" src="data:image/{path.suffix[1:]};base64,{data}">')
+                  f'<div class="wide"><img alt="{escape(alt)}" src="data:image/{path.suffix[1:]};base64,{data}"></div>')
 
     def save(self):
         (self._folder / "report.md").write_text("\n\n".join(self._markdown) + "\n")

@@ -1,11 +1,13 @@
 """What the figures say, in sentences made from them."""
 
+import math
+
 from study_parts.results import race, spread, value_at
 from study_parts.processes import duration
 
 
 def number(value, digits=3):
-    if value is None:
+    if value is None or math.isnan(value):
         return "-"
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text
@@ -40,9 +42,9 @@ def _cost(results, main, rival):
                 results.experiment(arm)["inner"]["updates"])
 
     (s, f, u), (rs, rf, ru) = of(main), of(rival)
-    return (f"A step of {results.title(main)} ({counted(u, 'fake update')}) takes {s:.2f} s and {f:.0f} forward-equivalents, one of "
-            f"{results.title(rival)} ({counted(ru, 'fake update')}) {rs:.2f} s and {rf:.0f}: {rs / s:.2f} times the time and {rf / f:.2f} times "
-            "the work.")
+    return (f"A step of {results.title(main)} ({counted(u, 'fake update')}) takes {s:.2f} s and {number(f, 0)} forward-equivalents, one of "
+            f"{results.title(rival)} ({counted(ru, 'fake update')}) {rs:.2f} s and {number(rf, 0)}: {rs / s:.2f} times the time and "
+            f"{number(rf / f, 2)} times the work.")
 
 
 def _quality(results, main, rival):
@@ -91,7 +93,7 @@ def race_sentence(results, arm, rival):
     if r.time_ratio() is None:
         return text + ": it was there before training."
     slower = r.time_ratio() < 1
-    return text + (f": {r.time_ratio():.2f} times as fast{' (that is, slower)' if slower else ''}, and {r.work_ratio():.2f} times as fast "
+    return text + (f": {r.time_ratio():.2f} times as fast{' (that is, slower)' if slower else ''}, and {number(r.work_ratio(), 2)} times as fast "
                    "counted in forward-equivalents.")
 
 

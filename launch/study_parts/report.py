@@ -1,5 +1,6 @@
 """<out>/report: report.html, which needs no other file, report.md with plots/ and pictures beside it."""
 
+import math
 import shutil
 import subprocess
 
@@ -72,7 +73,8 @@ def _count(value):
 def _cost_table(d, results):
     rival = results.description["study"]["rival"]
     seconds = equal_seconds(results)
-    d.heading(f"Cost, and the way to {results.title(rival) if results.of(rival) else rival}'s final distance to the teacher")
+    goal = results.title(rival) if results.of(rival) else rival
+    d.heading(f"Cost, and the way to {goal}'s final distance to the teacher")
     rows = []
     for arm in results.arms():
         runs, r = results.of(arm), race(results, arm, rival)
@@ -80,20 +82,25 @@ def _cost_table(d, results):
         rows.append([results.title(arm), with_spread([sum(x.step_seconds) / len(x.step_seconds) for x in runs]),
                      number(spread([x.forwards for x in runs]).mean, 0), str(len(runs[0].step_seconds)),
                      with_spread([x.seconds()[-1] for x in runs], 0), f"{len(there)} of {len(r.seeds)}" if r else "-",
-                     with_spread([s for s, _ in there], 1) if there else "not reached",
-                     with_spread([w for _, w in there], 0) if there else "not reached",
+                     _there([s for s, _ in there], 1, r),
+                     _there([w for _, w in there], 0, r),
                      number(r and r.time_ratio(), 2), number(r and r.work_ratio(), 2),
                      with_spread([value_at(x.seconds(), x.values("frechet_teacher"), seconds) for x in runs])])
     d.table(["", "s a step", "forward-equivalents a step", "steps", "s in all", "seeds there", "s until there", "forward-equivalents until there",
-             "times as fast", "times as little work", f"Fréchet to teacher after {seconds:.0f} s"], rows)
+             f"time, {goal} / this", f"work, {goal} / this", f"Fréchet to teacher after {seconds:.0f} s"], rows)
     d.text("Training time is the sum of the generator's step times, with no evaluator and no score cache beside it; forward-equivalents are "
            "the programs' own count (a forward pass 1, backward to the input 1, to input and weights 2), of all roles and all samples of a "
-           "step. \"There\" is the first time that the line through the measured points comes down to the final distance of "
-           "the same seed's rival; \"times as fast\" is the rival's own such time (or work) over the arm's, geometric mean over the seeds that came there.")
+           f"step. \"There\" is the first time that the line through the measured points comes down to the final distance of {goal} on the "
+           f"same seed; the ratios divide {goal}'s own such time (or work) by this one's: above 1 is faster than {goal}; geometric mean over "
+           "the seeds that came there.")
     main = results.description["study"]["main"]
     others = [arm for arm in results.arms() if arm not in (main, rival)]
     if results.of(rival) and others:
         d.items([race_sentence(results, arm, rival) for arm in others])
+
+
+def _there(values, digits, race_or_none):
+    return with_spread(values, digits) if values else "not reached" if race_or_none else "-"
 
 
 def _line(results, arm, axis, measure):
@@ -121,7 +128,7 @@ def _plots(d, results):
     d.heading("Quality against time and work")
     axes = (("seconds", "training time, s"), ("work", "forward-equivalents, all roles"))
     for axis, x_label in axes:
-        if shown:
+        if shown and not (axis == "work" and any(math.isnan(run.forwards) for run in results.runs)):
             d.plot(f"frechet_teacher_{axis}", line_chart(f"Fréchet distance to the teacher against {'time' if axis == 'seconds' else 'work'}",
                    x_label, "Fréchet distance", [_line(results, arm, axis, "frechet_teacher") for arm in shown], levels, logarithmic=True))
     for measure in ("frechet_data", "dynamic_degree", "speed_distance"):

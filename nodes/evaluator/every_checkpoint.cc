@@ -17,7 +17,8 @@ namespace {
 void Show(const std::filesystem::path& evaluation, const std::string& name, const Arm& arm, std::int64_t rows) {
   std::filesystem::create_directories(evaluation / "videos");
   WritePng(evaluation / "videos" / (name + ".png"), Mosaic({&arm}, rows, /*frames_in_a_row=*/true)[0]);
-  WriteVideo(evaluation / "videos" / (name + ".gif"), Mosaic({&arm}, rows, /*frames_in_a_row=*/false), kFramesPerSecond);
+  WriteVideo(evaluation / "videos" / (name + ".gif"), Mosaic({&arm}, rows, /*frames_in_a_row=*/false),
+             kFramesPerSecond);
 }
 
 std::int64_t Evaluations(const Arm& arm) {
@@ -25,7 +26,8 @@ std::int64_t Evaluations(const Arm& arm) {
 }
 
 std::vector<StudentSteps> WithOwnGrid(const Experiment& e, std::vector<StudentSteps> grids) {
-  if (std::find(grids.begin(), grids.end(), e.student_steps) == grids.end()) grids.insert(grids.begin(), e.student_steps);
+  if (std::find(grids.begin(), grids.end(), e.student_steps) == grids.end())
+    grids.insert(grids.begin(), e.student_steps);
   return grids;
 }
 
@@ -55,7 +57,8 @@ class Baselines {
 
 }  // namespace
 
-void EvaluateEveryCheckpoint(const LaunchPlan& plan, const EvaluationSettings& settings, const std::vector<StudentSteps>& fewer) {
+void EvaluateEveryCheckpoint(const LaunchPlan& plan, const EvaluationSettings& settings,
+                             const std::vector<StudentSteps>& fewer) {
   RunEvaluation evaluation(plan, settings);
   const Experiment& e = plan.experiment;
   const RunFolder run{plan.topology.run_folder};
@@ -71,7 +74,8 @@ void EvaluateEveryCheckpoint(const LaunchPlan& plan, const EvaluationSettings& s
   }
 }
 
-void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& settings, const std::vector<StudentSteps>& fewer) {
+void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& settings,
+                       const std::vector<StudentSteps>& fewer) {
   const Experiment& e = plan.experiment;
   Baselines baselines(plan, settings);
   const Reference& reference = baselines.reference();

@@ -6,18 +6,22 @@
 
 namespace sgmd {
 
-/// Measures every whole checkpoint on the experiment's grid, and the last one on each of `fewer` too, whose videos are also
-/// drawn as evaluation/videos/student-<steps>.png and .gif. What metrics.jsonl already has is not done again. Throws Error
-/// when the run kept no checkpoint. Shows progress.
-void EvaluateEveryCheckpoint(const LaunchPlan& plan, const EvaluationSettings& settings, const std::vector<StudentSteps>& fewer);
+/// Measures every whole checkpoint on the experiment's grid, and the last one on each of `fewer` too, whose videos are
+/// also drawn as evaluation/videos/student-<steps>.png and .gif. What metrics.jsonl already has is not done again.
+/// Throws Error when the run kept no checkpoint. Shows progress.
+void EvaluateEveryCheckpoint(const LaunchPlan& plan, const EvaluationSettings& settings,
+                             const std::vector<StudentSteps>& fewer);
 
-/// Measures what no training changes; the run folder needs resolved/ only. Writes evaluation/baselines.jsonl, one JSON object
-/// each: arm, evaluations (of the network, a video), samples, the Measures; and pictures as above under these names:
+/// Measures what no training changes; the run folder needs resolved/ only. Writes evaluation/baselines.jsonl, one JSON
+/// object each: arm, evaluations (of the network, a video), samples, the Measures; and pictures as above under these
+/// names:
 ///   data            another draw of the data: with `teacher-again` the noise floor of the Fréchet distances
 ///   teacher         the reference itself
 ///   teacher-again   the many-step teacher from other noise
 ///   teacher-<n>     the teacher with guidance on the experiment's grid of n steps
-///   base-<n>        the untrained student (teacher's weights, no guidance) on the experiment's grid and each of `fewer`
-void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& settings, const std::vector<StudentSteps>& fewer);
+///   base-<n>        the untrained student (teacher's weights, no guidance) on the experiment's grid and each of
+///   `fewer`
+void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& settings,
+                       const std::vector<StudentSteps>& fewer);
 
 }  // namespace sgmd

@@ -32,7 +32,8 @@ sgmd::StudentSteps ParseGrid(const std::string& text) {
   for (std::string entry; std::getline(in, entry, ',');) {
     const std::int64_t step = std::atoll(entry.c_str());
     if (step < 1 || step > 1000 || (!steps.empty() && step >= steps.back())) {
-      throw sgmd::Error("--fewer-steps " + text + ": not a grid", {}, "timesteps in 1 to 1000, descending, such as 1000,500");
+      throw sgmd::Error("--fewer-steps " + text + ": not a grid", {},
+                        "timesteps in 1 to 1000, descending, such as 1000,500");
     }
     steps.push_back(step);
   }
@@ -77,22 +78,34 @@ int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch, evaluates\n"
-               "every checkpoint of a run that is up, into evaluation/metrics.jsonl and TensorBoard, until SIGTERM. With\n"
-               "--every-checkpoint, evaluates in the same way all checkpoints that a run has kept, and ends."};
+  CLI::App app{
+      "Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch, "
+      "evaluates\n"
+      "every checkpoint of a run that is up, into evaluation/metrics.jsonl and TensorBoard, until SIGTERM. With\n"
+      "--every-checkpoint, evaluates in the same way all checkpoints that a run has kept, and ends."};
   Options o;
   sgmd::ComparisonOptions& comparison = o.comparison;
   app.add_option("--run", o.run, "Run folder; its experiment and its student/ are taken")->required();
-  const auto watch = app.add_flag("--watch", o.watch, "Evaluate checkpoints as they come (settings: [evaluator] of the topology)");
-  app.add_flag("--every-checkpoint", o.every_checkpoint, "Evaluate all checkpoints of a run that is not up")->excludes(watch);
-  app.add_flag("--baselines", o.baselines, "Measure what students are compared with: teacher, data, untrained student")->excludes(watch);
-  app.add_option("--fewer-steps", o.fewer, "Another grid for the last checkpoint and the untrained student, such as 1000,500; may be repeated");
-  app.add_option("--reference", o.reference, "File that keeps the teacher's videos, drawn if need be; runs may share it");
+  const auto watch =
+      app.add_flag("--watch", o.watch, "Evaluate checkpoints as they come (settings: [evaluator] of the topology)");
+  app.add_flag("--every-checkpoint", o.every_checkpoint, "Evaluate all checkpoints of a run that is not up")
+      ->excludes(watch);
+  app.add_flag("--baselines", o.baselines, "Measure what students are compared with: teacher, data, untrained student")
+      ->excludes(watch);
+  app.add_option("--fewer-steps", o.fewer,
+                 "Another grid for the last checkpoint and the untrained student, such as 1000,500; may be repeated");
+  app.add_option("--reference", o.reference,
+                 "File that keeps the teacher's videos, drawn if need be; runs may share it");
   app.add_option("--student", comparison.student, "Another model folder to take as the student");
-  app.add_option("--features", comparison.features, "Feature network of the Fréchet distance (default: as the topology says)");
+  app.add_option("--features", comparison.features,
+                 "Feature network of the Fréchet distance (default: as the topology says)");
   app.add_option("--out", comparison.out, "Where to write (default: the run folder)");
-  app.add_option("--samples", comparison.samples, "Videos an arm")->check(CLI::Range(64, 100000))->capture_default_str();
-  app.add_option("--teacher-steps", comparison.teacher_steps, "Steps of the many-step teacher")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--samples", comparison.samples, "Videos an arm")
+      ->check(CLI::Range(64, 100000))
+      ->capture_default_str();
+  app.add_option("--teacher-steps", comparison.teacher_steps, "Steps of the many-step teacher")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--seed", comparison.seed, "Seed of noise and data")->capture_default_str();
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--epoch", o.epoch, "Which start of the run this is (given by sgmd-launch)")->group("");

@@ -25,9 +25,11 @@ Reference::Reference(const Experiment& experiment, EvaluationSettings settings)
 
 Measurer Reference::MakeMeasurer() {
   const Experiment& e = experiment_;
-  if (teacher_.config().out_dim != 3) throw Error("only models of the embedded RGB data can be evaluated so far", e.teacher.string());
-  std::string what = StrCat(ModelDigest(e.teacher).Hex(), " prompts ", DigestFile(e.prompts).Hex(), " guidance ", e.guidance, " shift ",
-                            e.student_shift, " steps ", settings_.teacher_steps, " samples ", settings_.samples, " seed ", settings_.seed);
+  if (teacher_.config().out_dim != 3)
+    throw Error("only models of the embedded RGB data can be evaluated so far", e.teacher.string());
+  std::string what = StrCat(ModelDigest(e.teacher).Hex(), " prompts ", DigestFile(e.prompts).Hex(), " guidance ",
+                            e.guidance, " shift ", e.student_shift, " steps ", settings_.teacher_steps, " samples ",
+                            settings_.samples, " seed ", settings_.seed);
   for (const std::int64_t size : e.latent) what += StrCat(" ", size);
   const std::filesystem::path& file = settings_.reference;
   if (std::filesystem::exists(file) && SafetensorsFile::Open(file).metadata().at("sgmd.reference") == what) {
@@ -40,7 +42,9 @@ Measurer Reference::MakeMeasurer() {
   return Measurer(LoadVideoFeatures(settings_.features), arm_.videos, Data("evaluation_reference"));
 }
 
-void Reference::Draw(Arm& arm, std::uint64_t seed) const { DrawVideos(experiment_, bank_, settings_.samples, seed, arm); }
+void Reference::Draw(Arm& arm, std::uint64_t seed) const {
+  DrawVideos(experiment_, bank_, settings_.samples, seed, arm);
+}
 
 at::Tensor Reference::Data(const char* purpose) const {
   const BouncingBallsShape shape{experiment_.latent[1], experiment_.latent[2], experiment_.latent[3]};

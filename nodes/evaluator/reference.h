@@ -11,18 +11,18 @@
 namespace sgmd {
 
 struct EvaluationSettings {
-  std::filesystem::path features;    // see LoadVideoFeatures
-  std::int64_t samples = 256;        // videos behind each figure, >= 64
-  std::int64_t teacher_steps = 50;   // of the reference, >= 1
-  std::uint64_t seed = 1000;         // of noise and data
-  std::filesystem::path reference;   // file that keeps the teacher's videos; runs of one teacher may share it
+  std::filesystem::path features;   // see LoadVideoFeatures
+  std::int64_t samples = 256;       // videos behind each figure, >= 64
+  std::int64_t teacher_steps = 50;  // of the reference, >= 1
+  std::uint64_t seed = 1000;        // of noise and data
+  std::filesystem::path reference;  // file that keeps the teacher's videos; runs of one teacher may share it
 };
 
 /// As [evaluator] of the topology says; the reference is kept in the run folder.
 EvaluationSettings SettingsOf(const Topology& topology);
 
-/// Draws the teacher's videos unless the file has them for the same teacher, prompts and settings. Embedded data set only
-/// (three channels that are RGB), otherwise throws Error.
+/// Draws the teacher's videos unless the file has them for the same teacher, prompts and settings. Embedded data set
+/// only (three channels that are RGB), otherwise throws Error.
 class Reference {
  public:
   Reference(const Experiment& experiment, EvaluationSettings settings);

@@ -31,7 +31,9 @@ RunEvaluation::RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& s
   }
 }
 
-bool RunEvaluation::Has(std::int64_t step, const StudentSteps& grid) const { return done_.contains({step, grid, settings().samples}); }
+bool RunEvaluation::Has(std::int64_t step, const StudentSteps& grid) const {
+  return done_.contains({step, grid, settings().samples});
+}
 
 std::optional<Arm> RunEvaluation::Measure(const CheckpointStore::Checkpoint& checkpoint, const StudentSteps& grid) {
   if (!LoadStudent(checkpoint.folder)) return {};
@@ -48,7 +50,8 @@ bool RunEvaluation::LoadStudent(const std::filesystem::path& folder) {
   try {
     const SafetensorsFile weights = SafetensorsFile::Open(file);
     c10::NoGradGuard no_grad;
-    for (const auto& [name, parameter] : student_.trained()) at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
+    for (const auto& [name, parameter] : student_.trained())
+      at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
     return true;
   } catch (const Error&) {
     if (std::filesystem::exists(file)) throw;
@@ -58,7 +61,9 @@ bool RunEvaluation::LoadStudent(const std::filesystem::path& folder) {
 
 void RunEvaluation::Record(std::int64_t step, const StudentSteps& grid, const Arm& arm) {
   const Measures measures = reference_.measurer().Of(arm.videos);
-  nlohmann::json line{{"step", step}, {"samples", arm.videos.size(0)}, {"student_steps", grid},
+  nlohmann::json line{{"step", step},
+                      {"samples", arm.videos.size(0)},
+                      {"student_steps", grid},
                       {"guidance", StrCat("u + ", experiment().guidance, " (c - u)")}};
   for (const auto& [tag, value] : measures.Named()) line[tag] = value;
   if (grid == experiment().student_steps) Publish(step, measures, arm);

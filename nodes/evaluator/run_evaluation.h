@@ -15,9 +15,10 @@ namespace sgmd {
 using StudentSteps = std::vector<std::int64_t>;  // timesteps before the shift, descending
 
 /// Writes, in the run folder:
-///   evaluation/metrics.jsonl              one JSON object a measurement: step, samples, student_steps, guidance, the Measures
-///   evaluation/videos/step-<8 digits>.gif teacher | student, same noise and prompts (the experiment's grid)
-///   events/evaluator                      the same scalars as evaluation/<measure>, and the GIF (the experiment's grid)
+///   evaluation/metrics.jsonl              one JSON object a measurement: step, samples, student_steps, guidance, the
+///   Measures evaluation/videos/step-<8 digits>.gif teacher | student, same noise and prompts (the experiment's grid)
+///   events/evaluator                      the same scalars as evaluation/<measure>, and the GIF (the experiment's
+///   grid)
 class RunEvaluation {
  public:
   RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& settings);
@@ -29,8 +30,8 @@ class RunEvaluation {
 
   /// Whether metrics.jsonl has this, with as many videos.
   bool Has(std::int64_t step, const StudentSteps& grid) const;
-  /// Draws from the checkpoint's weights (the EMA if there is one), measures and records. Nothing, when the run has deleted
-  /// the checkpoint meanwhile.
+  /// Draws from the checkpoint's weights (the EMA if there is one), measures and records. Nothing, when the run has
+  /// deleted the checkpoint meanwhile.
   std::optional<Arm> Measure(const CheckpointStore::Checkpoint& checkpoint, const StudentSteps& grid);
 
  private:
