@@ -207,4 +207,4 @@ def _methods(d, results):
              f"(measured are the averaged weights), {one['threads']['generator']} thread a trained role.",
              f"Reference: the teacher with {description['study']['teacher_steps']} uniform steps and guidance.",
              f"Seeds {', '.join(map(str, seeds))}; seed by seed, all arms in turn; {duration(trained)} of training in all.",
-             f"Machine: {description['machine']}.", f"Commit: `{description['commit']}`.", f"Command: `{description['command']}`, {description['date']}."])
+             f"Machine: {description['machine']}; load of others when the command was given: {description['load']}.", f"Commit: `{description['commit']}`.", f"Command: `{description['command']}`, {description['date']}."])

@@ -18,6 +18,7 @@ from study_parts.processes import Failed, Progress
 SECONDS_A_FORWARD = 0.045   # a step of 32 samples, on two cores; only to foretell
 SECONDS_A_VIDEO = 0.012     # drawn in four steps and measured, likewise
 SECONDS_A_REFERENCE = 0.07  # video of the many-step teacher, likewise
+SECONDS_TO_START = 4
 
 
 class Study:
@@ -51,13 +52,13 @@ class Study:
         return failures
 
     def _training_cost(self, plan):
-        return plan.steps * plan.work() * SECONDS_A_FORWARD
+        return SECONDS_TO_START + plan.steps * plan.work() * SECONDS_A_FORWARD
 
     def _evaluation_cost(self, plan):
-        return (len(plan.checkpoints()) + len(self.grids)) * self.samples * SECONDS_A_VIDEO
+        return SECONDS_TO_START + (len(plan.checkpoints()) + len(self.grids)) * self.samples * SECONDS_A_VIDEO
 
     def _baseline_cost(self):
-        return self.samples * 2 * SECONDS_A_REFERENCE
+        return SECONDS_TO_START + self.samples * 2 * SECONDS_A_REFERENCE
 
     def _train(self, plan, title):
         folder, cost = self.folder(plan), self._training_cost(plan)
@@ -76,7 +77,7 @@ class Study:
         self.runner.run([self.programs / "sgmd-launch", "up", "--quiet", folder / "topology.toml"], log, show)
         seconds = records.step_seconds(run)
         if len(seconds) != plan.steps:
-            raise Failed(f"{run}: {len(seconds)} step times for {plan.steps} steps; remove the folder to train again")
+            raise Failed(f"{run} ended after {len(seconds)} of {plan.steps} steps; the same command goes on")
         data = plan.experiment["data"]
         _write_json(marker, {"step_seconds": seconds, "forward_equivalents": records.forward_equivalents(run),
                              "batch": data["micro_batch"] * data["micro_batches"]})

@@ -79,10 +79,9 @@ int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
 
 int main(int argc, char** argv) {
   CLI::App app{
-      "Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch, "
-      "evaluates\n"
-      "every checkpoint of a run that is up, into evaluation/metrics.jsonl and TensorBoard, until SIGTERM. With\n"
-      "--every-checkpoint, evaluates in the same way all checkpoints that a run has kept, and ends."};
+      "Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch,\n"
+      "evaluates every checkpoint of a run that is up, into evaluation/metrics.jsonl and TensorBoard, until SIGTERM.\n"
+      "With --every-checkpoint, evaluates all checkpoints that a run has kept in the same way, and ends."};
   Options o;
   sgmd::ComparisonOptions& comparison = o.comparison;
   app.add_option("--run", o.run, "Run folder; its experiment and its student/ are taken")->required();
