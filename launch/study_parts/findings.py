@@ -31,7 +31,7 @@ def findings(results):
         if backwards and (reached := race(results, main, rival)).count() < len(reached.seeds):
             sentences.append("The other way round: " + race_sentence(results, rival, main))
         sentences += _equal_time(results)
-    sentences += [*_sweep(results, main), *_motion(results), *_fewer(results), *_gone_wrong(results)]
+    sentences += [*_nearest(results), *_sweep(results, main), *_motion(results), *_fewer(results), *_gone_wrong(results)]
     return sentences
 
 
@@ -109,6 +109,18 @@ def _equal_time(results):
     order = sorted(at, key=at.get)
     yield (f"After the same {seconds:.0f} s of training the order by distance to the teacher is: "
            + ", ".join(f"{results.title(arm)} {number(at[arm])}" for arm in order) + ".")
+
+
+def _nearest(results):
+    """At any checkpoint after the start: an arm may be at its best before the end."""
+    def of(run):
+        return min(measures["frechet_teacher"] for step, measures in run.points if step > 0)
+
+    nearest = {arm: spread([of(run) for run in results.of(arm)]).mean for arm in results.arms()}
+    base = results.base(results.own_steps(results.arms()[0])) if nearest else None
+    if nearest:
+        yield ("The nearest to the teacher at any checkpoint: " + ", ".join(f"{results.title(arm)} {number(nearest[arm])}" for arm in nearest)
+               + (f"; the untrained student is at {number(base['frechet_teacher'])}." if base else "."))
 
 
 def _sweep(results, main):

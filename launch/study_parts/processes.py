@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 # OpenMP threads that spin while they wait make a program ten times slower where cores are shared.
@@ -35,6 +36,8 @@ class Runner:
         """Appends the child's output to `log`; on_tick() about twice a second."""
         if self._signals:
             raise Interrupted
+        if not Path(command[0]).exists():
+            raise Failed(f"no program {command[0]}; launch/setup builds it")
         passed = 0
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
