@@ -198,13 +198,16 @@ def _methods(d, results):
                      _count(e["inner"]["updates"]), e["inner"].get("source", "shared"),
                      f"{optimizers['generator']['learning_rate']:g}", f"{optimizers['fake_score']['learning_rate']:g}",
                      _count(e["experiment"]["steps"]), about.get("tuned", "not tuned")])
-    d.table(["", "objective", "λ", "fake updates a step", "their samples", "learning rate", "of the fake score", "steps", "how it was tuned"], rows)
+    d.table(["", "objective", "λ", "fake updates a step", "their samples", "learning rate", "of the fake score", "steps",
+             "how it was tuned"], rows)
     one = next(iter(description["arms"].values()))["experiment"]
     seeds = sorted({run["seed"] for run in description["runs"]})
     trained = sum(sum(run.step_seconds) for run in results.runs)
-    d.items([f"Common to all: {one['data']['micro_batch'] * one['data']['micro_batches']} samples a step, guidance {one['model']['guidance']}, student "
-             f"steps {one['schedule']['student_steps']} at shift {one['schedule']['student_shift']}, EMA {one.get('ema', {}).get('decay', 0)} "
+    d.items([f"Common to all: {one['data']['micro_batch'] * one['data']['micro_batches']} samples a step, guidance "
+             f"{one['model']['guidance']}, student steps {one['schedule']['student_steps']} at shift {one['schedule']['student_shift']}, EMA {one.get('ema', {}).get('decay', 0)} "
              f"(measured are the averaged weights), {one['threads']['generator']} thread a trained role.",
              f"Reference: the teacher with {description['study']['teacher_steps']} uniform steps and guidance.",
              f"Seeds {', '.join(map(str, seeds))}; seed by seed, all arms in turn; {duration(trained)} of training in all.",
-             f"Machine: {description['machine']}; load of others when the command was given: {description['load']}.", f"Commit: `{description['commit']}`.", f"Command: `{description['command']}`, {description['date']}."])
+             f"Machine: {description['machine']}; load of others when the command was given: {description['load']}.",
+             f"Commit: `{description['commit']}`.",
+             f"Command: `{description['command']}`, {description['date']}."])

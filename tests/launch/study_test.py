@@ -186,7 +186,7 @@ class Records(InTemporaryFolder):
         (events / "events.out.tfevents.2.8").write_bytes(scalar_record(0, "step_time_sec", 2.0) + scalar_record(1, "step_time_sec", 3.0))
         self.assertEqual(records.step_seconds(self.folder), [2.0, 3.0])
         (self.folder / "logs").mkdir()
-        line = "12:00:00.000 I work per sample in forward-equivalents: generator 1, fake score 1, teacher 1 for scores and 0 for anchors, together "
+        line = "12:00:00.000 I work per sample in forward-equivalents: generator 1, teacher 1 for scores and 0 for anchors, together "
         (self.folder / "logs/broker.log").write_text(line + "12.5\n" + line + "0\n")
         self.assertEqual(records.forward_equivalents(self.folder), 12.5)
 
@@ -225,7 +225,8 @@ samples = int(option("--samples"))
 if "--baselines" in sys.argv:
     write_lines(evaluation / "baselines.jsonl", [MEASURES | {"arm": "base-4", "samples": samples, "evaluations": 4}])
 else:
-    write_lines(evaluation / "metrics.jsonl", [measured(step, 1.0) for step in (2, 4)] + [measured(4, 1.0, g) for g in ([1000, 500], [1000])])
+    write_lines(evaluation / "metrics.jsonl",
+                [measured(step, 1.0) for step in (2, 4)] + [measured(4, 1.0, grid) for grid in ([1000, 500], [1000])])
 """
 
 
