@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <vector>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -47,27 +46,39 @@ std::filesystem::path CheckpointStore::Folder(std::int64_t step) const {
   return folder_ / name;
 }
 
-std::optional<CheckpointStore::Checkpoint> CheckpointStore::Newest() const {
-  auto steps = Committed(folder_);
-  for (; !steps.empty(); steps.pop_back()) {
-    const std::filesystem::path& folder = steps.back();
-    std::string problem;
-    try {
-      const auto manifest = nlohmann::json::parse(ReadFile(folder / kManifest));
-      problem = Verify(folder, manifest);
-      if (problem.empty()) {
-        if (manifest.at("experiment").get<std::string>() != experiment_.Hex()) {
-          throw Error("the checkpoint belongs to another experiment", folder.string(),
-                      "something that decides the weights was changed; use another run folder or undo the change");
-        }
-        return Checkpoint{manifest.at("step").get<std::int64_t>(), folder};
+// Nothing, and a warning, when it is not whole.
+std::optional<CheckpointStore::Checkpoint> CheckpointStore::Open(const std::filesystem::path& folder) const {
+  std::string problem;
+  try {
+    const auto manifest = nlohmann::json::parse(ReadFile(folder / kManifest));
+    problem = Verify(folder, manifest);
+    if (problem.empty()) {
+      if (manifest.at("experiment").get<std::string>() != experiment_.Hex()) {
+        throw Error("the checkpoint belongs to another experiment", folder.string(),
+                    "something that decides the weights was changed; use another run folder or undo the change");
       }
-    } catch (const nlohmann::json::exception& error) {
-      problem = error.what();
+      return Checkpoint{manifest.at("step").get<std::int64_t>(), folder};
     }
-    LogWarning("skipping checkpoint ", folder.string(), ": ", problem);
+  } catch (const nlohmann::json::exception& error) {
+    problem = error.what();
+  }
+  LogWarning("skipping checkpoint ", folder.string(), ": ", problem);
+  return {};
+}
+
+std::optional<CheckpointStore::Checkpoint> CheckpointStore::Newest() const {
+  for (auto steps = Committed(folder_); !steps.empty(); steps.pop_back()) {
+    if (auto checkpoint = Open(steps.back())) return checkpoint;
   }
   return {};
+}
+
+std::vector<CheckpointStore::Checkpoint> CheckpointStore::All() const {
+  std::vector<Checkpoint> whole;
+  for (const auto& folder : Committed(folder_)) {
+    if (auto checkpoint = Open(folder)) whole.push_back(*std::move(checkpoint));
+  }
+  return whole;
 }
 
 std::filesystem::path CheckpointStore::Stage(std::int64_t step) const {

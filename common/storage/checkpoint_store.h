@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/digest/digest.h"
 
@@ -26,6 +27,8 @@ class CheckpointStore {
   /// The newest checkpoint whose digests all verify; logs those that do not. Throws Error when it is of another
   /// experiment.
   std::optional<Checkpoint> Newest() const;
+  /// Every checkpoint whose digests all verify, oldest first; otherwise as Newest.
+  std::vector<Checkpoint> All() const;
 
   /// Where the files of `step` are written before the commit. Created.
   std::filesystem::path Stage(std::int64_t step) const;
@@ -33,6 +36,7 @@ class CheckpointStore {
   void Commit(std::int64_t step, const std::map<std::string, Digest>& files, std::int64_t keep) const;
 
  private:
+  std::optional<Checkpoint> Open(const std::filesystem::path& folder) const;
   std::filesystem::path Folder(std::int64_t step) const;
   std::filesystem::path folder_;
   Digest experiment_;

@@ -20,9 +20,11 @@ struct Arm {
   at::Tensor videos;      // float32 [samples, C, F, H, W] once drawn
 };
 
-/// The many-step teacher (`steps` uniform Euler steps at the student's shift), and a model on the student's own grid.
+/// The many-step teacher (`steps` uniform Euler steps at the student's shift), and a model on the grid of `student_steps`
+/// (timesteps before the shift, descending).
 Arm TeacherArm(const Experiment& experiment, const WanTransformer& teacher, std::int64_t steps);
-Arm FewStepArm(const Experiment& experiment, const WanTransformer& model, const std::string& name, double guidance);
+Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps, const WanTransformer& model,
+               const std::string& name, double guidance);
 
 /// Fills arm.videos; prompts in turn. Noise is a function of (seed, sample), so all arms of one seed start from the same.
 /// Shows progress.

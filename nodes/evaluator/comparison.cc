@@ -58,8 +58,8 @@ void CompareWithTeacher(const ComparisonOptions& o) {
   const WanTransformer teacher = WanTransformer::Load(e.teacher, at::kCPU);
   const WanTransformer student = WanTransformer::Load(o.student, at::kCPU);
   if (teacher.config().out_dim != 3) throw Error("only models of the embedded RGB data can be compared so far", e.teacher.string());
-  Arm many = TeacherArm(e, teacher, o.teacher_steps), few = FewStepArm(e, teacher, "teacher", e.guidance);
-  Arm distilled = FewStepArm(e, student, "student", 1.0);
+  Arm many = TeacherArm(e, teacher, o.teacher_steps), few = FewStepArm(e, e.student_steps, teacher, "teacher", e.guidance);
+  Arm distilled = FewStepArm(e, e.student_steps, student, "student", 1.0);
   const std::vector<const Arm*> arms{&many, &few, &distilled};
   for (Arm* arm : {&many, &few, &distilled}) DrawVideos(e, bank, o.samples, o.seed, *arm);
   std::filesystem::create_directories(o.out / "videos");

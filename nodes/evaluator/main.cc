@@ -4,11 +4,13 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
+#include <sstream>
 
 #include "common/config/topology.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/evaluator/comparison.h"
+#include "nodes/evaluator/every_checkpoint.h"
 #include "nodes/evaluator/watch.h"
 
 namespace {
@@ -23,38 +25,95 @@ int Watch(const sgmd::LaunchPlan& plan) {
   return 0;
 }
 
+// "1000,500"
+sgmd::StudentSteps ParseGrid(const std::string& text) {
+  sgmd::StudentSteps steps;
+  std::istringstream in(text);
+  for (std::string entry; std::getline(in, entry, ',');) {
+    const std::int64_t step = std::atoll(entry.c_str());
+    if (step < 1 || step > 1000 || (!steps.empty() && step >= steps.back())) {
+      throw sgmd::Error("--fewer-steps " + text + ": not a grid", {},
+                        "timesteps in 1 to 1000, descending, such as 1000,500");
+    }
+    steps.push_back(step);
+  }
+  if (steps.empty()) throw sgmd::Error("--fewer-steps: not a grid", {}, "such as 1000,500");
+  return steps;
+}
+
+struct Options {
+  std::filesystem::path run, reference;
+  sgmd::ComparisonOptions comparison;
+  std::vector<std::string> fewer;
+  int threads = 2;
+  bool watch = false, every_checkpoint = false, baselines = false;
+  std::uint64_t epoch = 0;
+};
+
+int Evaluate(const Options& o, const sgmd::LaunchPlan& plan) {
+  sgmd::EvaluationSettings settings = sgmd::SettingsOf(plan.topology);
+  settings.samples = o.comparison.samples;
+  settings.teacher_steps = o.comparison.teacher_steps;
+  settings.seed = o.comparison.seed;
+  if (!o.comparison.features.empty()) settings.features = o.comparison.features;
+  if (!o.reference.empty()) settings.reference = o.reference;
+  std::vector<sgmd::StudentSteps> fewer;
+  for (const std::string& text : o.fewer) fewer.push_back(ParseGrid(text));
+  if (o.baselines) sgmd::EvaluateBaselines(plan, settings, fewer);
+  if (o.every_checkpoint) sgmd::EvaluateEveryCheckpoint(plan, settings, fewer);
+  return 0;
+}
+
+int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
+  sgmd::ComparisonOptions comparison = o.comparison;
+  comparison.experiment = plan.experiment;
+  if (comparison.features.empty()) comparison.features = plan.topology.evaluator_features;
+  if (comparison.student.empty()) comparison.student = o.run / "student";
+  if (comparison.out.empty()) comparison.out = o.run;
+  sgmd::CompareWithTeacher(comparison);
+  std::cout << sgmd::StrCat((comparison.out / "report.md").string(), "\n");
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch, evaluates\n"
-               "every checkpoint of a run that is up, into evaluation/metrics.jsonl and TensorBoard, until SIGTERM."};
-  std::filesystem::path run;
-  sgmd::ComparisonOptions options;
-  int threads = 2;
-  bool watch = false;
-  std::uint64_t epoch = 0;
-  app.add_option("--run", run, "Run folder; its experiment and its student/ are taken")->required();
-  app.add_flag("--watch", watch, "Evaluate checkpoints as they come (settings: [evaluator] of the topology)");
-  app.add_option("--student", options.student, "Another model folder to take as the student");
-  app.add_option("--features", options.features, "Feature network of the Fréchet distance (default: as the topology says)");
-  app.add_option("--out", options.out, "Where to write (default: the run folder)");
-  app.add_option("--samples", options.samples, "Videos an arm")->check(CLI::Range(64, 100000))->capture_default_str();
-  app.add_option("--teacher-steps", options.teacher_steps, "Steps of the many-step teacher")->capture_default_str();
-  app.add_option("--seed", options.seed, "Seed of noise and data")->capture_default_str();
-  app.add_option("--threads", threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--epoch", epoch, "Which start of the run this is (given by sgmd-launch)")->group("");
+  CLI::App app{
+      "Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch,\n"
+      "evaluates every checkpoint of a run that is up, into evaluation/metrics.jsonl and TensorBoard, until SIGTERM.\n"
+      "With --every-checkpoint, evaluates all checkpoints that a run has kept in the same way, and ends."};
+  Options o;
+  sgmd::ComparisonOptions& comparison = o.comparison;
+  app.add_option("--run", o.run, "Run folder; its experiment and its student/ are taken")->required();
+  const auto watch =
+      app.add_flag("--watch", o.watch, "Evaluate checkpoints as they come (settings: [evaluator] of the topology)");
+  app.add_flag("--every-checkpoint", o.every_checkpoint, "Evaluate all checkpoints of a run that is not up")
+      ->excludes(watch);
+  app.add_flag("--baselines", o.baselines, "Measure what students are compared with: teacher, data, untrained student")
+      ->excludes(watch);
+  app.add_option("--fewer-steps", o.fewer,
+                 "Another grid for the last checkpoint and the untrained student, such as 1000,500; may be repeated");
+  app.add_option("--reference", o.reference,
+                 "File that keeps the teacher's videos, drawn if need be; runs may share it");
+  app.add_option("--student", comparison.student, "Another model folder to take as the student");
+  app.add_option("--features", comparison.features,
+                 "Feature network of the Fréchet distance (default: as the topology says)");
+  app.add_option("--out", comparison.out, "Where to write (default: the run folder)");
+  app.add_option("--samples", comparison.samples, "Videos an arm")
+      ->check(CLI::Range(64, 100000))
+      ->capture_default_str();
+  app.add_option("--teacher-steps", comparison.teacher_steps, "Steps of the many-step teacher")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--seed", comparison.seed, "Seed of noise and data")->capture_default_str();
+  app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--epoch", o.epoch, "Which start of the run this is (given by sgmd-launch)")->group("");
   CLI11_PARSE(app, argc, argv);
   return sgmd::RunGuarded("sgmd-evaluator", [&] {
     sgmd::InitLog("evaluator");
-    const sgmd::LaunchPlan plan = sgmd::LoadRun(run);
-    if (watch) return Watch(plan);
-    at::set_num_threads(threads);
-    options.experiment = plan.experiment;
-    if (options.features.empty()) options.features = plan.topology.evaluator_features;
-    if (options.student.empty()) options.student = run / "student";
-    if (options.out.empty()) options.out = run;
-    sgmd::CompareWithTeacher(options);
-    std::cout << sgmd::StrCat((options.out / "report.md").string(), "\n");
-    return 0;
+    const sgmd::LaunchPlan plan = sgmd::LoadRun(o.run);
+    if (o.watch) return Watch(plan);
+    at::set_num_threads(o.threads);
+    return o.every_checkpoint || o.baselines ? Evaluate(o, plan) : Compare(o, plan);
   });
 }

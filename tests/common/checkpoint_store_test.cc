@@ -25,6 +25,16 @@ TEST(CheckpointStore, FindsTheNewestWhoseDigestsVerify) {
   EXPECT_EQ(store.Newest()->step, 9);
 }
 
+TEST(CheckpointStore, ListsThoseThatVerifyOldestFirst) {
+  TempFolder folder;
+  const CheckpointStore store(folder.path(), {1, 2});
+  for (const int step : {9, 10, 11}) Commit(store, step, "x");
+  WriteFileAtomically(store.All()[1].folder / "state", "tampered");
+  ASSERT_EQ(store.All().size(), 2U);
+  EXPECT_EQ(store.All()[0].step, 9);
+  EXPECT_EQ(store.All()[1].step, 11);
+}
+
 TEST(CheckpointStore, IgnoresWhatWasNotCommitted) {
   TempFolder folder;
   const CheckpointStore store(folder.path(), {1, 2});

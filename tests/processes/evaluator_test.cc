@@ -1,11 +1,14 @@
-// Evaluation beside a run that is up.
+// Evaluation beside a run that is up, and of all that a finished one has kept.
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <cstdlib>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
+#include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "pipeline/evaluation/motion_features.h"
 #include "tests/support/tiny_run.h"
@@ -13,6 +16,8 @@
 namespace sgmd {
 namespace {
 
+using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr double kPatience = 150;
@@ -29,7 +34,8 @@ TEST(LiveEvaluator, MeasuresTheLastCheckpointAndLeavesTheWeightsAlone) {
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
   const std::string metrics = ReadFile(run.run() / "evaluation" / "metrics.jsonl");
-  for (const char* tag : {"\"step\":20", "frechet_teacher", "frechet_data", "dynamic_degree", "consistency", "\"guidance\""}) {
+  for (const char* tag :
+       {"\"step\":20", "frechet_teacher", "frechet_data", "dynamic_degree", "consistency", "\"guidance\""}) {
     EXPECT_THAT(metrics, HasSubstr(tag));
   }
   EXPECT_GT(std::filesystem::file_size(run.run() / "evaluation" / "videos" / "step-00000020.gif"), 100U);
@@ -56,6 +62,67 @@ TEST(LiveEvaluator, WithoutFeaturesIsAMistakeInTheTopology) {
   const Process up = run.Launch({"up", run.topology()});
   EXPECT_EQ(up.Wait(30), 1);
   EXPECT_THAT(up.Output(), HasSubstr("topology.toml:5:11: evaluating needs \"features\""));
+}
+
+int Evaluate(const TinyRun& run, const std::string& options) {
+  return std::system(
+      StrCat(SGMD_BIN_DIR
+             "/sgmd-evaluator --threads 1 --samples 64 --teacher-steps 3 --fewer-steps 1000,500 --reference ",
+             (run.folder() / "reference.safetensors").string(), " --run ", run.run().string(), " ", options)
+          .c_str());
+}
+
+std::vector<std::string> Lines(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+TEST(EvaluatorAfterARun, MeasuresEveryCheckpointOnceAndTheLastOnFewerStepsToo) {
+  TinyRun run(20, "keep = 3\n", "[evaluator]\nfeatures = \"features.safetensors\"\n");
+  WriteFeatures(run);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  ASSERT_EQ(Evaluate(run, "--every-checkpoint --baselines"), 0);
+  const std::filesystem::path evaluation = run.run() / "evaluation";
+  const auto measured = Lines(evaluation / "metrics.jsonl");
+  EXPECT_THAT(measured, ElementsAre(HasSubstr("\"step\":10,"), HasSubstr("\"step\":15,"),
+                                    AllOf(HasSubstr("\"step\":20,"), HasSubstr("[1000,750,500,250]")),
+                                    AllOf(HasSubstr("\"step\":20,"), HasSubstr("[1000,500]"))));
+  for (const char* picture :
+       {"student-4.png", "student-2.gif", "base-4.png", "base-2.png", "teacher.gif", "teacher-4.png", "data.png"}) {
+    EXPECT_TRUE(std::filesystem::exists(evaluation / "videos" / picture)) << picture;
+  }
+  const auto drawn = std::filesystem::last_write_time(run.folder() / "reference.safetensors");
+  ASSERT_EQ(Evaluate(run, "--every-checkpoint"), 0);
+  EXPECT_EQ(Lines(evaluation / "metrics.jsonl"), measured);
+  EXPECT_EQ(std::filesystem::last_write_time(run.folder() / "reference.safetensors"), drawn);
+}
+
+TEST(EvaluatorAfterARun, BaselinesSayWhatADistanceCanBe) {
+  TinyRun run(1, "", "[evaluator]\nfeatures = \"features.safetensors\"\n");
+  WriteFeatures(run);
+  SaveRun(LoadLaunchPlan(run.topology()));  // never started
+  ASSERT_EQ(Evaluate(run, "--baselines"), 0);
+  std::vector<std::string> arms;
+  for (const std::string& line : Lines(run.run() / "evaluation" / "baselines.jsonl")) {
+    const auto object = nlohmann::json::parse(line);
+    arms.push_back(object["arm"]);
+    if (object["arm"] == "teacher") EXPECT_NEAR(object["frechet_teacher"].get<double>(), 0, 1e-6);
+    if (object["arm"] == "teacher") EXPECT_EQ(object["evaluations"], 6);
+    if (object["arm"] == "teacher-again") EXPECT_GT(object["frechet_teacher"].get<double>(), 0);
+    if (object["arm"] == "base-2") EXPECT_EQ(object["evaluations"], 2);
+  }
+  EXPECT_THAT(arms, ElementsAre("data", "teacher", "teacher-again", "teacher-4", "base-4", "base-2"));
+}
+
+TEST(EvaluatorAfterARun, RefusesWhatIsNoGrid) {
+  TinyRun run(1, "", "[evaluator]\nfeatures = \"features.safetensors\"\n");
+  WriteFeatures(run);
+  SaveRun(LoadLaunchPlan(run.topology()));
+  EXPECT_NE(Evaluate(run, "--every-checkpoint --fewer-steps 500,1000"), 0);
+  EXPECT_NE(Evaluate(run, "--every-checkpoint"), 0);  // no checkpoint
 }
 
 }  // namespace

@@ -1,0 +1,169 @@
+"""What the figures say, in sentences made from them."""
+
+import math
+
+from study_parts.results import race, spread, value_at
+from study_parts.processes import duration
+
+
+def number(value, digits=3):
+    if value is None or math.isnan(value):
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def counted(count, noun):
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def with_spread(values, digits=3):
+    s = spread(values)
+    return number(s.mean, digits) + ("" if s.deviation is None else f" ± {number(s.deviation, digits)}")
+
+
+def findings(results):
+    main, rival = results.description["study"]["main"], results.description["study"]["rival"]
+    sentences = []
+    if results.of(main) and results.of(rival):
+        sentences += [_cost(results, main, rival), *_quality(results, main, rival), *_speed(results, main, rival)]
+        backwards = race(results, rival, main)
+        if backwards and (reached := race(results, main, rival)).count() < len(reached.seeds):
+            sentences.append("The other way round: " + race_sentence(results, rival, main))
+        sentences += _equal_time(results)
+    sentences += [*_nearest(results), *_sweep(results, main), *_motion(results), *_fewer(results), *_gone_wrong(results)]
+    return sentences
+
+
+def _cost(results, main, rival):
+    def of(arm):
+        runs = results.of(arm)
+        return (spread([sum(r.step_seconds) / len(r.step_seconds) for r in runs]).mean, spread([r.forwards for r in runs]).mean,
+                results.experiment(arm)["inner"]["updates"])
+
+    (s, f, u), (rs, rf, ru) = of(main), of(rival)
+    return (f"A step of {results.title(main)} ({counted(u, 'fake update')}) takes {s:.2f} s and {number(f, 0)} forward-equivalents, one of "
+            f"{results.title(rival)} ({counted(ru, 'fake update')}) {rs:.2f} s and {number(rf, 0)}: {rs / s:.2f} times the time and "
+            f"{number(rf / f, 2)} times the work.")
+
+
+def _quality(results, main, rival):
+    floor = results.baselines.get("teacher-again", {}).get("frechet_teacher")
+    for measure, to in (("frechet_teacher", "the teacher"), ("frechet_data", "the data")):
+        ours = [run.final()[measure] for run in results.of(main)]
+        theirs = [run.final()[measure] for run in results.of(rival)]
+        text = (f"Fréchet distance to {to} at the end: {results.title(main)} {with_spread(ours)}, {results.title(rival)} "
+                f"{with_spread(theirs)}; {_verdict(results, main, rival, ours, theirs)}.")
+        if measure == "frechet_teacher" and floor is not None:
+            text += (f" Two sets of the teacher's own videos are {number(floor)} apart; students start from the reference's noise, so they can "
+                     "be nearer than that.")
+        yield text
+
+
+def _verdict(results, main, rival, ours, theirs):
+    nearer, a, b = (main, ours, theirs) if spread(ours).mean < spread(theirs).mean else (rival, theirs, ours)
+    if min(len(a), len(b)) < 2:
+        return f"{results.title(nearer)} is nearer, on one seed, which says nothing of the spread"
+    if max(a) < min(b):
+        return f"{results.title(nearer)} is nearer on every seed"
+    return f"{results.title(nearer)} is nearer on average, but the seeds of the two overlap"
+
+
+def _speed(results, main, rival):
+    yield race_sentence(results, main, rival)
+
+
+def race_sentence(results, arm, rival):
+    r = race(results, arm, rival)
+    name, other = results.title(arm), results.title(rival)
+    if r is None:
+        return f"No seed was run with both {name} and {other}."
+    if not any(r.rival_seconds):
+        return f"{other} ended no nearer to the teacher than the untrained student is, so its final distance is no goal."
+    if r.count() == 0:
+        nearest = spread([min(run.values("frechet_teacher")) for run in results.of(arm)])
+        where = "on its one seed" if len(r.seeds) == 1 else f"on any of {len(r.seeds)} seeds"
+        return (f"{name} did not reach {other}'s final distance to the teacher {where} within "
+                f"{duration(spread([run.seconds()[-1] for run in results.of(arm)]).mean)} of training; the nearest it came is "
+                f"{number(nearest.mean)}.")
+    both = [(a, b) for a, b in zip(r.seconds, r.rival_seconds) if a is not None]
+    share = f"on {r.count()} of {len(r.seeds)} seeds" if len(r.seeds) > 1 else "on its one seed"
+    text = (f"{name} reached {other}'s final distance to the teacher {share}, after {number(spread([a for a, _ in both]).mean, 1)} s "
+            f"against {number(spread([b for _, b in both]).mean, 1)} s of {other}")
+    if r.time_ratio() is None:
+        return text + ": it was there before training."
+    slower = r.time_ratio() < 1
+    return text + (f": {r.time_ratio():.2f} times as fast{' (that is, slower)' if slower else ''}, and {number(r.work_ratio(), 2)} times as fast "
+                   "counted in forward-equivalents.")
+
+
+def equal_seconds(results):
+    """The longest training time that every run has."""
+    return min(run.seconds()[-1] for run in results.runs)
+
+
+def _equal_time(results):
+    seconds = equal_seconds(results)
+    at = {arm: spread([value_at(run.seconds(), run.values("frechet_teacher"), seconds) for run in results.of(arm)]).mean
+          for arm in results.arms()}
+    order = sorted(at, key=at.get)
+    yield (f"After the same {seconds:.0f} s of training the order by distance to the teacher is: "
+           + ", ".join(f"{results.title(arm)} {number(at[arm])}" for arm in order) + ".")
+
+
+def _nearest(results):
+    """At any checkpoint after the start: an arm may be at its best before the end."""
+    def of(run):
+        return min(measures["frechet_teacher"] for step, measures in run.points if step > 0)
+
+    nearest = {arm: spread([of(run) for run in results.of(arm)]).mean for arm in results.arms()}
+    base = results.base(results.own_steps(results.arms()[0])) if nearest else None
+    if nearest:
+        yield ("The nearest to the teacher at any checkpoint: " + ", ".join(f"{results.title(arm)} {number(nearest[arm])}" for arm in nearest)
+               + (f"; the untrained student is at {number(base['frechet_teacher'])}." if base else "."))
+
+
+def _sweep(results, main):
+    arms = [arm for arm in results.arms() if arm == main or results.description["arms"][arm].get("sweep")]
+    if len(arms) < 2:
+        return
+    ends = {arm: spread([run.final()["frechet_teacher"] for run in results.of(arm)]) for arm in arms}
+    best = min(arms, key=lambda arm: ends[arm].mean)
+    yield ("Over λ, the distance to the teacher at the end is least for " + results.title(best) + ": "
+           + ", ".join(f"{results.title(arm)} {number(ends[arm].mean)}" for arm in arms) + ".")
+
+
+def _motion(results):
+    teacher = results.baselines.get("teacher")
+    if not teacher or not results.runs:
+        return
+    parts = []
+    for arm in results.arms():
+        if not results.description["arms"][arm].get("sweep"):
+            ends = [run.final() for run in results.of(arm)]
+            parts.append(f"{results.title(arm)} {number(spread([e['dynamic_degree'] for e in ends]).mean)} and "
+                         f"{number(spread([e['fast_share'] for e in ends]).mean)}")
+    base = results.base(results.own_steps(results.arms()[0]))
+    if base:
+        parts.insert(0, f"the untrained student {number(base['dynamic_degree'])} and {number(base['fast_share'])}")
+    yield (f"Motion (dynamic degree and share of fast videos; the teacher has {number(teacher['dynamic_degree'])} and "
+           f"{number(teacher['fast_share'])}): " + "; ".join(parts) + ".")
+
+
+def _fewer(results):
+    for count in sorted({n for run in results.runs for n in run.fewer}, reverse=True):
+        ends = {arm: spread([run.fewer[count]["frechet_teacher"] for run in results.of(arm) if count in run.fewer]).mean
+                for arm in results.arms() if any(count in run.fewer for run in results.of(arm))}
+        base = results.base(count)
+        yield (f"Drawn in {counted(count, 'step')} (for which none was trained), the nearest to the teacher is "
+               f"{results.title(min(ends, key=ends.get))} at {number(min(ends.values()))}"
+               + (f"; the untrained student is at {number(base['frechet_teacher'])}." if base else "."))
+
+
+def _gone_wrong(results):
+    for run in results.runs:
+        base = run.points[0][1] if run.points[0][0] == 0 else None
+        if base and run.final()["frechet_teacher"] > base["frechet_teacher"]:
+            yield f"{results.title(run.arm)} on seed {run.seed} ended farther from the teacher than it began."
+    if results.unfinished:
+        yield "Not finished, and so in no figure: " + ", ".join(f"{arm} seed {seed}" for arm, seed in results.unfinished) + "."

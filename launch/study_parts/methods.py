@@ -1,0 +1,98 @@
+"""What is compared: methods.toml, and the experiment and topology files made of it."""
+
+import copy
+import functools
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+METHODS = Path(__file__).with_name("methods.toml")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training run."""
+    arm: str
+    seed: int
+    steps: int
+    every: int  # steps between checkpoints
+    experiment: dict = field(hash=False)
+
+    def checkpoints(self):
+        """Steps at which the run has checkpoints."""
+        return sorted({*range(self.every, self.steps + 1, self.every), self.steps})
+
+    def name(self):
+        """Differs whenever the settings do: what was computed with others is neither taken nor overwritten."""
+        return f"{self.arm}-seed{self.seed}-{digest(self.experiment)}"
+
+    def work(self):
+        """Rough forward-equivalents a sample and step, to foretell durations; the report takes the counted ones."""
+        updates = self.experiment["inner"]["updates"]
+        return 7.5 + (1 if self.experiment["objective"]["name"] == "dmd2" else 2) + 3 * updates
+
+
+def digest(experiment):
+    """Of the settings and of the contents of the model's files, wherever they are."""
+    settings = copy.deepcopy(experiment)
+    model = settings["model"]
+    model["teacher"], model["prompts"] = _digest_of_files(model["teacher"]), _digest_of_files(model["prompts"])
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@functools.cache
+def _digest_of_files(path):
+    path = Path(path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+
+
+def load(path=METHODS):
+    """methods.toml with its paths absolute."""
+    path = Path(path).resolve()
+    methods = tomllib.loads(path.read_text())
+    for key in ("experiment", "features"):
+        methods["study"][key] = str((path.parent / methods["study"][key]).resolve())
+    return methods
+
+
+def base_experiment(methods):
+    path = Path(methods["study"]["experiment"])
+    experiment = tomllib.loads(path.read_text())
+    for key in ("teacher", "prompts"):
+        experiment["model"][key] = str((path.parent / experiment["model"][key]).resolve())
+    return experiment
+
+
+def plan(methods, arm, seed, steps, checkpoints):
+    experiment = _laid_over(base_experiment(methods), methods["arms"][arm].get("experiment", {}))
+    every = max(1, steps // checkpoints)
+    experiment["experiment"] |= {"name": f"study {arm}", "seed": seed, "steps": steps}
+    experiment["checkpoint"] = {"every": every, "keep": 1_000_000}
+    return Plan(arm, seed, steps, every, experiment)
+
+
+def topology(methods, experiment_file, run_folder):
+    """Trains alone: no evaluator takes its time, and no cache knows what another arm asked."""
+    return {"run": {"experiment": str(experiment_file), "folder": str(run_folder)},
+            "teacher": {"replicas": 1, "device": "cpu", "threads": 1},
+            "evaluator": {"enabled": False, "features": methods["study"]["features"]},
+            "cache": {"enabled": False}}
+
+
+def to_toml(table, prefix=""):
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items() if not isinstance(value, dict)]
+    text = "\n".join(([f"[{prefix}]"] if prefix and lines else []) + lines + [""]) if lines else ""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            text += to_toml(value, f"{prefix}.{key}" if prefix else key)
+    return text
+
+
+def _laid_over(below, above):
+    result = copy.deepcopy(below)
+    for key, value in above.items():
+        result[key] = _laid_over(result.get(key, {}), value) if isinstance(value, dict) else value
+    return result

@@ -1,0 +1,213 @@
+"""<out>/report: report.html, which needs no other file, report.md with plots/ and pictures beside it."""
+
+import math
+import shutil
+import subprocess
+
+from study_parts.chart import Line, line_chart
+from study_parts.document import Document
+from study_parts.findings import counted, equal_seconds, findings, number, race_sentence, with_spread
+from study_parts.processes import duration
+from study_parts.results import MEASURES, race, spread, value_at
+
+HEADINGS = {"frechet_teacher": "Fréchet to teacher", "frechet_data": "Fréchet to data", "flow": "flow", "dynamic_degree": "dynamic degree",
+            "consistency": "consistency", "mean_speed": "mean speed", "fast_share": "fast share", "speed_distance": "speed distance",
+            "jitter": "jitter"}
+
+
+def write_report(results, folder, failures=()):
+    """The path of report.html."""
+    d = Document("SGMD against DMD2 and its relatives, on the embedded teacher", folder)
+    samples = results.description["samples"]
+    d.text(f"All methods start from the same teacher and distil it through the same processes on the same machine. {samples} videos stand "
+           "behind every figure, drawn from the same noise and prompts; means over seeds, ± is the standard deviation over seeds.")
+    d.text(results.description["study"]["paper"])
+    if failures:
+        d.heading("What failed")
+        for failure in failures:
+            d.code(failure)
+    d.heading("Findings")
+    d.items(findings(results) or ["No run is finished yet."])
+    _main_table(d, results)
+    if results.runs:
+        _cost_table(d, results)
+        _plots(d, results)
+        _fewer_table(d, results)
+    _pictures(d, results, folder)
+    _methods(d, results)
+    return d.save()
+
+
+def _measures(measures):
+    return [number(measures[name]) for name in MEASURES]
+
+
+def _main_table(d, results):
+    d.heading("Quality at the end of training")
+    rows = []
+    for name, title in (("data", "data, another draw"), ("teacher", "teacher"), ("teacher-again", "teacher, other noise")):
+        if name in results.baselines:
+            rows.append([title, _count(results.baselines[name].get("evaluations")), "-", "-", *_measures(results.baselines[name])])
+    for name, line in results.baselines.items():
+        if name.startswith("teacher-") and name != "teacher-again":
+            rows.append([f"teacher, {name.split('-')[1]} steps", _count(line.get("evaluations")), "-", "-", *_measures(line)])
+    for steps in sorted({results.own_steps(arm) for arm in results.description["arms"]}):
+        if base := results.base(steps):
+            rows.append(["base: teacher's weights, no training", _count(steps), "-", "-", *_measures(base)])
+    for arm in results.arms():
+        ends = [run.final() for run in results.of(arm)]
+        rows.append([results.title(arm), _count(results.own_steps(arm)), _count(results.experiment(arm)["inner"]["updates"]),
+                     _count(len(ends)), *(with_spread([end[name] for end in ends]) for name in MEASURES)])
+    d.table(["", "NFE", "fake updates a step", "seeds", *(HEADINGS[name] for name in MEASURES)], rows)
+    d.text("NFE: evaluations of the network for a video (guidance counts twice). The rows \"another draw\" and \"other noise\" are the noise "
+           "floor: how far two sets of this size from one and the same source are apart (students start from the noise of the reference and can "
+           "come nearer to it). Flow, speeds: px a frame. Dynamic degree: share of "
+           "videos whose flow is above 0.4; fast share: the same of the ball's exact track. Speed distance: Wasserstein-1 to the teacher's "
+           "speeds. Consistency: 1 - warp error / contrast. Jitter: mean second difference of the track.")
+
+
+def _count(value):
+    return "-" if value is None else str(value)
+
+
+def _cost_table(d, results):
+    rival = results.description["study"]["rival"]
+    seconds = equal_seconds(results)
+    goal = results.title(rival) if results.of(rival) else rival
+    d.heading(f"Cost, and the way to {goal}'s final distance to the teacher")
+    rows = []
+    for arm in results.arms():
+        runs, r = results.of(arm), race(results, arm, rival)
+        there = [(s, w) for s, w in zip(r.seconds, r.work) if s is not None] if r else []
+        rows.append([results.title(arm), with_spread([sum(x.step_seconds) / len(x.step_seconds) for x in runs]),
+                     number(spread([x.forwards for x in runs]).mean, 0), str(len(runs[0].step_seconds)),
+                     with_spread([x.seconds()[-1] for x in runs], 0), f"{len(there)} of {len(r.seeds)}" if r else "-",
+                     _there([s for s, _ in there], 1, r),
+                     _there([w for _, w in there], 0, r),
+                     number(r and r.time_ratio(), 2), number(r and r.work_ratio(), 2),
+                     with_spread([value_at(x.seconds(), x.values("frechet_teacher"), seconds) for x in runs])])
+    d.table(["", "s a step", "forward-equivalents a step", "steps", "s in all", "seeds there", "s until there", "forward-equivalents until there",
+             f"time, {goal} / this", f"work, {goal} / this", f"Fréchet to teacher after {seconds:.0f} s"], rows)
+    d.text("Training time is the sum of the generator's step times, with no evaluator and no score cache beside it; forward-equivalents are "
+           "the programs' own count (a forward pass 1, backward to the input 1, to input and weights 2), of all roles and all samples of a "
+           f"step. \"There\" is the first time that the line through the measured points comes down to the final distance of {goal} on the "
+           f"same seed; the ratios divide {goal}'s own such time (or work) by this one's: above 1 is faster than {goal}; geometric mean over "
+           "the seeds that came there.")
+    main = results.description["study"]["main"]
+    others = [arm for arm in results.arms() if arm not in (main, rival)]
+    if results.of(rival) and others:
+        d.items([race_sentence(results, arm, rival) for arm in others])
+
+
+def _there(values, digits, race_or_none):
+    return with_spread(values, digits) if values else "not reached" if race_or_none else "-"
+
+
+def _line(results, arm, axis, measure):
+    """Over the steps that all seeds have."""
+    runs = results.of(arm)
+    steps = sorted(set.intersection(*(set(run.steps()) for run in runs)))
+    columns = []
+    for step in steps:
+        at = [run.steps().index(step) for run in runs]
+        ys = [run.values(measure)[i] for run, i in zip(runs, at)]
+        columns.append((spread([getattr(run, axis)()[i] for run, i in zip(runs, at)]).mean, spread(ys)))
+    return Line(results.title(arm), results.description["arms"][arm]["colour"], [x for x, _ in columns], [s.mean for _, s in columns],
+                [s.lowest for _, s in columns], [s.highest for _, s in columns])
+
+
+def _plots(d, results):
+    main, rival = results.description["study"]["main"], results.description["study"]["rival"]
+    swept = [arm for arm in results.arms() if results.description["arms"][arm].get("sweep")]
+    shown = [arm for arm in results.arms() if arm not in swept]
+    levels = []
+    if results.of(rival):
+        levels.append((f"{results.title(rival)} at the end", spread([run.final()["frechet_teacher"] for run in results.of(rival)]).mean))
+    if "teacher-again" in results.baselines:
+        levels.append(("noise floor", results.baselines["teacher-again"]["frechet_teacher"]))
+    d.heading("Quality against time and work")
+    axes = (("seconds", "training time, s"), ("work", "forward-equivalents, all roles"))
+    for axis, x_label in axes:
+        if shown and not (axis == "work" and any(math.isnan(run.forwards) for run in results.runs)):
+            d.plot(f"frechet_teacher_{axis}", line_chart(f"Fréchet distance to the teacher against {'time' if axis == 'seconds' else 'work'}",
+                   x_label, "Fréchet distance", [_line(results, arm, axis, "frechet_teacher") for arm in shown], levels, logarithmic=True))
+    for measure in ("frechet_data", "dynamic_degree", "speed_distance"):
+        reference = results.baselines.get("teacher", {}).get(measure)
+        level = [("teacher", reference)] if reference else []
+        if shown:
+            d.plot(f"{measure}_seconds", line_chart(HEADINGS[measure] + " against time", axes[0][1], HEADINGS[measure],
+                   [_line(results, arm, "seconds", measure) for arm in shown], level, logarithmic=measure == "frechet_data"))
+    if swept and results.of(main):
+        d.plot("sweep_frechet_teacher_seconds", line_chart("Fréchet distance to the teacher, sweep of λ", axes[0][1], "Fréchet distance",
+               [_line(results, arm, "seconds", "frechet_teacher") for arm in [main, *swept]], levels, logarithmic=True))
+    d.text("Bands are the least and the greatest over seeds.")
+
+
+def _fewer_table(d, results):
+    counts = sorted({n for run in results.runs for n in run.fewer}, reverse=True)
+    if not counts:
+        return
+    own = results.own_steps(results.arms()[0])
+    d.heading("In fewer steps")
+    columns = ("frechet_teacher", "dynamic_degree", "speed_distance")
+    rows = []
+    if results.base(own):
+        rows.append(["base", *(number(results.base(n)[c]) if results.base(n) else "-" for n in (own, *counts) for c in columns)])
+    for arm in results.arms():
+        cells = []
+        for n in (own, *counts):
+            ends = [run.final() if n == own else run.fewer.get(n) for run in results.of(arm)]
+            cells += [with_spread([end[c] for end in ends if end]) if any(ends) else "-" for c in columns]
+        rows.append([results.title(arm), *cells])
+    d.table(["", *(f"{counted(n, 'step')}: {HEADINGS[c]}" for n in (own, *counts) for c in columns)], rows)
+    d.text("The last checkpoint drawn on a shorter grid than it was trained on.")
+
+
+def _pictures(d, results, folder):
+    seed = min((run.seed for run in results.runs), default=None)
+    base = results.out / results.description["base"] / "evaluation" / "videos"
+    own = results.own_steps(results.arms()[0]) if results.runs else 0
+    columns = [("teacher", base / "teacher"), (f"base, {own} steps", base / f"base-{own}")]
+    columns += [(results.title(run.arm), run.folder / "evaluation" / "videos" / f"student-{own}") for run in results.runs
+                if run.seed == seed and not results.description["arms"][run.arm].get("sweep")]
+    columns = [(title, path) for title, path in columns if path.with_suffix(".png").exists() and path.with_suffix(".gif").exists()]
+    if not columns or not shutil.which("ffmpeg"):
+        return
+    d.heading("Pictures")
+    d.text(f"From left to right: {' | '.join(title for title, _ in columns)}; a row a prompt, the same noise in a row, seed {seed}.")
+    for suffix, name in ((".png", "contact_sheet.png"), (".gif", "motion.gif")):
+        _side_by_side([path.with_suffix(suffix) for _, path in columns], folder / name)
+        d.picture(folder / name, "frames of each video" if suffix == ".png" else "the videos moving")
+
+
+def _side_by_side(paths, out):
+    inputs = [part for path in paths for part in ("-i", str(path))]
+    join = f"hstack=inputs={len(paths)}" if len(paths) > 1 else "null"
+    palette = ",split[a][b];[a]palettegen[p];[b][p]paletteuse" if out.suffix == ".gif" else ""
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *inputs, "-filter_complex", join + palette, str(out)], check=True, stdin=subprocess.DEVNULL)
+
+
+def _methods(d, results):
+    description = results.description
+    d.heading("How it was done")
+    rows = []
+    for arm, about in description["arms"].items():
+        e = about["experiment"]
+        optimizers = e["optimizer"]
+        rows.append([about["title"], e["objective"]["name"], _count(e["objective"].get("lambda")) if e["objective"]["name"] == "sgmd" else "-",
+                     _count(e["inner"]["updates"]), e["inner"].get("source", "shared"),
+                     f"{optimizers['generator']['learning_rate']:g}", f"{optimizers['fake_score']['learning_rate']:g}",
+                     _count(e["experiment"]["steps"]), about.get("tuned", "not tuned")])
+    d.table(["", "objective", "λ", "fake updates a step", "their samples", "learning rate", "of the fake score", "steps",
+             "how it was tuned"], rows)
+    one = next(iter(description["arms"].values()))["experiment"]
+    seeds = sorted({run["seed"] for run in description["runs"]})
+    trained = sum(sum(run.step_seconds) for run in results.runs)
+    d.items([f"Common to all: {one['data']['micro_batch'] * one['data']['micro_batches']} samples a step, guidance "
+             f"{one['model']['guidance']}, student steps {one['schedule']['student_steps']} at shift {one['schedule']['student_shift']}, EMA {one.get('ema', {}).get('decay', 0)} "
+             f"(measured are the averaged weights), {one['threads']['generator']} thread a trained role.",
+             f"Reference: the teacher with {description['study']['teacher_steps']} uniform steps and guidance.",
+             f"Seeds {', '.join(map(str, seeds))}; seed by seed, all arms in turn; {duration(trained)} of training in all.",
+             f"Machine: {description['machine']}; load of others when the command was given: {description['load']}.",
+             f"Commit: `{description['commit']}`.",
+             f"Command: `{description['command']}`, {description['date']}."])

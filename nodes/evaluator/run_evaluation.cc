@@ -1,0 +1,86 @@
+#include "nodes/evaluator/run_evaluation.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "common/storage/atomic_folder.h"
+#include "pipeline/evaluation/video_file.h"
+
+namespace sgmd {
+
+RunEvaluation::RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& settings)
+    : plan_(plan),
+      folder_(RunFolder{plan.topology.run_folder}.Evaluation()),
+      reference_(plan.experiment, settings),
+      student_(plan.experiment.lora_rank > 0 ? reference_.teacher().WithAdapters(LoraOf(plan.experiment), 0)
+                                             : reference_.teacher().Clone()),
+      events_(RunFolder{plan.topology.run_folder}.Events() / "evaluator"),
+      checkpoints_(RunFolder{plan.topology.run_folder}.Checkpoints(), ExperimentDigest(plan.experiment)) {
+  std::filesystem::create_directories(folder_ / "videos");
+  std::ifstream lines(folder_ / "metrics.jsonl");
+  for (std::string line; std::getline(lines, line);) {
+    const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!object.contains("step")) continue;
+    done_.emplace(object["step"].get<std::int64_t>(), object.value("student_steps", plan.experiment.student_steps),
+                  object.value("samples", settings.samples));
+  }
+}
+
+bool RunEvaluation::Has(std::int64_t step, const StudentSteps& grid) const {
+  return done_.contains({step, grid, settings().samples});
+}
+
+std::optional<Arm> RunEvaluation::Measure(const CheckpointStore::Checkpoint& checkpoint, const StudentSteps& grid) {
+  if (!LoadStudent(checkpoint.folder)) return {};
+  Arm arm = FewStepArm(experiment(), grid, student_, "student", 1.0);
+  reference_.Draw(arm);
+  Record(checkpoint.step, grid, arm);
+  return arm;
+}
+
+// False when the run has deleted this checkpoint meanwhile; a newer one is there then.
+bool RunEvaluation::LoadStudent(const std::filesystem::path& folder) {
+  const bool averaged = experiment().ema_decay > 0;
+  const std::filesystem::path file = folder / (averaged ? "generator.ema.safetensors" : "generator.model.safetensors");
+  try {
+    const SafetensorsFile weights = SafetensorsFile::Open(file);
+    c10::NoGradGuard no_grad;
+    for (const auto& [name, parameter] : student_.trained())
+      at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
+    return true;
+  } catch (const Error&) {
+    if (std::filesystem::exists(file)) throw;
+    return false;
+  }
+}
+
+void RunEvaluation::Record(std::int64_t step, const StudentSteps& grid, const Arm& arm) {
+  const Measures measures = reference_.measurer().Of(arm.videos);
+  nlohmann::json line{{"step", step},
+                      {"samples", arm.videos.size(0)},
+                      {"student_steps", grid},
+                      {"guidance", StrCat("u + ", experiment().guidance, " (c - u)")}};
+  for (const auto& [tag, value] : measures.Named()) line[tag] = value;
+  if (grid == experiment().student_steps) Publish(step, measures, arm);
+  std::ofstream(folder_ / "metrics.jsonl", std::ios::app) << line.dump() << std::endl;
+  done_.emplace(step, grid, arm.videos.size(0));
+  LogInfo("step ", step, ", ", arm.title, ": Fréchet to teacher ", measures.frechet_teacher, ", speed distance ",
+          measures.track.speed_distance, ", dynamic degree ", measures.dynamic_degree);
+}
+
+void RunEvaluation::Publish(std::int64_t step, const Measures& measures, const Arm& arm) {
+  for (const auto& [tag, value] : measures.Named()) events_.Scalar("evaluation/" + tag, step, value);
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld.gif", static_cast<long long>(step));
+  const std::filesystem::path gif = folder_ / "videos" / name;
+  const at::Tensor mosaic = Mosaic({&reference_.arm(), &arm}, reference_.prompts(), false);
+  WriteVideo(gif, mosaic, kFramesPerSecond);
+  events_.Image("evaluation/teacher_student", step, mosaic.size(1), mosaic.size(2), ReadFile(gif));
+}
+
+}  // namespace sgmd

@@ -1,0 +1,51 @@
+// The students of one run, measured from its files: one checkpoint on one grid of steps at a time.
+#pragma once
+
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "common/config/topology.h"
+#include "common/metrics/event_writer.h"
+#include "common/storage/checkpoint_store.h"
+#include "nodes/evaluator/reference.h"
+
+namespace sgmd {
+
+using StudentSteps = std::vector<std::int64_t>;  // timesteps before the shift, descending
+
+/// Writes, in the run folder:
+///   evaluation/metrics.jsonl              one JSON object a measurement: step, samples, student_steps, guidance, the
+///   Measures evaluation/videos/step-<8 digits>.gif teacher | student, same noise and prompts (the experiment's grid)
+///   events/evaluator                      the same scalars as evaluation/<measure>, and the GIF (the experiment's
+///   grid)
+class RunEvaluation {
+ public:
+  RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& settings);
+
+  const Experiment& experiment() const { return plan_.experiment; }
+  const EvaluationSettings& settings() const { return reference_.settings(); }
+  std::int64_t prompts() const { return reference_.prompts(); }
+  const CheckpointStore& checkpoints() const { return checkpoints_; }
+
+  /// Whether metrics.jsonl has this, with as many videos.
+  bool Has(std::int64_t step, const StudentSteps& grid) const;
+  /// Draws from the checkpoint's weights (the EMA if there is one), measures and records. Nothing, when the run has
+  /// deleted the checkpoint meanwhile.
+  std::optional<Arm> Measure(const CheckpointStore::Checkpoint& checkpoint, const StudentSteps& grid);
+
+ private:
+  bool LoadStudent(const std::filesystem::path& folder);
+  void Record(std::int64_t step, const StudentSteps& grid, const Arm& arm);
+  void Publish(std::int64_t step, const Measures& measures, const Arm& arm);
+
+  LaunchPlan plan_;
+  std::filesystem::path folder_;
+  Reference reference_;
+  WanTransformer student_;
+  EventWriter events_;
+  CheckpointStore checkpoints_;
+  std::set<std::tuple<std::int64_t, StudentSteps, std::int64_t>> done_;  // step, grid, samples
+};
+
+}  // namespace sgmd

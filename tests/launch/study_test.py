@@ -1,0 +1,297 @@
+"""launch/study without the programs: its report on figures that are known, and its runs with programs that only pretend."""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = ROOT / "launch" / "study"
+sys.path.insert(0, str(ROOT / "launch"))
+
+from study_parts import methods, records, results  # noqa: E402
+
+GRID = [1000, 750, 500, 250]
+MEASURES = dict.fromkeys(results.MEASURES, 0.5)
+
+
+def measured(step, frechet, grid=GRID, samples=64):
+    return MEASURES | {"step": step, "samples": samples, "student_steps": grid, "frechet_teacher": frechet, "frechet_data": frechet + 1}
+
+
+def write_lines(path, lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+class Recorded:
+    """A study folder: every step of dmd2 takes 2 s and 24 forward-equivalents a sample, every one of sgmd 1 s and 12."""
+
+    COST = {"dmd2": (2.0, 24.0), "sgmd": (1.0, 12.0), "tsg_sim": (1.0, 12.0)}
+
+    def __init__(self, out):
+        self.out, self.settings, self.runs = out, methods.load(), []
+        write_lines(out / "runs/base/evaluation/baselines.jsonl",
+                    [MEASURES | {"arm": arm, "samples": 64, "evaluations": evaluations, "frechet_teacher": frechet}
+                     for arm, evaluations, frechet in (("teacher", 100, 0.0), ("teacher-again", 100, 0.5), ("base-4", 4, 10.0))])
+
+    def add(self, arm, seed, curve, fewer=20.0):
+        """`curve`: Fréchet distances at steps 10, 20, ..."""
+        steps = 10 * len(curve)
+        plan = methods.plan(self.settings, arm, seed, steps, len(curve))
+        folder, (seconds, work) = self.out / "runs" / plan.name(), self.COST[arm]
+        write_lines(folder / "run/evaluation/metrics.jsonl",
+                    [measured(10 * (i + 1), value) for i, value in enumerate(curve)] + [measured(steps, fewer, [1000])]
+                    + [measured(steps, 99.0, samples=128)])  # of another study
+        (folder / "training.json").write_text(json.dumps({"step_seconds": [seconds] * steps, "forward_equivalents": work, "batch": 2}))
+        self.promise(plan)
+
+    def promise(self, plan):
+        self.runs.append((plan, {"arm": plan.arm, "seed": plan.seed, "folder": f"runs/{plan.name()}"}))
+
+    def report(self):
+        arms = {plan.arm: self.settings["arms"][plan.arm] | {"experiment": plan.experiment} for plan, _ in self.runs}
+        (self.out / "study.json").write_text(json.dumps({
+            "command": "launch/study --recorded", "date": "today", "commit": "c0ffee", "machine": "an abacus, 2 cores", "load": 0, "samples": 64,
+            "steps": 30, "base": "runs/base", "study": self.settings["study"], "arms": arms, "runs": [entry for _, entry in self.runs]}))
+        subprocess.run([sys.executable, STUDY, "--only-report", "--out", self.out], check=True, stdout=subprocess.DEVNULL)
+        return (self.out / "report/report.md").read_text()
+
+
+def rows(text, heading):
+    """The cells of a section's table, by the row's title."""
+    section = text.split(f"## {heading}")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in section.splitlines() if line.startswith("|")]
+    return {line[0]: dict(zip(lines[0][1:] if lines[0][0] == "" else lines[0], line[1:])) for line in lines[2:]}
+
+
+class InTemporaryFolder(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+
+
+class Report(InTemporaryFolder):
+    def test_means_and_spread_over_seeds(self):
+        study = Recorded(self.folder)
+        for seed, end in ((1, 3.0), (2, 4.0), (3, 5.0)):
+            study.add("dmd2", seed, [8.0, 6.0, end])
+        text = study.report()
+        table = rows(text, "Quality at the end of training")
+        self.assertEqual(table["DMD2"]["Fréchet to teacher"], "4.000 ± 1.000")
+        self.assertEqual(table["DMD2"]["Fréchet to data"], "5.000 ± 1.000")
+        self.assertEqual(table["DMD2"]["fake updates a step"], "5")
+        self.assertEqual(table["teacher, other noise"]["Fréchet to teacher"], "0.500")
+        self.assertEqual(table["base: teacher's weights, no training"]["NFE"], "4")
+        self.assertEqual(rows(text, "In fewer steps")["DMD2"]["1 step: Fréchet to teacher"], "20.000 ± 0.000")
+
+    def test_ratio_to_the_rivals_final_distance(self):
+        study = Recorded(self.folder)
+        study.add("dmd2", 1, [8.0, 6.0, 4.0])  # there after 30 steps, 60 s
+        study.add("sgmd", 1, [7.0, 3.0, 2.0])  # at 4.0 after 17.5 steps, 17.5 s
+        text = study.report()
+        row = rows(text, "Cost")["SGMD (λ 0.1)"]
+        self.assertEqual((row["s until there"], row["time, DMD2 / this"]), ("17.5", "3.43"))
+        self.assertEqual((row["forward-equivalents until there"], row["work, DMD2 / this"]), ("420", "3.43"))
+        self.assertEqual(row["Fréchet to teacher after 30 s"], "2.000")
+        self.assertIn("reached DMD2's final distance to the teacher on its one seed, after 17.5 s against 60.0 s of DMD2", text)
+        self.assertIn("2.00 times the time and 2.00 times the work", text)
+
+    def test_not_reached_is_said(self):
+        study = Recorded(self.folder)
+        for seed in (1, 2):
+            study.add("dmd2", seed, [8.0, 4.0, 2.0])
+            study.add("sgmd", seed, [9.0, 7.0, 5.0 + seed])
+        text = study.report()
+        row = rows(text, "Cost")["SGMD (λ 0.1)"]
+        self.assertEqual((row["seeds there"], row["s until there"], row["time, DMD2 / this"]), ("0 of 2", "not reached", "-"))
+        self.assertIn("SGMD (λ 0.1) did not reach DMD2's final distance to the teacher on any of 2 seeds", text)
+        self.assertIn("The other way round: DMD2 reached SGMD (λ 0.1)'s final distance", text)
+        self.assertIn("DMD2 is nearer on every seed", text)
+
+    def test_an_arm_that_grew_worse_is_no_goal(self):
+        study = Recorded(self.folder)
+        study.add("dmd2", 1, [11.0, 12.0, 13.0])
+        study.add("sgmd", 1, [9.0, 7.0, 6.0])
+        text = study.report()
+        self.assertIn("so its final distance is no goal", text)
+        self.assertIn("DMD2 on seed 1 ended farther from the teacher than it began", text)
+        self.assertIn("The nearest to the teacher at any checkpoint: DMD2 11.000, SGMD (λ 0.1) 6.000; the untrained student is at 10.000.", text)
+
+    def test_without_a_count_of_work_the_rest_is_there(self):
+        study = Recorded(self.folder)
+        study.COST = {"dmd2": (2.0, None), "sgmd": (1.0, None)}
+        study.add("dmd2", 1, [8.0, 6.0, 4.0])
+        study.add("sgmd", 1, [7.0, 3.0, 2.0])
+        row = rows(study.report(), "Cost")["SGMD (λ 0.1)"]
+        self.assertEqual((row["time, DMD2 / this"], row["work, DMD2 / this"]), ("3.43", "-"))
+
+    def test_unfinished_runs_are_named_and_not_counted(self):
+        study = Recorded(self.folder)
+        study.add("dmd2", 1, [8.0, 6.0, 4.0])
+        study.promise(methods.plan(study.settings, "sgmd", 7, 30, 3))
+        self.assertIn("Not finished, and so in no figure: sgmd seed 7", study.report())
+
+    def test_the_page_needs_no_other_file(self):
+        study = Recorded(self.folder)
+        study.add("dmd2", 1, [8.0, 6.0, 4.0])
+        study.report()
+        page = (self.folder / "report/report.html").read_text()
+        self.assertIn("<svg", page)
+        self.assertNotRegex(page, r'(src|href)="(?!data:)')
+        for wanted in ("an abacus, 2 cores", "c0ffee", "launch/study --recorded", "how it was tuned"):
+            self.assertIn(wanted, page)
+
+
+class Arithmetic(unittest.TestCase):
+    def test_reached_lies_between_the_points(self):
+        self.assertEqual(results.reached([0, 10, 20], [8, 6, 2], 4), 15)
+        self.assertEqual(results.reached([0, 10], [8, 6], 8), 0)
+        self.assertIsNone(results.reached([0, 10], [8, 6], 5))
+
+    def test_settings_decide_the_folder(self):
+        settings = methods.load()
+        plan = methods.plan(settings, "sgmd", 1, 30, 4)
+        self.assertEqual(plan.checkpoints(), [7, 14, 21, 28, 30])
+        self.assertEqual(plan.name(), methods.plan(settings, "sgmd", 1, 30, 4).name())
+        settings["arms"]["sgmd"]["experiment"]["optimizer"] = {"generator": {"learning_rate": 1e-3}}
+        changed = methods.plan(settings, "sgmd", 1, 30, 4)
+        self.assertNotEqual(plan.name(), changed.name())
+        self.assertEqual(changed.experiment["optimizer"]["generator"]["beta1"], 0.0)  # laid over, not in place of
+
+
+def scalar_record(step, tag, value):
+    def part(number, payload):
+        return bytes([number << 3 | 2, len(payload)]) + payload
+
+    summary = part(1, part(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
+    event = b"\x09" + struct.pack("<d", 1.0) + bytes([0x10, step]) + part(5, summary)
+    return struct.pack("<QI", len(event), 0) + event + struct.pack("<I", 0)
+
+
+class Records(InTemporaryFolder):
+    def test_of_a_run_that_was_killed_and_went_on(self):
+        events = self.folder / "events/generator"
+        events.mkdir(parents=True)
+        first = [scalar_record(0, "step_time_sec", 4.0), scalar_record(0, "loss", 9.0), scalar_record(1, "step_time_sec", 4.0)]
+        (events / "events.out.tfevents.1.7").write_bytes(b"".join(first)[:-6])  # the last record is cut
+        (events / "events.out.tfevents.2.8").write_bytes(scalar_record(0, "step_time_sec", 2.0) + scalar_record(1, "step_time_sec", 3.0))
+        self.assertEqual(records.step_seconds(self.folder), [2.0, 3.0])
+        (self.folder / "logs").mkdir()
+        line = "12:00:00.000 I work per sample in forward-equivalents: generator 1, teacher 1 for scores and 0 for anchors, together "
+        (self.folder / "logs/broker.log").write_text(line + "12.5\n" + line + "0\n")
+        self.assertEqual(records.forward_equivalents(self.folder), 12.5)
+
+
+PRETENDER = f"""#!{sys.executable}
+import json, pathlib, sys, time, tomllib
+sys.path.insert(0, {str(ROOT / "tests/launch")!r})
+from study_test import GRID, MEASURES, measured, scalar_record, write_lines
+def option(name): return sys.argv[sys.argv.index(name) + 1]
+calls = pathlib.Path(__file__).parent / "calls"
+"""
+
+LAUNCHER = PRETENDER + """
+topology = tomllib.loads(pathlib.Path(sys.argv[-1]).read_text())
+experiment = tomllib.loads(pathlib.Path(topology["run"]["experiment"]).read_text())
+run, name = pathlib.Path(topology["run"]["folder"]), experiment["objective"]["name"]
+with calls.open("a") as file: file.write(f"train {name}\\n")
+assert not topology["evaluator"]["enabled"] and not topology["cache"]["enabled"]
+behaviour = calls.with_name(name)
+if behaviour.exists() and behaviour.read_text() == "fail":
+    sys.exit("the learning rate is a fish")
+if behaviour.exists() and behaviour.read_text() == "sleep":
+    try: time.sleep(60)
+    except KeyboardInterrupt: calls.with_name("drained").touch(); sys.exit(0)
+(run / "events/generator").mkdir(parents=True)
+(run / "logs").mkdir()
+(run / "events/generator/events.out.tfevents.1.1").write_bytes(
+    b"".join(scalar_record(step, "step_time_sec", 0.5) for step in range(experiment["experiment"]["steps"])))
+(run / "logs/broker.log").write_text("work per sample in forward-equivalents: generator 5, together 12.5\\n")
+"""
+
+EVALUATOR = PRETENDER + """
+evaluation = pathlib.Path(option("--run")) / "evaluation"
+with calls.open("a") as file: file.write("measure\\n")
+samples = int(option("--samples"))
+if "--baselines" in sys.argv:
+    write_lines(evaluation / "baselines.jsonl", [MEASURES | {"arm": "base-4", "samples": samples, "evaluations": 4}])
+else:
+    write_lines(evaluation / "metrics.jsonl",
+                [measured(step, 1.0) for step in (2, 4)] + [measured(4, 1.0, grid) for grid in ([1000, 500], [1000])])
+"""
+
+
+class Runs(InTemporaryFolder):
+    def setUp(self):
+        super().setUp()
+        self.programs = self.folder / "build/bin"
+        self.programs.mkdir(parents=True)
+        for name, text in (("sgmd-launch", LAUNCHER), ("sgmd-evaluator", EVALUATOR)):
+            (self.programs / name).write_text(text)
+            (self.programs / name).chmod(0o755)
+
+    def start(self):
+        command = [sys.executable, STUDY, "--no-setup", "--arms", "dmd2", "sgmd", "--seeds", "1", "--steps", "4", "--checkpoints", "2", "--samples", "64",
+                   "--out", self.folder / "out"]
+        return subprocess.Popen(command, env=os.environ | {"SGMD_BUILD": str(self.folder / "build"), "PYTHONDONTWRITEBYTECODE": "1"},
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run_study(self):
+        child = self.start()
+        output, _ = child.communicate(timeout=60)
+        return child.returncode, output
+
+    def calls(self):
+        lines = (self.programs / "calls").read_text().splitlines()
+        (self.programs / "calls").unlink()
+        return lines
+
+    def test_what_is_finished_is_not_done_again(self):
+        code, output = self.run_study()
+        self.assertEqual(code, 0, output)
+        self.assertEqual(self.calls(), ["measure", "train dmd2", "measure", "train sgmd", "measure"])
+        self.assertEqual(self.run_study()[0], 0)
+        self.assertFalse((self.programs / "calls").exists())
+        shutil.rmtree(next((self.folder / "out/runs").glob("sgmd-*")))
+        self.assertEqual(self.run_study()[0], 0)
+        self.assertEqual(self.calls(), ["train sgmd", "measure"])
+
+    def test_a_run_that_fails_shows_its_last_lines_and_the_others_go_on(self):
+        (self.programs / "sgmd").write_text("fail")
+        code, output = self.run_study()
+        self.assertEqual(code, 1)
+        self.assertIn("the learning rate is a fish", output)
+        report = (self.folder / "out/report/report.md").read_text()
+        self.assertIn("the learning rate is a fish", report)
+        self.assertIn("Not finished, and so in no figure: sgmd seed 1", report)
+
+    def test_interrupted_it_waits_for_the_run_to_drain(self):
+        (self.programs / "sgmd").write_text("sleep")
+        child = self.start()
+        deadline = time.monotonic() + 30
+        calls = self.programs / "calls"
+        while not calls.exists() or "train sgmd" not in calls.read_text():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        time.sleep(0.2)
+        child.send_signal(signal.SIGINT)
+        output, _ = child.communicate(timeout=30)
+        self.assertEqual(child.returncode, 130, output)
+        self.assertTrue((self.programs / "drained").exists())
+        (self.programs / "sgmd").unlink()
+        self.calls()
+        self.assertEqual(self.run_study()[0], 0)
+        self.assertEqual(self.calls(), ["train sgmd", "measure"])
+
+
+if __name__ == "__main__":
+    unittest.main()
