@@ -69,6 +69,7 @@ class Watch {
  private:
   Measurer Reference() {
     const Experiment& e = plan_.experiment;
+    bank_.RequireFits(teacher_.config().text_dim, teacher_.config().text_len);
     if (teacher_.config().out_dim != 3) throw Error("only models of the embedded RGB data can be evaluated so far", e.teacher.string());
     std::filesystem::create_directories(folder_ / "videos");
     const std::filesystem::path file = folder_ / "teacher.safetensors";

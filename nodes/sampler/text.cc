@@ -43,6 +43,7 @@ TextConditions FromEmbeddings(const std::filesystem::path& path, const WanConfig
 
 TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& options, const WanConfig& config) {
   const PromptBank bank = PromptBank::Open(path);
+  bank.RequireFits(config.text_dim, config.text_len);
   for (const std::string& text : options.prompts) {
     if (std::find(bank.texts().begin(), bank.texts().end(), text) != bank.texts().end()) continue;
     throw Error(StrCat("prompt \"", text, "\" is not in the bank"), path.string(),
