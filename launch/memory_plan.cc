@@ -12,7 +12,8 @@
 namespace sgmd {
 namespace {
 
-// Stated, not computed. CUDA: context and loaded kernels, cuBLAS and cuDNN workspaces. CPU: the pages of LibTorch in use.
+// Stated, not computed. CUDA: context and loaded kernels, cuBLAS and cuDNN workspaces. CPU: the pages of LibTorch in
+// use.
 constexpr double kCudaRuntime = 1.0e9, kCpuRuntime = 0.3e9;
 // Latents of a micro-batch at work in a role at once: noise, inputs, outputs, samples, gradients; pairs with guidance.
 constexpr double kWorkingLatents = 8;
@@ -38,6 +39,15 @@ struct Setting {
     if (adapters) trained = static_cast<double>(LoraParameterCount(model, e.lora_rank, e.lora_targets));
   }
 
+  bool diversity() const { return e.diversity_weight > 0; }
+  double Samples() const { return static_cast<double>(e.micro_batch * e.micro_batches); }  // of an outer iteration
+  // Anchors that an outer iteration has computed, as a mean over the run: each entry of the noise bank once, then
+  // cached.
+  double UncachedAnchors() const {
+    if (!diversity()) return 0;
+    return std::min(Samples(),
+                    static_cast<double>(e.noise_bank) / static_cast<double>(std::max<std::int64_t>(e.steps, 1)));
+  }
   double LatentBytes() const {  // of a micro-batch, float32 (wan_facts §7 "Bytes")
     double bytes = 4 * static_cast<double>(e.micro_batch);
     for (const std::int64_t extent : e.latent) bytes *= static_cast<double>(extent);
@@ -55,8 +65,8 @@ struct Setting {
   }
 };
 
-// Where weights are kept in float32 and used in bfloat16, the copies live as long as the activations do: of all blocks, or of the
-// one that is run again (wan_facts §7 "gather buffers"), whose gradients are then also returned together.
+// Where weights are kept in float32 and used in bfloat16, the copies live as long as the activations do: of all blocks,
+// or of the one that is run again (wan_facts §7 "gather buffers"), whose gradients are then also returned together.
 double WeightCopies(const Setting& s, bool checkpoint_blocks) {
   if (s.adapters) return 0;  // the base is kept in the compute dtype
   const double block = static_cast<double>(BlockParameterCount(s.config));
@@ -64,13 +74,17 @@ double WeightCopies(const Setting& s, bool checkpoint_blocks) {
   return s.half ? 2 * s.all : 0;
 }
 
-// Latents that wait: on a GPU the inputs of exit steps alone, on the CPU also what is kept in main memory in either case.
+// Latents that wait: on a GPU the inputs of exit steps alone, on the CPU also what is kept in main memory in either
+// case.
 double WaitingLatents(const Setting& s, Role role, bool cpu) {
   const double in_flight = static_cast<double>(s.e.micro_batches * (1 + s.e.max_staleness));
-  if (role == Role::kGenerator) return in_flight * (cpu ? 5 : 1);  // and two noises, x_g and x_s of the message
+  const double anchors = s.diversity() ? 2 : 0;  // noise and x_a
+  if (role == Role::kGenerator)
+    return in_flight * (cpu ? 5 + anchors : 1);  // and two noises, x_g and x_s of the message
   if (!cpu) return 0;
   if (role == Role::kTeacher) return 2;  // leases
-  const double recorded = s.e.inner_source == "replay" ? static_cast<double>((s.e.inner_max_age + 1) * s.e.micro_batches)
+  const double recorded = s.e.inner_source == "replay"
+                              ? static_cast<double>((s.e.inner_max_age + 1) * s.e.micro_batches)
                           : s.e.inner_source == "fresh" ? static_cast<double>(s.e.inner_updates * s.e.micro_batches)
                                                         : 0.0;
   return 4 * in_flight + recorded;  // x_g, x_s, velocity, and x_g once more as inner sample
@@ -78,7 +92,8 @@ double WaitingLatents(const Setting& s, Role role, bool cpu) {
 
 double Buffers(const Setting& s, Role role, bool cpu, bool checkpoint_blocks) {
   const PassSettings pass = s.Pass(role, checkpoint_blocks);
-  const double text = static_cast<double>(pass.samples * s.config.text_len * s.config.text_dim) * (4 + (s.half ? 2 : 0));
+  const double text =
+      static_cast<double>(pass.samples * s.config.text_len * s.config.text_dim) * (4 + (s.half ? 2 : 0));
   const double rope = 8 * static_cast<double>(s.tokens * s.config.head_dim() / 2);  // complex64
   return (kWorkingLatents + WaitingLatents(s, role, cpu)) * s.LatentBytes() + text + rope +
          (role == Role::kTeacher ? 0 : WeightCopies(s, checkpoint_blocks));
@@ -103,16 +118,24 @@ MemoryNeed NeedOf(const Setting& s, Role role, bool cpu, bool checkpoint_blocks)
 }
 
 // Forward-equivalents of an outer iteration (wan_facts §7; pipeline/training/work.h counts the same as they are done):
-// forward 1, backward to the input 1, to weights 2, to adapters 1, once more forward where blocks are run again.
+// forward 1, backward to the input 1, to weights 2, to adapters 1, once more forward where blocks are run again. The
+// diversity loss keeps the first step from being an exit and trains it by a pass of its own, towards the teacher's
+// anchor.
 double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
-  const double samples = static_cast<double>(s.e.micro_batch * s.e.micro_batches), again = checkpoint_blocks ? 1 : 0;
-  const double mean_exit = (static_cast<double>(s.e.student_steps.size()) - 1) / 2, inner = static_cast<double>(s.e.inner_updates);
+  const double samples = s.Samples(), again = checkpoint_blocks ? 1 : 0;
+  const double last_exit = static_cast<double>(s.e.student_steps.size()) - 1,
+               inner = static_cast<double>(s.e.inner_updates);
+  const double mean_exit = (last_exit + (s.diversity() ? 1 : 0)) / 2;
   const double train = 1 + (s.adapters ? 1 : 2) + again;
   const double gradient = s.e.objective == "dmd2" ? 1 : 2 + again;  // dmd2 does not differentiate the fake score
   switch (role) {
-    case Role::kTeacher: return samples * (s.e.guidance == 1.0 ? 1 : 2);
-    case Role::kFakeScore: return samples * (gradient + inner * train);
-    case Role::kGenerator: return samples * (mean_exit + 1 + train + (s.e.inner_source == "fresh" ? inner * (mean_exit + 1) : 0));
+    case Role::kTeacher:
+      return (samples + s.UncachedAnchors() * static_cast<double>(s.e.anchor_steps)) * (s.e.guidance == 1.0 ? 1 : 2);
+    case Role::kFakeScore:
+      return samples * (gradient + inner * train);
+    case Role::kGenerator:
+      return samples * (mean_exit + 1 + train + (s.diversity() ? train : 0) +
+                        (s.e.inner_source == "fresh" ? inner * (mean_exit + 1) : 0));
   }
   return 0;
 }
@@ -138,18 +161,24 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
   const Setting setting(plan.experiment, config);
   const double forward = ForwardFlopsOf(config, setting.tokens).total();
   MemoryPlan memory;
-  const auto add = [&](const std::string& process, Role role, const std::string& on, double gib, bool checkpoint_blocks, double share) {
+  const auto add = [&](const std::string& process, Role role, const std::string& on, double gib, bool checkpoint_blocks,
+                       double share) {
     const std::string device = Named(on);
     const bool cpu = device == "cpu";
     const MemoryNeed need = NeedOf(setting, role, cpu, checkpoint_blocks);
-    memory.processes.push_back({process, device, need, share * forward * ForwardEquivalents(setting, role, checkpoint_blocks)});
-    auto entry = std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == device; });
+    memory.processes.push_back(
+        {process, device, need, share * forward * ForwardEquivalents(setting, role, checkpoint_blocks)});
+    auto entry =
+        std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == device; });
     if (entry == memory.devices.end()) entry = memory.devices.insert(entry, {device, cpu ? machine_bytes : 0, 0});
-    if (gib > 0) entry->has = entry->need > 0 && entry->has > 0 ? std::min(entry->has, gib * kGibibyte) : gib * kGibibyte;
+    if (gib > 0)
+      entry->has = entry->need > 0 && entry->has > 0 ? std::min(entry->has, gib * kGibibyte) : gib * kGibibyte;
     entry->need += need.total();
   };
-  add("generator", Role::kGenerator, t.generator_device, t.generator_device_memory_gib, t.generator_checkpoint_blocks, 1);
-  add("fake_score", Role::kFakeScore, t.fake_score_device, t.fake_score_device_memory_gib, t.fake_score_checkpoint_blocks, 1);
+  add("generator", Role::kGenerator, t.generator_device, t.generator_device_memory_gib, t.generator_checkpoint_blocks,
+      1);
+  add("fake_score", Role::kFakeScore, t.fake_score_device, t.fake_score_device_memory_gib,
+      t.fake_score_checkpoint_blocks, 1);
   for (std::int64_t i = 0; i < t.teacher_replicas; ++i) {
     add(StrCat("teacher.", i), Role::kTeacher, TeacherDevice(t, i), t.teacher_device_memory_gib, false,
         1.0 / static_cast<double>(t.teacher_replicas));
@@ -175,19 +204,26 @@ std::string Gigabytes(double bytes) {
 }
 
 std::string MemoryTable(const MemoryPlan& memory) {
-  std::string text = "\nmemory, GB    device    weights  gradients  optimizer    ema  activations  buffers  runtime    total  device has  TFLOP/step\n";
+  std::string text =
+      "\nmemory, GB    device    weights  gradients  optimizer    ema  activations  buffers  runtime    total  device "
+      "has  TFLOP/step\n";
   for (const ProcessMemory& p : memory.processes) {
-    const auto device = std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == p.device; });
+    const auto device =
+        std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == p.device; });
     const MemoryNeed& n = p.need;
     char flops[32];
     std::snprintf(flops, sizeof flops, p.step_flops < 1e13 ? "%.3g" : "%.0f", p.step_flops / 1e12);
-    text += Padded(p.process, -13) + " " + Padded(p.device, -8) + Padded(Gigabytes(n.weights), 9) + Padded(Gigabytes(n.gradients), 11) +
-            Padded(Gigabytes(n.optimizer), 11) + Padded(Gigabytes(n.ema), 7) + Padded(Gigabytes(n.activations), 13) + Padded(Gigabytes(n.buffers), 9) +
-            Padded(Gigabytes(n.runtime), 9) + Padded(Gigabytes(n.total()), 9) + Padded(Have(device->has), 12) + Padded(flops, 12) + "\n";
+    text += Padded(p.process, -13) + " " + Padded(p.device, -8) + Padded(Gigabytes(n.weights), 9) +
+            Padded(Gigabytes(n.gradients), 11) + Padded(Gigabytes(n.optimizer), 11) + Padded(Gigabytes(n.ema), 7) +
+            Padded(Gigabytes(n.activations), 13) + Padded(Gigabytes(n.buffers), 9) + Padded(Gigabytes(n.runtime), 9) +
+            Padded(Gigabytes(n.total()), 9) + Padded(Have(device->has), 12) + Padded(flops, 12) + "\n";
   }
   for (const DeviceMemory& d : memory.devices) {
-    const auto here = std::count_if(memory.processes.begin(), memory.processes.end(), [&](const auto& p) { return p.device == d.device; });
-    if (here > 1) text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, -8), Padded(Gigabytes(d.need), 78), Padded(Have(d.has), 12), "\n");
+    const auto here = std::count_if(memory.processes.begin(), memory.processes.end(),
+                                    [&](const auto& p) { return p.device == d.device; });
+    if (here > 1)
+      text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, -8), Padded(Gigabytes(d.need), 78),
+                     Padded(Have(d.has), 12), "\n");
   }
   return text;
 }

@@ -1,4 +1,5 @@
-// Whether a plan fits the memory of its devices, and what to change where it does not. From sizes alone: no weights are read.
+// Whether a plan fits the memory of its devices, and what to change where it does not. From sizes alone: no weights are
+// read.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +13,14 @@ namespace sgmd {
 
 inline constexpr double kGibibyte = 1024.0 * 1024 * 1024;
 
-/// Bytes of one process on its device. P parameters of the model, A those that are trained (all, or the adapters), B samples of a
-/// micro-batch.
+/// Bytes of one process on its device. P parameters of the model, A those that are trained (all, or the adapters), B
+/// samples of a micro-batch.
 struct MemoryNeed {
-  double weights = 0;      // teacher, and the frozen base of adapters: 2 P (bfloat16) or 4 P; trained: 4 A (wan_facts §7)
-  double gradients = 0;    // 4 A
-  double optimizer = 0;    // 4 A with beta1 = 0, else 8 A (wan_facts §5 "Optim"): 12 or 16 bytes a parameter with the above
-  double ema = 0;          // generator with [ema] decay > 0: 4 A
+  double weights = 0;  // teacher, and the frozen base of adapters: 2 P (bfloat16) or 4 P; trained: 4 A (wan_facts §7)
+  double gradients = 0;  // 4 A
+  double optimizer =
+      0;           // 4 A with beta1 = 0, else 8 A (wan_facts §5 "Optim"): 12 or 16 bytes a parameter with the above
+  double ema = 0;  // generator with [ema] decay > 0: 4 A
   double activations = 0;  // ActivationBytes of B samples (wan_size.h); the teacher runs 2 B where guidance is not 1
   double buffers = 0;      // latents, text embeddings, rotation table, copies of weights in the compute dtype
   double runtime = 0;      // a constant: CUDA context, kernels and workspaces, or LibTorch in a process on the CPU
@@ -29,7 +31,8 @@ struct ProcessMemory {
   std::string process;  // generator, fake_score, teacher.N
   std::string device;   // "cuda" is written cuda:0
   MemoryNeed need;
-  double step_flops = 0;  // of an outer iteration: forward-equivalents times the forward pass (wan_facts §7)
+  double step_flops =
+      0;  // of an outer iteration, a mean over the run: forward-equivalents times the forward pass (wan_facts §7)
 };
 
 /// One device and the processes on it together.
@@ -46,9 +49,9 @@ struct MemoryPlan {
   bool Fits() const;
 };
 
-/// Of the processes that compute. Broker and evaluator are left out: small, and neither is on a GPU. `machine_bytes`: memory of the
-/// machine, which is that of the device cpu unless the topology says otherwise; 0 = not known.
-/// Throws Error when the experiment's latent does not fit the model.
+/// Of the processes that compute. Broker and evaluator are left out: small, and neither is on a GPU. `machine_bytes`:
+/// memory of the machine, which is that of the device cpu unless the topology says otherwise; 0 = not known. Throws
+/// Error when the experiment's latent does not fit the model.
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
 /// MemTotal of /proc/meminfo, in bytes.
@@ -63,8 +66,9 @@ std::string Gigabytes(double bytes);
 /// A line a process (GB, and TFLOP of a step), and where several share a device, a line for that device.
 std::string MemoryTable(const MemoryPlan& memory);
 
-/// What to change, in order of cost, each with what is needed after it and all before it, up to the first that makes the plan fit:
-/// devices of their own, activation checkpointing, smaller micro-batches, adapters, bfloat16, larger devices. Empty when it fits.
+/// What to change, in order of cost, each with what is needed after it and all before it, up to the first that makes
+/// the plan fit: devices of their own, activation checkpointing, smaller micro-batches, adapters, bfloat16, larger
+/// devices. Empty when it fits.
 std::string OversizeAdvice(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
 }  // namespace sgmd

@@ -6,6 +6,7 @@
 #include "common/config/toml_reader.h"
 #include "common/config/toml_writer.h"
 #include "common/error/error.h"
+#include "common/storage/digest_cache.h"
 #include "common/storage/model_folder.h"
 #include "common/storage/safetensors.h"
 
@@ -63,7 +64,8 @@ void RequirePromptEncoder(const TomlTable& model, const Experiment& e) {
 [[noreturn]] void FailMissing(TomlTable model, const char* key, const std::string& what, std::string hint) {
   const std::string text = model.Text(key);
   if (text.starts_with('$')) {
-    hint += StrCat(hint.empty() ? "" : "; ", "the path is ", text, "; sgmd-launch plan --no-weights needs config.json alone");
+    hint += StrCat(hint.empty() ? "" : "; ", "the path is ", text,
+                   "; sgmd-launch plan --no-weights needs config.json alone");
   }
   model.Fail(key, what, hint);
 }
@@ -92,8 +94,8 @@ void ReadModelAndData(TomlTable root, Experiment& e, RequiredFiles needed) {
 
 void ReadSchedule(TomlTable table, Experiment& e) {
   e.student_steps = table.Integers("student_steps", {1, 1000}, e.student_steps);
-  if (e.student_steps.empty() ||
-      std::adjacent_find(e.student_steps.begin(), e.student_steps.end(), std::less_equal<>()) != e.student_steps.end()) {
+  if (e.student_steps.empty() || std::adjacent_find(e.student_steps.begin(), e.student_steps.end(),
+                                                    std::less_equal<>()) != e.student_steps.end()) {
     table.Fail("student_steps", "\"student_steps\" must be strictly descending", "such as [1000, 750, 500, 250]");
   }
   e.student_shift = table.Real("student_shift", kPositive, e.student_shift);
@@ -134,16 +136,18 @@ void ReadTraining(TomlTable root, Experiment& e) {
 void ReadDiversity(TomlTable table, Experiment& e) {
   e.diversity_weight = table.Real("weight", kNotNegative, e.diversity_weight);
   e.anchor_grid = table.Integer("anchor_grid", {1, 1000}, e.anchor_grid);
-  e.anchor_steps = table.Integer("anchor_steps", {1, static_cast<double>(e.anchor_grid)},
-                                 std::min(e.anchor_steps, e.anchor_grid));
+  e.anchor_steps =
+      table.Integer("anchor_steps", {1, static_cast<double>(e.anchor_grid)}, std::min(e.anchor_steps, e.anchor_grid));
   e.noise_bank = table.Integer("noise_bank", kCount, e.noise_bank);
   if (e.diversity_weight == 0) return;
   if (e.noise_bank % e.micro_batch != 0) {
-    table.Fail("noise_bank", StrCat("\"noise_bank\" is ", e.noise_bank, ", not a multiple of micro_batch = ", e.micro_batch),
+    table.Fail("noise_bank",
+               StrCat("\"noise_bank\" is ", e.noise_bank, ", not a multiple of micro_batch = ", e.micro_batch),
                "anchors are kept by whole micro-batches");
   }
   if (e.student_steps.size() < 2) {
-    table.Fail("weight", "the diversity loss needs a student of at least 2 steps", "it takes the place of the first as an exit step");
+    table.Fail("weight", "the diversity loss needs a student of at least 2 steps",
+               "it takes the place of the first as an exit step");
   }
 }
 
@@ -188,7 +192,10 @@ std::string ToToml(const Experiment& e) {
   TomlWriter out;
   out.Table("experiment").Text("name", e.name).Integer("seed", static_cast<std::int64_t>(e.seed));
   out.Integer("steps", e.steps).Integer("max_staleness", e.max_staleness);
-  out.Table("model").Text("teacher", e.teacher.string()).Text("prompts", e.prompts.string()).Real("guidance", e.guidance);
+  out.Table("model")
+      .Text("teacher", e.teacher.string())
+      .Text("prompts", e.prompts.string())
+      .Real("guidance", e.guidance);
   if (!e.prompt_encoder.empty()) out.Text("prompt_encoder", e.prompt_encoder);
   out.Table("data").Integers("latent", e.latent).Integer("micro_batch", e.micro_batch);
   out.Integer("micro_batches", e.micro_batches);
@@ -196,7 +203,10 @@ std::string ToToml(const Experiment& e) {
   out.Real("score_shift", e.score_shift).Real("score_sigma_min", e.score_sigma_min);
   out.Real("score_sigma_max", e.score_sigma_max);
   out.Table("objective").Text("name", e.objective).Text("weighting", e.weighting).Real("lambda", e.lambda);
-  out.Table("inner").Integer("updates", e.inner_updates).Text("source", e.inner_source).Integer("max_age", e.inner_max_age);
+  out.Table("inner")
+      .Integer("updates", e.inner_updates)
+      .Text("source", e.inner_source)
+      .Integer("max_age", e.inner_max_age);
   out.Table("diversity").Real("weight", e.diversity_weight).Integer("anchor_steps", e.anchor_steps);
   out.Integer("anchor_grid", e.anchor_grid).Integer("noise_bank", e.noise_bank);
   WriteOptimizer(out, "generator", e.generator_optimizer);
@@ -210,13 +220,14 @@ std::string ToToml(const Experiment& e) {
 }
 
 Digest ExperimentDigest(const Experiment& experiment) {
-  const Digest teacher = ModelDigest(experiment.teacher), prompts = DigestFile(experiment.prompts);
+  const Digest teacher = ModelDigest(experiment.teacher), prompts = DigestCache::OfUser().Of(experiment.prompts);
   return Hasher().Text("experiment").Text(SettingsToml(experiment)).Text(teacher.Hex()).Text(prompts.Hex()).Finish();
 }
 
 Digest ModelDigest(const std::filesystem::path& model) {
+  const DigestCache cache = DigestCache::OfUser();
   Hasher hasher;
-  for (const auto& file : FindModel(model).identity) hasher.Text(file.filename().string()).Text(DigestFile(file).Hex());
+  for (const auto& file : FindModel(model).identity) hasher.Text(file.filename().string()).Text(cache.Of(file).Hex());
   return hasher.Finish();
 }
 

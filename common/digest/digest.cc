@@ -69,15 +69,18 @@ Digest DigestBytes(std::span<const std::byte> bytes) { return FromXxh(XXH3_128bi
 
 Digest DigestText(std::string_view text) { return DigestBytes(std::as_bytes(std::span(text))); }
 
-Digest DigestFile(const std::filesystem::path& path) {
+Digest DigestFile(const std::filesystem::path& path, const std::function<void(std::uint64_t done)>& progress) {
   std::ifstream file(path, std::ios::binary);
   if (!file) ThrowErrno("cannot open", path.string());
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
   XXH3_128bits_reset(state.get());
   std::vector<char> block(1 << 20);
+  std::uint64_t done = 0;
   while (file) {
     file.read(block.data(), static_cast<std::streamsize>(block.size()));
     XXH3_128bits_update(state.get(), block.data(), static_cast<std::size_t>(file.gcount()));
+    done += static_cast<std::uint64_t>(file.gcount());
+    if (progress && file.gcount() > 0) progress(done);
   }
   if (file.bad()) ThrowErrno("cannot read", path.string());
   return FromXxh(XXH3_128bits_digest(state.get()));

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,8 +50,9 @@ class Hasher {
 /// XXH3-128 of plain bytes, no length prefix.
 Digest DigestBytes(std::span<const std::byte> bytes);
 Digest DigestText(std::string_view text);
-/// XXH3-128 of a file's bytes, read in blocks. Throws Error if it cannot be read.
-Digest DigestFile(const std::filesystem::path& path);
+/// XXH3-128 of a file's bytes, read in blocks; `progress` is told after each how many bytes are done. Throws Error if
+/// it cannot be read. Digests of models are asked for through DigestCache (common/storage).
+Digest DigestFile(const std::filesystem::path& path, const std::function<void(std::uint64_t done)>& progress = {});
 /// XXH3-64 of plain bytes.
 std::uint64_t Checksum(std::span<const std::byte> bytes);
 

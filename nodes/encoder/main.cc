@@ -9,15 +9,10 @@
 #include "common/log/log.h"
 #include "nodes/encoder/bank_job.h"
 #include "nodes/encoder/prompt_file.h"
+#include "pipeline/text/negative_prompt.h"
 #include "pipeline/text/prompt_cleaning.h"
 
 namespace {
-
-// Wan's own, of its text-to-video models (wan_facts §2).
-constexpr char kNegative[] =
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
-    "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，"
-    "形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走";
 
 constexpr char kHelp[] =
     R"(Encodes a file of prompts with umT5 into a prompt bank, the file that every process of a run reads embeddings from.
@@ -77,7 +72,7 @@ int Encode(Options& o) {
 int main(int argc, char** argv) {
   CLI::App app{kHelp};
   Options o;
-  o.job.negative = kNegative;
+  o.job.negative = sgmd::kWanNegativePrompt;
   app.add_option("--prompts", o.prompts,
                  ".txt (one a line), .jsonl (\"prompt\" or \"text\") or .csv (column prompt, text or caption)")
       ->required();

@@ -57,6 +57,9 @@ void CompareWithTeacher(const ComparisonOptions& o) {
   const PromptBank bank = PromptBank::Open(e.prompts);
   const WanTransformer teacher = WanTransformer::Load(e.teacher, at::kCPU);
   const WanTransformer student = WanTransformer::Load(o.student, at::kCPU);
+  for (const WanTransformer* model : {&teacher, &student}) {
+    bank.RequireFits(model->config().text_dim, model->config().text_len);
+  }
   if (teacher.config().out_dim != 3) throw Error("only models of the embedded RGB data can be compared so far", e.teacher.string());
   Arm many = TeacherArm(e, teacher, o.teacher_steps), few = FewStepArm(e, e.student_steps, teacher, "teacher", e.guidance);
   Arm distilled = FewStepArm(e, e.student_steps, student, "student", 1.0);

@@ -25,6 +25,7 @@ Reference::Reference(const Experiment& experiment, EvaluationSettings settings)
 
 Measurer Reference::MakeMeasurer() {
   const Experiment& e = experiment_;
+  bank_.RequireFits(teacher_.config().text_dim, teacher_.config().text_len);
   if (teacher_.config().out_dim != 3)
     throw Error("only models of the embedded RGB data can be evaluated so far", e.teacher.string());
   std::string what = StrCat(ModelDigest(e.teacher).Hex(), " prompts ", DigestFile(e.prompts).Hex(), " guidance ",

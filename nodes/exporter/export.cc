@@ -1,5 +1,7 @@
 #include "nodes/exporter/export.h"
 
+#include <ATen/ATen.h>
+
 #include <nlohmann/json.hpp>
 
 #include "common/error/error.h"
@@ -7,6 +9,7 @@
 #include "common/storage/atomic_folder.h"
 #include "nodes/exporter/model_card.h"
 #include "nodes/exporter/student_weights.h"
+#include "pipeline/models/lora.h"
 #include "pipeline/models/wan_files.h"
 #include "pipeline/models/wan_names.h"
 
@@ -120,6 +123,28 @@ void RequireFreeFile(const fs::path& path, bool ours, const char* what) {
 
 std::string CardAt(const fs::path& path) { return fs::exists(path) ? ReadFile(path) : std::string(); }
 
+void RequireFreeTarget(const fs::path& target, bool overwrite) {
+  if (target.extension() != ".safetensors") throw Error("the file's name must end in .safetensors", target.string());
+  if (fs::exists(target) && !overwrite) throw Error("already exists", target.string(), "--overwrite replaces it");
+  const fs::path card = target.parent_path() / "README.md";
+  RequireFreeFile(card, CardAt(card).find(kCardMark) != std::string::npos, "a README.md");
+}
+
+void CommitFile(const Staged& staged, const fs::path& target, const std::string& card) {
+  WriteFileAtomically(target.parent_path() / "README.md", card);
+  fs::rename(staged.path(), target);
+  SyncPath(target.parent_path());
+}
+
+void VerifyTensors(const fs::path& written, const NamedTensors& expected) {
+  const SafetensorsFile file = SafetensorsFile::Open(written);
+  for (const auto& [name, tensor] : expected) {
+    if (!at::equal(CopyToTensor(file.At(name)), tensor)) {
+      throw Error("reading back: " + name + " is not what was written", written.string(), "is the disk failing?");
+    }
+  }
+}
+
 fs::path Absolute(const fs::path& path) {
   const fs::path absolute = fs::absolute(path).lexically_normal();
   return absolute.filename().empty() ? absolute.parent_path() : absolute;
@@ -159,23 +184,37 @@ void ExportDiffusers(const StudentSource& student, const ExportOptions& options,
 }
 
 void ExportOriginal(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
-  const fs::path target = Absolute(file), config = target.parent_path() / "config.json",
-                 card = target.parent_path() / "README.md";
-  if (target.extension() != ".safetensors") throw Error("the file's name must end in .safetensors", target.string());
-  if (fs::exists(target) && !options.overwrite) {
-    throw Error("already exists", target.string(), "--overwrite replaces it");
-  }
+  const fs::path target = Absolute(file), config = target.parent_path() / "config.json";
+  RequireFreeTarget(target, options.overwrite);
   RequireFreeFile(config, CardAt(config) == student.config.ToJson(), "the config.json of another model");
-  RequireFreeFile(card, CardAt(card).find(kCardMark) != std::string::npos, "a README.md");
   const StudentWeights weights(student, options.dtype, [](const std::string& name) { return name; });
   fs::create_directories(target.parent_path());
   const Staged staged(StagingFolder(target));
   weights.Write(staged.path(), 0);
   if (options.verify) weights.Verify(staged.path());
   WriteFileAtomically(config, student.config.ToJson());
-  WriteFileAtomically(card, ModelCard(student, ExportForm::kOriginal, target.filename().string(), options.dtype, {}));
-  fs::rename(staged.path(), target);
-  SyncPath(target.parent_path());
+  CommitFile(staged, target, ModelCard(student, ExportForm::kOriginal, target.filename().string(), options.dtype, {}));
+}
+
+void ExportLora(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
+  if (!student.adapters) {
+    throw Error("no adapters to export", student.weights.path().string(),
+                student.experiment && student.experiment->lora_rank > 0
+                    ? "they are merged into these weights: name the run or a checkpoint folder, where they still are"
+                    : "only runs with [lora] rank > 0 train adapters; --diffusers and --original write the model");
+  }
+  const fs::path target = Absolute(file);
+  RequireFreeTarget(target, options.overwrite);
+  RequireFreeFile(target.parent_path() / "config.json", false, "a model's config.json");
+  const NamedTensors adapters = ReadAdapters(SafetensorsFile::Open(student.weights.path()));
+  const double scale = LoraOf(*student.experiment).Scale();
+  const at::ScalarType dtype = ToTorch(options.dtype);
+  fs::create_directories(target.parent_path());
+  const Staged staged(StagingFolder(target));
+  WriteLora(staged.path(), adapters, scale, {{"sgmd.weights", student.kind}, {"sgmd.updates", StrCat(*student.step)}},
+            dtype);
+  if (options.verify) VerifyTensors(staged.path(), LoraTensors(adapters, scale, dtype));
+  CommitFile(staged, target, ModelCard(student, ExportForm::kLora, target.filename().string(), options.dtype, {}));
 }
 
 }  // namespace sgmd

@@ -29,6 +29,9 @@ void ExportDiffusers(const StudentSource& student, const ExportOptions& options,
 /// or a README.md that is not an export's, and as above.
 void ExportOriginal(const StudentSource& student, const ExportOptions& options, const std::filesystem::path& file);
 
-// Adapters (LoRA) are exported by a function of their own beside these two: ExportLora(adapter, options, file).
+/// The adapters of a LoRA run in a file of their own, for ComfyUI, LightX2V and diffusers (WriteLora), with README.md
+/// beside it. Throws Error when the source is no checkpoint of adapters, when the folder holds a model or a README.md
+/// that is not an export's, and as above. The other two write such a source merged.
+void ExportLora(const StudentSource& student, const ExportOptions& options, const std::filesystem::path& file);
 
 }  // namespace sgmd

@@ -10,7 +10,7 @@
 namespace {
 
 struct Options {
-  std::filesystem::path source, diffusers, original;
+  std::filesystem::path source, diffusers, original, lora;
   bool ema = false, raw = false;
   std::string dtype = "float32";
   int threads = 2;
@@ -22,8 +22,9 @@ struct Options {
 };
 
 int Export(Options o) {
-  if (o.diffusers.empty() && o.original.empty()) {
-    throw sgmd::Error("nothing to write", "", "--diffusers <folder>, --original <file.safetensors>, or both");
+  if (o.diffusers.empty() && o.original.empty() && o.lora.empty()) {
+    throw sgmd::Error("nothing to write", "",
+                      "--diffusers <folder>, --original <file.safetensors> or --lora <file.safetensors>");
   }
   o.exporting.dtype = o.dtype == "bfloat16" ? sgmd::DType::kBF16 : sgmd::DType::kF32;
   const sgmd::StudentSource student = sgmd::OpenStudent(o.source, o.choice());
@@ -38,6 +39,10 @@ int Export(Options o) {
     sgmd::ExportOriginal(student, o.exporting, o.original);
     std::cout << "original " << o.original.string() << "\n";
   }
+  if (!o.lora.empty()) {
+    sgmd::ExportLora(student, o.exporting, o.lora);
+    std::cout << "lora " << o.lora.string() << "\n";
+  }
   return 0;
 }
 
@@ -47,12 +52,15 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Writes a student in the forms that other tools load.\n\n"
       "  sgmd-export runs/demo --diffusers out/student --base <Diffusers folder of the teacher>\n"
-      "  sgmd-export runs/demo --original out/student.safetensors --dtype bfloat16     (ComfyUI, LightX2V)"};
+      "  sgmd-export runs/demo --original out/student.safetensors --dtype bfloat16     (ComfyUI, LightX2V)\n"
+      "  sgmd-export runs/lora --lora out/student_lora.safetensors\n\n"
+      "Of a LoRA run --lora writes the adapters, to be put on the teacher; the other two write the merged model."};
   Options o;
   app.add_option("source", o.source, "Run folder, checkpoint folder (…/checkpoints/step-*) or model")->required();
   app.add_option("--diffusers", o.diffusers, "Diffusers folder to write");
   app.add_option("--original", o.original,
                  "Original-named .safetensors file to write, with config.json and README.md beside it");
+  app.add_option("--lora", o.lora, "Of a LoRA run: .safetensors file with the adapters, with README.md beside it");
   auto* ema = app.add_flag("--ema", o.ema, "The averaged weights (the default where there are some)");
   app.add_flag("--raw", o.raw, "The weights as trained, not averaged")->excludes(ema);
   app.add_option("--dtype", o.dtype, "dtype of the written weights")

@@ -21,28 +21,37 @@ std::string FrontMatter() {
 }
 
 // Only what the files say: an export may be of a teacher.
-std::string Origin(const StudentSource& s, const StudentSchedule& schedule) {
+std::string Origin(const StudentSource& s, ExportForm form, const StudentSchedule& schedule) {
   if (s.experiment) {
     const std::string& objective = s.experiment->objective;
-    return StrCat("A ", schedule.steps.size(),
-                  "-step text-to-video transformer of the Wan family, distilled by sgmd with the ", objective,
-                  " objective", objective == "sgmd" ? " (Score Gradient Matching Distillation, arXiv 2605.30116)" : "",
-                  ".");
+    const std::string model = StrCat(schedule.steps.size(), "-step text-to-video transformer of the Wan family");
+    return StrCat(form == ExportForm::kLora ? "Adapters (LoRA) that make of their base a " : "A ", model,
+                  ", distilled by sgmd with the ", objective, " objective",
+                  objective == "sgmd" ? " (Score Gradient Matching Distillation, arXiv 2605.30116)" : "", ".");
   }
   if (!s.kind.empty()) return "A few-step text-to-video transformer of the Wan family, distilled by sgmd.";
   return "A text-to-video transformer of the Wan family. Its files do not say how it was made; the settings below are "
-         "for 4-step "
-         "students.";
+         "for 4-step students.";
 }
 
-std::string WhatItIs(const StudentSource& s, const StudentSchedule& schedule, const std::string& name, DType dtype) {
-  std::string text = StrCat("# ", name, "\n\n", Origin(s, schedule), "\n\n| | |\n|---|---|\n");
+std::string Adapters(const StudentSource& s, ExportForm form) {
+  if (!s.experiment || s.experiment->lora_rank == 0) return "";
+  const Experiment& e = *s.experiment;
+  std::string text = StrCat("| base | ", e.teacher.filename().string(), " |\n| trained | LoRA of rank ", e.lora_rank,
+                            ", alpha ", e.lora_alpha, ", on ", List(e.lora_targets));
+  if (form != ExportForm::kLora) return text + "; merged into these weights |\n";
+  return text + " of every block |\n| strength | 1.0: alpha / rank is folded into the weights |\n";
+}
+
+std::string WhatItIs(const StudentSource& s, ExportForm form, const StudentSchedule& schedule, const std::string& name,
+                     DType dtype) {
+  std::string text = StrCat("# ", name, "\n\n", Origin(s, form, schedule), "\n\n| | |\n|---|---|\n");
   const WanConfig& c = s.config;
   text += StrCat("| weights | ",
                  s.kind == "ema"   ? "exponential moving average"
                  : s.kind == "raw" ? "as trained, not averaged"
                                    : "as given",
-                 ", ", dtype == DType::kBF16 ? "bfloat16" : "float32", " |\n");
+                 ", ", dtype == DType::kBF16 ? "bfloat16" : "float32", " |\n", Adapters(s, form));
   if (s.step) text += StrCat("| updates | ", *s.step, " |\n");
   text += StrCat("| sizes | dim ", c.dim, ", ", c.num_heads, " heads, ", c.num_layers, " layers, ffn ", c.ffn_dim, ", ",
                  c.in_dim, " latent channels, patch ", List(c.patch_size), ", text ", c.text_len, " x ", c.text_dim,
@@ -50,48 +59,71 @@ std::string WhatItIs(const StudentSource& s, const StudentSchedule& schedule, co
   return text + "\n";
 }
 
-std::string HowToRun(const StudentSource& student, ExportForm form, const std::vector<std::string>& missing) {
-  const StudentSchedule schedule = StudentSchedule::Of(student);
+// What is needed of diffusers' scheduler for the student's sigmas.
+std::string UniPc(const StudentSchedule& schedule) {
+  std::vector<std::size_t> uncorrected;
+  for (std::size_t i = 0; i + 1 < schedule.steps.size(); ++i) uncorrected.push_back(i);
+  return StrCat("UniPCMultistepScheduler(prediction_type=\"flow_prediction\", use_flow_sigmas=True, flow_shift=",
+                schedule.shift, ", solver_order=1, disable_corrector=", List(uncorrected), ")");
+}
+
+// A row a tool: where the file goes there, and how it is sampled.
+std::string Tools(ExportForm form, const std::string& name, const StudentSchedule& schedule) {
   const std::size_t n = schedule.steps.size();
+  const bool lora = form == ExportForm::kLora;
+  const std::string uneven =
+      " These steps are not evenly spaced and cannot be reached by its schedule: give it the sigmas above.";
+  std::string text = "| tool | settings |\n|---|---|\n| diffusers | ";
+  if (lora) text += StrCat("`load_lora_weights(folder, weight_name=\"", name, "\")`, adapter weight 1.0; ");
+  text += StrCat("`num_inference_steps=", n, ", guidance_scale=1.0`; `", UniPc(schedule),
+                 "`. `FlowMatchEulerDiscreteScheduler` does not give these sigmas; this one is within 0.001 of them.",
+                 schedule.IsEven() ? "" : uneven, " |\n");
+  text += StrCat("| LightX2V | `\"infer_steps\": ", n, ", \"denoising_step_list\": ", List(schedule.steps),
+                 ", \"sample_shift\": ", schedule.shift, ", \"enable_cfg\": false`; ",
+                 lora ? "the base as it is, and `\"lora_configs\": [{\"path\": \"" + name + "\", \"strength\": 1.0}]`"
+                      : "the original-named file as `dit_original_ckpt`",
+                 " |\n");
+  text += StrCat("| ComfyUI | ",
+                 lora ? "file in `models/loras`; `LoraLoaderModelOnly` after the base model, strength_model 1.0"
+                      : "original-named file in `models/diffusion_models`",
+                 "; steps ", n, ", sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift ", schedule.shift,
+                 ", cfg 1.0", schedule.IsEven() ? "" : "." + uneven, " |\n\n");
+  return text;
+}
+
+std::string InDiffusers(ExportForm form, const std::string& name, const StudentSchedule& schedule) {
+  const std::string call = StrCat("video = pipe(prompt, num_inference_steps=", schedule.steps.size(),
+                                  ", guidance_scale=1.0).frames[0]\n```\n\n");
+  switch (form) {
+    case ExportForm::kDiffusers:
+      return "```python\nfrom diffusers import WanPipeline\npipe = WanPipeline.from_pretrained(\"<this folder>\")\n" +
+             call;
+    case ExportForm::kLora:
+      return StrCat(
+          "```python\nfrom diffusers import UniPCMultistepScheduler, WanPipeline\n"
+          "pipe = WanPipeline.from_pretrained(\"<Diffusers folder of the base>\")\n"
+          "pipe.load_lora_weights(\"<this folder>\", weight_name=\"",
+          name, "\")\npipe.scheduler = ", UniPc(schedule), "\n", call);
+    case ExportForm::kOriginal:
+      return "diffusers: `WanTransformer3DModel.from_single_file(file, config=<folder with a Diffusers config.json>)`; "
+             "without `config=` only the sizes of 1.3B and 14B are recognised.\n\n";
+  }
+  return "";
+}
+
+std::string HowToRun(const StudentSource& student, ExportForm form, const std::string& name,
+                     const std::vector<std::string>& missing) {
+  const StudentSchedule schedule = StudentSchedule::Of(student);
   std::string text =
       StrCat("## Settings\n\nNo guidance: one conditional pass a step (guidance scale 1). Euler over sigma = ",
              List(StudentSigmas(schedule.steps, schedule.shift)), " (timesteps ", List(schedule.steps), ", shift ",
              schedule.shift, "). Prompts are padded with zero embeddings to ", student.config.text_len, " rows.",
-             student.experiment ? "" : " The source does not tell its schedule: this is the published one.",
-             "\n\n| tool | settings |\n|---|---|\n");
-  std::vector<std::size_t> uncorrected;
-  for (std::size_t i = 0; i + 1 < n; ++i) uncorrected.push_back(i);
-  const std::string uneven =
-      " These steps are not evenly spaced and cannot be reached by its schedule: give it the sigmas above.";
-  text += StrCat("| diffusers | `num_inference_steps=", n,
-                 ", guidance_scale=1.0`; `UniPCMultistepScheduler(prediction_type=\"flow_prediction\", "
-                 "use_flow_sigmas=True, flow_shift=",
-                 schedule.shift, ", solver_order=1, disable_corrector=", List(uncorrected),
-                 ")`. `FlowMatchEulerDiscreteScheduler` does not give these sigmas; this one is within 0.001 of them.",
-                 schedule.IsEven() ? "" : uneven, " |\n");
-  text += StrCat("| LightX2V | `\"infer_steps\": ", n, ", \"denoising_step_list\": ", List(schedule.steps),
-                 ", \"sample_shift\": ", schedule.shift,
-                 ", \"enable_cfg\": false`; the original-named file as `dit_original_ckpt` |\n");
-  text += StrCat("| ComfyUI | original-named file in `models/diffusion_models`; steps ", n,
-                 ", sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift ", schedule.shift, ", cfg 1.0",
-                 schedule.IsEven() ? "" : "." + uneven, " |\n\n");
-  if (form == ExportForm::kDiffusers) {
-    text +=
-        "```python\nfrom diffusers import WanPipeline\npipe = WanPipeline.from_pretrained(\"<this folder>\")\n"
-        "video = pipe(prompt, num_inference_steps=" +
-        std::to_string(n) + ", guidance_scale=1.0).frames[0]\n```\n\n";
-    if (!missing.empty()) {
-      text += "**Not in this folder:** " + List(missing) +
-              ". Put in those of the base model (`sgmd-export --base <Diffusers folder>`), "
-              "or pass them to `from_pretrained`.\n\n";
-    }
-  } else {
-    text +=
-        "diffusers: `WanTransformer3DModel.from_single_file(file, config=<folder with a Diffusers config.json>)`; "
-        "without `config=` only "
-        "the sizes of 1.3B and 14B are recognised.\n\n";
-  }
-  return text;
+             student.experiment ? "" : " The source does not tell its schedule: this is the published one.", "\n\n",
+             Tools(form, name, schedule), InDiffusers(form, name, schedule));
+  if (missing.empty()) return text;
+  return text + "**Not in this folder:** " + List(missing) +
+         ". Put in those of the base model (`sgmd-export --base <Diffusers folder>`), or pass them to "
+         "`from_pretrained`.\n\n";
 }
 
 std::string Recipe(const StudentSource& s) {
@@ -146,8 +178,8 @@ bool StudentSchedule::IsEven() const {
 std::string ModelCard(const StudentSource& student, ExportForm form, const std::string& name, DType dtype,
                       const std::vector<std::string>& missing) {
   const StudentSchedule schedule = StudentSchedule::Of(student);
-  return FrontMatter() + kCardMark + "\n" + WhatItIs(student, schedule, name, dtype) +
-         HowToRun(student, form, missing) + Recipe(student) + Figures(student);
+  return FrontMatter() + kCardMark + "\n" + WhatItIs(student, form, schedule, name, dtype) +
+         HowToRun(student, form, name, missing) + Recipe(student) + Figures(student);
 }
 
 }  // namespace sgmd

@@ -18,7 +18,7 @@ struct StudentSchedule {
   bool IsEven() const;
 };
 
-enum class ExportForm { kDiffusers, kOriginal };
+enum class ExportForm { kDiffusers, kOriginal, kLora };
 
 /// In every card: by it an export's README.md is told from others.
 inline constexpr char kCardMark[] = "<!-- written by sgmd-export -->";

@@ -65,17 +65,22 @@ StudentSource OfCheckpoint(const fs::path& folder, WeightsChoice choice) {
   const RunFolder run{fs::absolute(folder).lexically_normal().parent_path().parent_path()};
   std::optional<Experiment> experiment = ExperimentOf(run);
   WanConfig config = ConfigOf(run, experiment);
+  const bool adapters = experiment && experiment->lora_rank > 0;
   return {std::move(config),
           ShardedSafetensors::Open(folder / name),
           name == kEma ? "ema" : "raw",
           manifest["step"].get<std::int64_t>(),
           std::move(experiment),
-          run.root};
+          run.root,
+          adapters,
+          manifest.value("experiment", "")};
 }
 
 StudentSource OfModel(const fs::path& model, WeightsChoice choice) {
   const ModelFiles files = FindModel(model);
-  StudentSource source{WanConfig::FromFile(files.config), ShardedSafetensors::Open(files.weights), {}, {}, {}, {}};
+  StudentSource source;
+  source.config = WanConfig::FromFile(files.config);
+  source.weights = ShardedSafetensors::Open(files.weights);
   const Metadata& metadata = source.weights.metadata();
   if (const auto kind = metadata.find("sgmd.weights"); kind != metadata.end()) source.kind = kind->second;
   if (const auto updates = metadata.find("sgmd.updates"); updates != metadata.end())

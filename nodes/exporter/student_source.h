@@ -16,11 +16,13 @@ enum class WeightsChoice { kBest, kEma, kRaw };  // kBest: the average where the
 
 struct StudentSource {
   WanConfig config;
-  ShardedSafetensors weights;            // mapped; original or Diffusers names
+  ShardedSafetensors weights;            // mapped; original or Diffusers names, or `adapters`
   std::string kind;                      // "ema", "raw", or empty where the file does not say
   std::optional<std::int64_t> step;      // outer iterations behind the weights
   std::optional<Experiment> experiment;  // as resolved by the run
   std::filesystem::path run;             // the run folder; empty where there is none
+  bool adapters = false;  // `weights` are adapters over the experiment's teacher: a LoRA run's checkpoint
+  std::string identity;   // ExperimentDigest in a checkpoint's manifest; empty of other sources
 };
 
 /// `source` is a run folder (its newest checkpoint is taken, or its student/ where no checkpoint is left), a checkpoint

@@ -10,30 +10,21 @@
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
 #include "common/storage/atomic_folder.h"
+#include "common/storage/model_folder.h"
 #include "pipeline/models/wan_files.h"
 #include "pipeline/models/wan_transformer.h"
 
 namespace sgmd {
 namespace {
 
+namespace fs = std::filesystem;
+
+constexpr std::string_view kWeight = ".weight";
 constexpr std::int64_t kMiB = 1 << 20, kWorthProgress = 1024 * kMiB;
 
 std::int64_t SizeOf(const TensorEntry& entry) {
   return static_cast<std::int64_t>(CheckedByteSize(entry.dtype, entry.shape));
 }
-
-// Holds the tensor that the bytes belong to.
-class Converted {
- public:
-  std::span<const std::byte> Of(const TensorView& view, DType dtype) {
-    if (view.dtype == dtype) return view.bytes;
-    tensor_ = MappedTensor(view).to(ToTorch(dtype)).contiguous();
-    return {static_cast<const std::byte*>(tensor_.const_data_ptr()), tensor_.nbytes()};
-  }
-
- private:
-  at::Tensor tensor_;
-};
 
 std::optional<ProgressLine> ProgressOf(const std::string& title, std::int64_t bytes) {
   std::optional<ProgressLine> line;
@@ -47,16 +38,53 @@ std::filesystem::path ShardPath(const std::filesystem::path& path, std::size_t s
   return path.parent_path() / (path.stem().string() + number + ".safetensors");
 }
 
+// The folder's name still stands in the experiment when other weights have been put there.
+ShardedSafetensors OpenBase(const StudentSource& student) {
+  const Experiment& e = *student.experiment;
+  const char* hint = "without it --lora still writes the adapters, and student/ of a finished run has them merged";
+  if (!fs::exists(e.teacher)) throw Error("the teacher that the adapters belong to is gone", e.teacher.string(), hint);
+  if (!student.identity.empty() && fs::exists(e.prompts) && ExperimentDigest(e).Hex() != student.identity) {
+    throw Error("the adapters were not trained on what is there now", e.teacher.string(),
+                StrCat("the teacher or the prompt bank has changed since; ", hint));
+  }
+  return ShardedSafetensors::Open(FindModel(e.teacher).weights);
+}
+
 }  // namespace
 
-StudentWeights::StudentWeights(const StudentSource& student, DType dtype, Naming naming) : student_(student) {
-  auto found = ByOriginalName(student.weights);
+// Holds the tensor that the bytes belong to.
+class StudentWeights::Converted {
+ public:
+  explicit Converted(double scale) : scale_(scale) {}
+  std::span<const std::byte> Of(const Tensor& t) {
+    if (t.pair == nullptr && t.view->dtype == t.entry.dtype) return t.view->bytes;
+    tensor_ = MappedTensor(*t.view);
+    if (t.pair != nullptr) tensor_ = MergedWeight(tensor_, *t.pair, scale_);
+    tensor_ = tensor_.to(ToTorch(t.entry.dtype)).contiguous();
+    return {static_cast<const std::byte*>(tensor_.const_data_ptr()), tensor_.nbytes()};
+  }
+
+ private:
+  double scale_;
+  at::Tensor tensor_;
+};
+
+StudentWeights::StudentWeights(const StudentSource& student, DType dtype, Naming naming)
+    : student_(student), full_(student.adapters ? OpenBase(student) : student.weights) {
+  auto found = ByOriginalName(full_);
   found.erase("ema.updates");  // the counter that checkpoints keep with the average (pipeline/training/adamw.h)
   const WanTransformer model(student.config, at::kMeta);
-  RequireFit(found, model.parameters(), student.weights.path());
+  RequireFit(found, model.parameters(), full_.path());
+  if (student.adapters) {
+    pairs_ = LoraPairs(ReadAdapters(SafetensorsFile::Open(student.weights.path())));
+    RequirePlaces(pairs_, model.parameters());
+    scale_ = LoraOf(*student.experiment).Scale();
+  }
   for (const auto& [name, parameter] : model.parameters()) {
     const TensorView* view = found.at(name);
-    tensors_.push_back({{naming(name), dtype, view->shape}, view});
+    const auto pair =
+        name.ends_with(kWeight) ? pairs_.find(name.substr(0, name.size() - kWeight.size())) : pairs_.end();
+    tensors_.push_back({{naming(name), dtype, view->shape}, view, pair == pairs_.end() ? nullptr : &pair->second});
   }
 }
 
@@ -74,17 +102,17 @@ void StudentWeights::WriteFile(const std::filesystem::path& path, std::size_t fi
   if (!student_.kind.empty()) metadata["sgmd.weights"] = student_.kind;
   if (student_.step) metadata["sgmd.updates"] = std::to_string(*student_.step);
   auto progress = ProgressOf("writing " + path.filename().string(), bytes());
-  Converted converted;
+  Converted converted(scale_);
   std::int64_t done = done_before;
   const TensorView* previous = nullptr;
   StreamSafetensors(
       path, entries,
       [&](std::size_t i) {
-        if (previous != nullptr) student_.weights.Release(*previous);
+        if (previous != nullptr) full_.Release(*previous);
         previous = tensors_[first + i].view;
         done += SizeOf(entries[i]);
         if (progress) progress->Update(done / kMiB);
-        return converted.Of(*previous, entries[i].dtype);
+        return converted.Of(tensors_[first + i]);
       },
       metadata);
 }
@@ -122,10 +150,10 @@ void StudentWeights::Verify(const std::filesystem::path& written) const {
     throw Error("reading back: the number of tensors differs", written.string());
   auto progress = ProgressOf("checking " + written.filename().string(), bytes());
   std::int64_t done = 0;
-  Converted converted;
+  Converted converted(scale_);
   for (const Tensor& tensor : tensors_) {
     const TensorView& view = file.At(tensor.entry.name);
-    const std::span<const std::byte> expected = converted.Of(*tensor.view, tensor.entry.dtype);
+    const std::span<const std::byte> expected = converted.Of(tensor);
     const bool equal = view.dtype == tensor.entry.dtype && view.shape == tensor.entry.shape &&
                        view.bytes.size() == expected.size() &&
                        (expected.empty() || std::memcmp(view.bytes.data(), expected.data(), expected.size()) == 0);
@@ -133,7 +161,7 @@ void StudentWeights::Verify(const std::filesystem::path& written) const {
       throw Error("reading back: " + tensor.entry.name + " is not what was written", written.string(),
                   "is the disk failing?");
     file.Release(view);
-    student_.weights.Release(*tensor.view);
+    full_.Release(*tensor.view);
     done += SizeOf(tensor.entry);
     if (progress) progress->Update(done / kMiB);
   }

@@ -3,10 +3,12 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "nodes/exporter/student_source.h"
+#include "pipeline/models/lora.h"
 
 namespace sgmd {
 
@@ -15,7 +17,9 @@ using Naming = std::function<std::string(const std::string& original)>;
 
 class StudentWeights {
  public:
-  /// Throws Error unless the source holds exactly the tensors of its configuration. `student` must outlive this.
+  /// Of adapters the merged model: the experiment's teacher with them added in float32, a tensor at a time as it is
+  /// written. Throws Error unless the source (or that teacher) holds exactly the tensors of the configuration, and when
+  /// the teacher is not the one that the adapters were trained on. `student` must outlive this.
   StudentWeights(const StudentSource& student, DType dtype, Naming naming);
 
   std::int64_t bytes() const;  // of all tensors, converted
@@ -31,11 +35,16 @@ class StudentWeights {
   struct Tensor {
     TensorEntry entry;  // as it is written
     const TensorView* view;
+    const LoraPair* pair = nullptr;  // to be added
   };
+  class Converted;
   void WriteFile(const std::filesystem::path& path, std::size_t first, std::size_t last,
                  std::int64_t done_before) const;
 
   const StudentSource& student_;
+  ShardedSafetensors full_;  // every tensor of the model: the student's, or the base's
+  std::map<std::string, LoraPair> pairs_;
+  double scale_ = 1;
   std::vector<Tensor> tensors_;  // in the order of the model's parameters
 };
 

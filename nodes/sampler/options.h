@@ -41,7 +41,4 @@ struct SampleOptions {
   std::string dtype;  // of the transformer: "float32" or "bfloat16"; empty: float32 on the CPU, bfloat16 on a GPU
 };
 
-/// The Wan negative prompt for text-to-video (wan_facts §2).
-extern const char kWanNegativePrompt[];
-
 }  // namespace sgmd

@@ -8,18 +8,12 @@
 #include "common/metrics/progress.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/models/tensor_bytes.h"
+#include "pipeline/text/negative_prompt.h"
 #include "pipeline/text/prompt_cleaning.h"
 #include "pipeline/text/tokenizer_client.h"
 #include "pipeline/text/umt5_encoder.h"
 
 namespace sgmd {
-
-const char kWanNegativePrompt[] =
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
-    "丑陋的，"
-    "残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱"
-    "的背景，"
-    "三条腿，背景人很多，倒着走";
 
 namespace {
 
@@ -49,6 +43,7 @@ TextConditions FromEmbeddings(const std::filesystem::path& path, const WanConfig
 
 TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& options, const WanConfig& config) {
   const PromptBank bank = PromptBank::Open(path);
+  bank.RequireFits(config.text_dim, config.text_len);
   for (const std::string& text : options.prompts) {
     if (std::find(bank.texts().begin(), bank.texts().end(), text) != bank.texts().end()) continue;
     throw Error(StrCat("prompt \"", text, "\" is not in the bank"), path.string(),

@@ -16,56 +16,19 @@ namespace {
 constexpr std::string_view kPrefix = "diffusion_model.";
 constexpr std::string_view kAlpha = ".alpha";
 
-struct Pair {
-  at::Tensor down, up;
-};
-
 std::string Without(std::string_view tail, const std::string& name) {
   return name.substr(0, name.size() - tail.size());
-}
-
-// By Linear, such as "blocks.0.ffn.2".
-std::map<std::string, Pair> Pairs(const NamedTensors& adapters) {
-  std::map<std::string, Pair> pairs;
-  for (const auto& [name, tensor] : adapters) {
-    if (name.ends_with(kLoraDown))
-      pairs[Without(kLoraDown, name)].down = tensor;
-    else if (name.ends_with(kLoraUp))
-      pairs[Without(kLoraUp, name)].up = tensor;
-    else
-      throw Error("not an adapter: " + name);
-  }
-  for (const auto& [linear, pair] : pairs) {
-    if (!pair.down.defined() || !pair.up.defined()) {
-      throw Error(StrCat(linear, " has no ", pair.down.defined() ? kLoraUp : kLoraDown));
-    }
-    if (pair.down.dim() != 2 || pair.up.dim() != 2 || pair.up.size(1) != pair.down.size(0)) {
-      throw Error(
-          StrCat("adapter of ", linear, ": down ", pair.down.sizes(), " and up ", pair.up.sizes(), " do not fit"), {},
-          "down is [r, in], up is [out, r]");
-    }
-  }
-  return pairs;
 }
 
 void AddToWeights(WanTransformer& model, const NamedTensors& adapters, double scale) {
   if (!model.adapters().empty()) throw Error("adapters are merged into a model without adapters");
   c10::NoGradGuard no_grad;
+  const auto pairs = LoraPairs(adapters);
+  RequirePlaces(pairs, model.parameters());  // all checked before any is changed
   std::map<std::string, at::Tensor> weights(model.parameters().begin(), model.parameters().end());
-  const auto pairs = Pairs(adapters);
-  for (const auto& [linear, pair] : pairs) {  // all checked before any is changed
-    const auto weight = weights.find(linear + ".weight");
-    if (weight == weights.end()) throw Error("the model has no Linear " + linear);
-    if (weight->second.size(0) != pair.up.size(0) || weight->second.size(1) != pair.down.size(1)) {
-      throw Error(StrCat("adapter of ", linear, " is for [", pair.up.size(0), ", ", pair.down.size(1),
-                         "], the weight is ", weight->second.sizes()));
-    }
-  }
   for (const auto& [linear, pair] : pairs) {
     at::Tensor& weight = weights.at(linear + ".weight");
-    const at::ScalarType wide = weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    const auto on_device = [&](const at::Tensor& t) { return t.to(weight.device(), wide); };
-    weight.copy_(at::addmm(on_device(weight), on_device(pair.up), on_device(pair.down), 1, scale));
+    weight.copy_(MergedWeight(weight, pair, scale));
   }
 }
 
@@ -92,6 +55,47 @@ void DrawAdapters(const NamedTensors& adapters, std::uint64_t seed) {
   }
 }
 
+std::map<std::string, LoraPair> LoraPairs(const NamedTensors& adapters) {
+  std::map<std::string, LoraPair> pairs;
+  for (const auto& [name, tensor] : adapters) {
+    if (name.ends_with(kLoraDown))
+      pairs[Without(kLoraDown, name)].down = tensor;
+    else if (name.ends_with(kLoraUp))
+      pairs[Without(kLoraUp, name)].up = tensor;
+    else
+      throw Error("not an adapter: " + name);
+  }
+  for (const auto& [linear, pair] : pairs) {
+    if (!pair.down.defined() || !pair.up.defined()) {
+      throw Error(StrCat(linear, " has no ", pair.down.defined() ? kLoraUp : kLoraDown));
+    }
+    if (pair.down.dim() != 2 || pair.up.dim() != 2 || pair.up.size(1) != pair.down.size(0)) {
+      throw Error(
+          StrCat("adapter of ", linear, ": down ", pair.down.sizes(), " and up ", pair.up.sizes(), " do not fit"), {},
+          "down is [r, in], up is [out, r]");
+    }
+  }
+  return pairs;
+}
+
+void RequirePlaces(const std::map<std::string, LoraPair>& pairs, const NamedTensors& parameters) {
+  const std::map<std::string, at::Tensor> weights(parameters.begin(), parameters.end());
+  for (const auto& [linear, pair] : pairs) {
+    const auto weight = weights.find(linear + ".weight");
+    if (weight == weights.end()) throw Error("the model has no Linear " + linear);
+    if (weight->second.size(0) != pair.up.size(0) || weight->second.size(1) != pair.down.size(1)) {
+      throw Error(StrCat("adapter of ", linear, " is for [", pair.up.size(0), ", ", pair.down.size(1),
+                         "], the weight is ", weight->second.sizes()));
+    }
+  }
+}
+
+at::Tensor MergedWeight(const at::Tensor& weight, const LoraPair& pair, double scale) {
+  const at::ScalarType wide = weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto on_device = [&](const at::Tensor& t) { return t.detach().to(weight.device(), wide); };
+  return at::addmm(on_device(weight), on_device(pair.up), on_device(pair.down), 1, scale);
+}
+
 void MergeLora(WanTransformer& model, const NamedTensors& adapters, double scale) {
   AddToWeights(model, adapters, scale);
 }
@@ -113,15 +117,19 @@ NamedTensors ReadAdapters(const SafetensorsFile& file) {
   return adapters;
 }
 
-void WriteLora(const std::filesystem::path& path, const NamedTensors& adapters, double scale, Metadata metadata,
-               at::ScalarType dtype) {
+NamedTensors LoraTensors(const NamedTensors& adapters, double scale, at::ScalarType dtype) {
   NamedTensors out;
-  for (const auto& [linear, pair] : Pairs(adapters)) {
+  for (const auto& [linear, pair] : LoraPairs(adapters)) {
     const std::string key = std::string(kPrefix) + linear;
     out.emplace_back(key + kLoraDown, pair.down.detach().to(dtype));
     out.emplace_back(key + kLoraUp, (pair.up.detach() * scale).to(dtype));
   }
-  SaveTensors(path, out, std::move(metadata));
+  return out;
+}
+
+void WriteLora(const std::filesystem::path& path, const NamedTensors& adapters, double scale, Metadata metadata,
+               at::ScalarType dtype) {
+  SaveTensors(path, LoraTensors(adapters, scale, dtype), std::move(metadata));
 }
 
 NamedTensors ReadLora(const std::filesystem::path& path) {
@@ -141,7 +149,7 @@ NamedTensors ReadLora(const std::filesystem::path& path) {
     }
   }
   NamedTensors adapters;
-  for (const auto& [linear, pair] : Pairs(found)) {
+  for (const auto& [linear, pair] : LoraPairs(found)) {
     const auto alpha = alphas.find(linear);
     const double scale = alpha == alphas.end() ? 1.0 : alpha->second / static_cast<double>(pair.down.size(0));
     adapters.emplace_back(linear + kLoraDown, pair.down);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +38,20 @@ inline constexpr char kLoraUp[] = ".lora_up.weight";
 /// pure function of `seed` and the order of the tensors. On the meta device nothing is drawn.
 void DrawAdapters(const NamedTensors& adapters, std::uint64_t seed);
 
+struct LoraPair {
+  at::Tensor down, up;  // [r, in], [out, r]
+};
+
+/// By the Linear they adapt, such as "blocks.0.ffn.2". Throws Error on what is no adapter, an odd pair, or shapes that
+/// do not fit each other.
+std::map<std::string, LoraPair> LoraPairs(const NamedTensors& adapters);
+
+/// Throws Error naming a pair that `parameters`, those of a model, have no place for.
+void RequirePlaces(const std::map<std::string, LoraPair>& pairs, const NamedTensors& parameters);
+
+/// weight + scale * up down on the weight's device, in float32 (float64 for a weight of float64).
+at::Tensor MergedWeight(const at::Tensor& weight, const LoraPair& pair, double scale);
+
 /// Adds scale * up down to the weights of `model`, a model without adapters of its own, in float32; UnmergeLora takes
 /// it away again, within float32 rounding. Throws Error naming an adapter that the model has no place for.
 void MergeLora(WanTransformer& model, const NamedTensors& adapters, double scale);
@@ -45,6 +60,9 @@ void UnmergeLora(WanTransformer& model, const NamedTensors& adapters, double sca
 /// The adapters in a file of ours, such as generator.ema.safetensors of a LoRA run's checkpoint; what is no adapter is
 /// left out. Throws Error when there is none.
 NamedTensors ReadAdapters(const SafetensorsFile& file);
+
+/// What WriteLora writes.
+NamedTensors LoraTensors(const NamedTensors& adapters, double scale, at::ScalarType dtype);
 
 /// A file that ComfyUI, LightX2V and diffusers read (wan_facts §6 "LoRA keys"):
 /// "diffusion_model.<linear>.lora_down.weight" and

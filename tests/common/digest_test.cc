@@ -33,6 +33,12 @@ TEST(Digest, OfAFileIsThatOfItsBytes) {
   const std::string bytes(3'000'000, 'x');  // more than one block
   WriteFileAtomically(folder / "file", bytes);
   EXPECT_EQ(DigestFile(folder / "file"), DigestText(bytes));
+  std::uint64_t last = 0;
+  DigestFile(folder / "file", [&](std::uint64_t done) {
+    EXPECT_GT(done, last);
+    last = done;
+  });
+  EXPECT_EQ(last, bytes.size());
   EXPECT_THROW(DigestFile(folder / "absent"), Error);
 }
 

@@ -52,8 +52,9 @@ TEST(MemoryPlan, WeightsAndOptimizersOfTheTable) {
     double teacher;  // GB
     const char *without_momentum, *with_momentum;
   };
-  for (const Row& row : {Row{kWan1_3B, kLatent480p, 2.84, "17.0", "22.7"}, Row{kWan14B, kLatent480p, 28.6, "171.5", "228.6"},
-                         Row{kWan5B, kLatent5B, 10.0, "60.0", "80.0"}}) {
+  for (const Row& row :
+       {Row{kWan1_3B, kLatent480p, 2.84, "17.0", "22.7"}, Row{kWan14B, kLatent480p, 28.6, "171.5", "228.6"},
+        Row{kWan5B, kLatent5B, 10.0, "60.0", "80.0"}}) {
     LaunchPlan plan = PlanFor(row.latent, 0);
     plan.experiment.fake_score_optimizer.beta1 = 0.9;
     const MemoryPlan memory = PlanMemory(plan, row.config, 0);
@@ -114,6 +115,33 @@ TEST(MemoryPlan, WorkOfAStepIsThatOfTheRecipe) {
   EXPECT_NEAR(passes(), 12.5, 1e-9);
 }
 
+// wan_facts §7: 33 with the diversity loss, 10 of them the anchor's, which later iterations find in the cache.
+TEST(MemoryPlan, DiversityCostsALaterExitAPassAndTheAnchorsOnce) {
+  LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 0));
+  Experiment& e = plan.experiment;
+  e.inner_source = "fresh";
+  e.micro_batches = 16;
+  e.diversity_weight = 0.05;
+  e.noise_bank = 256;
+  const auto passes = [&](const char* process) {
+    return Find(PlanMemory(plan, kWan1_3B, 0), process).step_flops / 16 / ForwardFlopsOf(kWan1_3B, 32760).total();
+  };
+  e.steps = 16;  // no entry of the bank comes twice
+  EXPECT_NEAR(passes("generator"), 2 + 1 + 4 + 4 + (2 + 1), 1e-9);
+  EXPECT_NEAR(passes("fake_score"), 7, 1e-9);
+  EXPECT_NEAR(passes("teacher.0"), 2 + 5 * 2, 1e-9);
+  EXPECT_NEAR(passes("generator") + passes("fake_score") + passes("teacher.0"), 33, 1e-9);
+  e.steps = 4;
+  EXPECT_NEAR(passes("teacher.0"), 2 + 5 * 2, 1e-9);
+  e.steps = 160;
+  EXPECT_NEAR(passes("teacher.0"), 2 + 1, 1e-9);
+  e.guidance = 1.0;
+  e.steps = 16;
+  EXPECT_NEAR(passes("teacher.0"), 1 + 5, 1e-9);
+  e.lora_rank = 64;
+  EXPECT_NEAR(passes("generator"), 2 + 1 + 3 + 3 + (2 + 1), 1e-9);
+}
+
 TEST(MemoryPlan, ProcessesOnOneDeviceCountTogether) {
   LaunchPlan plan = PlanFor(kLatent480p, 30);
   EXPECT_TRUE(PlanMemory(Checkpointed(plan), kWan1_3B, 0).Fits());
@@ -146,8 +174,9 @@ TEST(MemoryPlan, AdviceTriesTheCheapestFirstAndStopsWhereItFits) {
   EXPECT_THAT(checkpointing, HasSubstr("it fits"));
   EXPECT_THAT(checkpointing, Not(HasSubstr("2. ")));
   plan.experiment.micro_batch = 12;
-  EXPECT_THAT(OversizeAdvice(plan, kWan1_3B, 0), HasSubstr("2. [data] micro_batch = 1, micro_batches = 12  (the same batch in smaller "
-                                                           "pieces): it fits"));
+  EXPECT_THAT(OversizeAdvice(plan, kWan1_3B, 0),
+              HasSubstr("2. [data] micro_batch = 1, micro_batches = 12  (the same batch in smaller "
+                        "pieces): it fits"));
   EXPECT_EQ(OversizeAdvice(Checkpointed(PlanFor(kLatent480p, 79)), kWan1_3B, 0), "");
 }
 
@@ -158,13 +187,15 @@ TEST(MemoryPlan, FullyTrained14BNeedsAdaptersOnAnyGpuOfToday) {
   EXPECT_THAT(advice, HasSubstr("it fits"));
   LaunchPlan wide = plan;
   wide.experiment.compute = "float32";
-  EXPECT_THAT(OversizeAdvice(wide, kWan14B, 0), testing::AllOf(HasSubstr("1. [lora] rank = 64"), HasSubstr("2. [precision] compute = \"bfloat16\"")));
+  EXPECT_THAT(OversizeAdvice(wide, kWan14B, 0),
+              testing::AllOf(HasSubstr("1. [lora] rank = 64"), HasSubstr("2. [precision] compute = \"bfloat16\"")));
 }
 
 TEST(MemoryPlan, WhatNoSettingHelpsNeedsALargerDevice) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent720p, 79));
   plan.experiment.lora_rank = 64;
-  EXPECT_THAT(OversizeAdvice(plan, kWan14B, 0), testing::AllOf(HasSubstr("1. a device of at least"), HasSubstr("not available yet")));
+  EXPECT_THAT(OversizeAdvice(plan, kWan14B, 0),
+              testing::AllOf(HasSubstr("1. a device of at least"), HasSubstr("not available yet")));
   plan.topology.generator_device_memory_gib = plan.topology.fake_score_device_memory_gib = 139;
   EXPECT_EQ(OversizeAdvice(plan, kWan14B, 0), "");
 }

@@ -5,8 +5,10 @@
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "nodes/sampler/output.h"
+#include "nodes/sampler/text.h"
 #include "nodes/sampler/trajectories.h"
 #include "nodes/sampler/video_size.h"
+#include "pipeline/data/prompt_bank.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/flow/sampling.h"
@@ -72,6 +74,19 @@ TEST(ModelParts, RefusesTwoTransformersWithoutABoundary) {
   ASSERT_EQ(parts.experts.size(), 2U);
   EXPECT_EQ(parts.experts[0].min_timestep, 875);
   EXPECT_EQ(parts.experts[1].model, root / "transformer_2");
+}
+
+TEST(LoadText, RefusesABankThatTheModelCannotRead) {
+  TempFolder folder;
+  SampleOptions options;
+  options.prompt_bank = folder / "bank.safetensors";
+  WriteWordPromptBank(options.prompt_bank, {"a ball"}, "", 5);
+  WanConfig config = ConfigOf(4);
+  config.text_dim = 8;
+  EXPECT_THAT(ErrorOf([&] { LoadText(options, {}, config, false); }),
+              HasSubstr("the prompt bank has text_dim 5, the model 8"));
+  config.text_dim = 5;
+  EXPECT_EQ(LoadText(options, {}, config, false).context.size(2), 5);
 }
 
 TEST(Integrate, GivesEachExpertItsNoiseLevels) {

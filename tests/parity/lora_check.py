@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 root = pathlib.Path(sys.argv[1])
 ours = root / "ours"
 reference, results = load_file(root / "reference.safetensors"), load_file(ours / "results.safetensors")
+results |= load_file(ours / "exported_results.safetensors")  # of the program's merged export
 
 
 def pipeline():
@@ -35,7 +36,7 @@ def same_weights(what, injected, adapters):
     assert all(torch.equal(p, adapters[name]) for name, p in loaded.items()), what
 
 
-for name in ("lora", "two_targets"):
+for name in ("lora", "two_targets", "exported"):
     file = ours / f"{name}.safetensors"
     converted = _convert_non_diffusers_wan_lora_to_diffusers(load_file(file))  # raises on a key it does not know
     adapters = {key.removeprefix("transformer."): value for key, value in converted.items()}
@@ -53,3 +54,6 @@ for name in ("lora", "two_targets"):
     model = WanTransformer3DModel.from_pretrained(root, subfolder="transformer")
     model.load_lora_adapter(adapters, prefix=None)
     close(f"{name}: load_lora_adapter", forward(model), results[name])
+
+merged = WanTransformer3DModel.from_pretrained(ours / "merged", subfolder="transformer")
+close("merged by sgmd-export", forward(merged), results["exported"])

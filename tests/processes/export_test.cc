@@ -12,8 +12,10 @@
 namespace sgmd {
 namespace {
 
-TEST(ExportOfARun, IsTheStudent) {
-  TinyRun run(2);  // with [ema]
+class ExportOfARun : public testing::TestWithParam<const char*> {};  // with more lines of the experiment
+
+TEST_P(ExportOfARun, IsTheStudent) {
+  TinyRun run(2, GetParam());  // with [ema]
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_EQ(up.Wait(120), 0) << up.Output();
   const std::filesystem::path out = run.folder() / "out/student.safetensors";
@@ -28,6 +30,9 @@ TEST(ExportOfARun, IsTheStudent) {
   EXPECT_EQ(ReadFile(run.run() / "student/config.json"), ReadFile(out.parent_path() / "config.json"));
   EXPECT_NE(ReadFile(out.parent_path() / "README.md").find("| updates | 2 |"), std::string::npos);
 }
+
+INSTANTIATE_TEST_SUITE_P(Trained, ExportOfARun, testing::Values("", "[lora]\nrank = 4\nalpha = 10\n"),
+                         [](const auto& info) { return info.index == 0 ? "Parameters" : "Adapters"; });
 
 }  // namespace
 }  // namespace sgmd
