@@ -70,11 +70,13 @@ class Watch {
   Measurer Reference() {
     const Experiment& e = plan_.experiment;
     bank_.RequireFits(teacher_.config().text_dim, teacher_.config().text_len);
-    if (teacher_.config().out_dim != 3) throw Error("only models of the embedded RGB data can be evaluated so far", e.teacher.string());
+    if (teacher_.config().out_dim != 3)
+      throw Error("only models of the embedded RGB data can be evaluated so far", e.teacher.string());
     std::filesystem::create_directories(folder_ / "videos");
     const std::filesystem::path file = folder_ / "teacher.safetensors";
-    const std::string what = StrCat(ModelDigest(e.teacher).Hex(), " guidance ", e.guidance, " shift ", e.student_shift, " steps ",
-                                    plan_.topology.evaluator_teacher_steps, " samples ", plan_.topology.evaluator_samples);
+    const std::string what =
+        StrCat(ModelDigest(e.teacher).Hex(), " guidance ", e.guidance, " shift ", e.student_shift, " steps ",
+               plan_.topology.evaluator_teacher_steps, " samples ", plan_.topology.evaluator_samples);
     if (std::filesystem::exists(file) && SafetensorsFile::Open(file).metadata().at("sgmd.reference") == what) {
       reference_.videos = CopyToTensor(SafetensorsFile::Open(file).At("videos"));
     } else {
@@ -82,18 +84,21 @@ class Watch {
       SaveTensors(file, {{"videos", reference_.videos}}, {{"sgmd.reference", what}});
     }
     const BouncingBallsShape shape{e.latent[1], e.latent[2], e.latent[3]};
-    return Measurer(LoadVideoFeatures(plan_.topology.evaluator_features), reference_.videos,
-                    DrawBouncingBalls(shape, plan_.topology.evaluator_samples, SeedFor(kSeed, 0, 0, "evaluation_reference")).video);
+    return Measurer(
+        LoadVideoFeatures(plan_.topology.evaluator_features), reference_.videos,
+        DrawBouncingBalls(shape, plan_.topology.evaluator_samples, SeedFor(kSeed, 0, 0, "evaluation_reference")).video);
   }
 
   // False when the run has deleted this checkpoint meanwhile; a newer one is there then.
   bool LoadStudent(const std::filesystem::path& folder) {
     const bool averaged = plan_.experiment.ema_decay > 0;
-    const std::filesystem::path file = folder / (averaged ? "generator.ema.safetensors" : "generator.model.safetensors");
+    const std::filesystem::path file =
+        folder / (averaged ? "generator.ema.safetensors" : "generator.model.safetensors");
     try {
       const SafetensorsFile weights = SafetensorsFile::Open(file);
       c10::NoGradGuard no_grad;
-      for (const auto& [name, parameter] : student_.trained()) at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
+      for (const auto& [name, parameter] : student_.trained())
+        at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
       return true;
     } catch (const Error&) {
       if (std::filesystem::exists(file)) throw;
@@ -102,7 +107,8 @@ class Watch {
   }
 
   void Record(std::int64_t step, const Measures& measures, const Arm& arm) {
-    nlohmann::json line{{"step", step}, {"samples", arm.videos.size(0)},
+    nlohmann::json line{{"step", step},
+                        {"samples", arm.videos.size(0)},
                         {"guidance", StrCat("u + ", plan_.experiment.guidance, " (c - u)")}};
     for (const auto& [tag, value] : measures.Named()) {
       line[tag] = value;
@@ -115,8 +121,8 @@ class Watch {
     WriteVideo(gif, mosaic, kFramesPerSecond);
     events_.Image("evaluation/teacher_student", step, mosaic.size(1), mosaic.size(2), ReadFile(gif));
     std::ofstream(folder_ / "metrics.jsonl", std::ios::app) << line.dump() << std::endl;
-    LogInfo("step ", step, ": Fréchet to teacher ", measures.frechet_teacher, ", speed distance ", measures.track.speed_distance,
-            ", dynamic degree ", measures.dynamic_degree);
+    LogInfo("step ", step, ": Fréchet to teacher ", measures.frechet_teacher, ", speed distance ",
+            measures.track.speed_distance, ", dynamic degree ", measures.dynamic_degree);
   }
 
   LaunchPlan plan_;
