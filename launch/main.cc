@@ -29,15 +29,17 @@ std::filesystem::path ProgramFolder() {
 
 constexpr int kExitDoesNotFit = 2;
 
-sgmd::RequiredFiles FilesNeeded(const Options& o) { return o.no_weights ? sgmd::RequiredFiles::kConfig : sgmd::RequiredFiles::kAll; }
+sgmd::RequiredFiles FilesNeeded(const Options& o) {
+  return o.no_weights ? sgmd::RequiredFiles::kConfig : sgmd::RequiredFiles::kAll;
+}
 
 sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
-  sgmd::LaunchPlan plan =
-      std::filesystem::is_directory(o.target) ? sgmd::LoadRun(o.target) : sgmd::LoadLaunchPlan(o.target, FilesNeeded(o));
+  sgmd::LaunchPlan plan = std::filesystem::is_directory(o.target) ? sgmd::LoadRun(o.target)
+                                                                  : sgmd::LoadLaunchPlan(o.target, FilesNeeded(o));
   if (o.run_folder.empty() && !replay) return plan;
   sgmd::Topology& topology = plan.topology;  // the cache stays that of the original run
   topology.run_folder = o.run_folder.empty() ? std::filesystem::path(topology.run_folder.string() + "-replay")
-                                            : std::filesystem::absolute(o.run_folder);
+                                             : std::filesystem::absolute(o.run_folder);
   topology.data_endpoint = topology.control_endpoint = "";
   if (!replay) topology.cache_folder = "";
   sgmd::ResolveDefaults(topology);
@@ -60,14 +62,31 @@ int Plan(const Options& o) {
   return refused ? kExitDoesNotFit : 0;
 }
 
+// What to say instead of starting a run that the devices have no memory for; a replay has no teachers.
+std::string Refusal(const Options& o, sgmd::LaunchPlan plan, bool replay) {
+  if (o.allow_oversize) return "";
+  if (replay) plan.topology.teacher_replicas = 0;
+  const sgmd::WanConfig config = sgmd::ConfigOfModel(plan.experiment.teacher);
+  const double machine = sgmd::MachineMemory();
+  const std::string advice = sgmd::OversizeAdvice(plan, config, machine);
+  if (advice.empty()) return "";
+  return sgmd::StrCat(sgmd::MemoryTable(sgmd::PlanMemory(plan, config, machine)), advice,
+                      "nothing was started; --allow-oversize starts it all the same\n");
+}
+
 int Up(const Options& o, bool replay) {
   const sgmd::LaunchPlan plan = PlanOf(o, replay);
   const auto checkpoints = sgmd::RunFolder{plan.topology.run_folder}.Checkpoints();
   if (o.fresh && std::filesystem::exists(checkpoints)) {
-    throw sgmd::Error("--fresh, but the folder holds checkpoints", checkpoints.string(), "remove it or choose another with --run-folder");
+    throw sgmd::Error("--fresh, but the folder holds checkpoints", checkpoints.string(),
+                      "remove it or choose another with --run-folder");
   }
   if (!replay && plan.topology.teacher_replicas == 0) {
     throw sgmd::Error("[teacher] replicas = 0", o.target.string(), "a run without teachers is a replay");
+  }
+  if (const std::string refusal = Refusal(o, plan, replay); !refusal.empty()) {
+    std::cerr << refusal;
+    return kExitDoesNotFit;
   }
   return sgmd::Session(plan, {replay, o.quiet}, ProgramFolder()).Run();
 }
@@ -123,7 +142,8 @@ int Logs(const Options& o) {
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (o.process.empty() || entry.path().stem() == o.process) command.push_back(entry.path().string());
   }
-  if (command.size() == (o.follow ? 4U : 3U)) throw sgmd::Error("no log of process \"" + o.process + "\"", folder.string());
+  if (command.size() == (o.follow ? 4U : 3U))
+    throw sgmd::Error("no log of process \"" + o.process + "\"", folder.string());
   std::vector<char*> arguments;
   for (std::string& part : command) arguments.push_back(part.data());
   arguments.push_back(nullptr);
@@ -144,20 +164,27 @@ int main(int argc, char** argv) {
   Options o;
   const auto add = [&](const char* name, const char* help) {
     CLI::App* command = app.add_subcommand(name, help);
-    command->add_option("topology", o.target, "Topology file, or the folder of a run")->required()->check(CLI::ExistingPath);
+    command->add_option("topology", o.target, "Topology file, or the folder of a run")
+        ->required()
+        ->check(CLI::ExistingPath);
     return command;
   };
   CLI::App* plan = add("plan", "Validate and show what would run");
-  plan->add_option("--emit", o.emit, "Print a job script that starts the same commands")->check(CLI::IsMember({"slurm"}));
+  plan->add_option("--emit", o.emit, "Print a job script that starts the same commands")
+      ->check(CLI::IsMember({"slurm"}));
   plan->add_flag("--no-weights", o.no_weights, "Plan a model of which only config.json is here");
-  plan->add_flag("--allow-oversize", o.allow_oversize, "Exit with 0, not 2, where the devices' memory does not suffice");
+  plan->add_flag("--allow-oversize", o.allow_oversize,
+                 "Exit with 0, not 2, where the devices' memory does not suffice");
   CLI::App* up = add("up", "Start the run or resume it; Ctrl-C drains and checkpoints, a second one kills");
   up->add_flag("--fresh", o.fresh, "Refuse to resume: the run folder must hold no checkpoint");
   CLI::App* replay = add("replay", "Run the recorded experiment again from the score cache; needs no teacher");
   for (CLI::App* command : {plan, up, replay}) {
     command->add_option("--run-folder", o.run_folder, "Run here instead of in the topology's folder");
   }
-  for (CLI::App* command : {up, replay}) command->add_flag("--quiet", o.quiet, "Progress only; process output goes to the logs");
+  for (CLI::App* command : {up, replay}) {
+    command->add_flag("--quiet", o.quiet, "Progress only; process output goes to the logs");
+    command->add_flag("--allow-oversize", o.allow_oversize, "Start also where the devices' memory does not suffice");
+  }
   CLI::App* status = add("status", "Show the live run");
   CLI::App* scale = add("scale", "Change the number of teachers of the live run");
   scale->add_option("count", o.scale, "teacher=N")->required();

@@ -24,8 +24,11 @@ Arm TeacherArm(const Experiment& e, const WanTransformer& teacher, std::int64_t 
 Arm FewStepArm(const Experiment& e, const std::vector<std::int64_t>& student_steps, const WanTransformer& model,
                const std::string& name, double guidance) {
   const std::size_t count = student_steps.size();
-  return {StrCat(name, " ", count, count == 1 ? " step" : " steps"), &model,
-          StudentSigmas(student_steps, e.student_shift), guidance, {}};
+  return {StrCat(name, " ", count, count == 1 ? " step" : " steps"),
+          &model,
+          StudentSigmas(student_steps, e.student_shift),
+          guidance,
+          {}};
 }
 
 void DrawVideos(const Experiment& e, const PromptBank& bank, std::int64_t samples, std::uint64_t seed, Arm& arm) {

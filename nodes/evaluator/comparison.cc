@@ -33,18 +33,25 @@ std::string Report(const ComparisonOptions& o, const std::vector<const Arm*>& ar
   };
   const Measurer measurer(LoadVideoFeatures(o.features), arms[0]->videos, data("evaluation_reference"));
   std::string text = StrCat("# ", o.experiment.name, "\n\nObjective `", o.experiment.objective, "`, guidance u + ",
-                            o.experiment.guidance, " (c - u), student steps at shift ", o.experiment.student_shift, ", ",
-                            o.samples, " videos an arm, the same noise and prompts for all arms.\n\n");
-  text += "| | Fréchet to teacher | Fréchet to data | speed distance | mean speed | share fast | flow | dynamic degree | "
-          "consistency | jitter | mass |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
+                            o.experiment.guidance, " (c - u), student steps at shift ", o.experiment.student_shift,
+                            ", ", o.samples, " videos an arm, the same noise and prompts for all arms.\n\n");
+  text +=
+      "| | Fréchet to teacher | Fréchet to data | speed distance | mean speed | share fast | flow | dynamic degree | "
+      "consistency | jitter | mass |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
   text += TableRow("data", measurer.Of(data("evaluation_data")));
   for (const Arm* arm : arms) text += TableRow(arm->title, measurer.Of(arm->videos));
-  text += StrCat("\nThe teacher with ", o.teacher_steps, " steps is the reference: its distances to itself are 0, and two sets of the "
-                 "data's own videos show how small a Fréchet distance can be with so few videos. Speed distance: Wasserstein-1 between the "
-                 "speeds, px a frame. Fast: above ", kFastSpeed, " px a frame (the data's slow balls end at 0.2, the fast ones begin at "
-                 "0.6). Flow: mean optical flow of what is not background, px a frame; dynamic degree: share of videos above ",
-                 kDynamicFlow, ". Consistency: 1 - warp error / contrast. Jitter: mean second difference of the track. Mass: summed "
-                 "brightness, a whole ball keeps it.\n\nFrom left to right: ");
+  text += StrCat(
+      "\nThe teacher with ", o.teacher_steps,
+      " steps is the reference: its distances to itself are 0, and two sets of the "
+      "data's own videos show how small a Fréchet distance can be with so few videos. Speed distance: Wasserstein-1 "
+      "between the "
+      "speeds, px a frame. Fast: above ",
+      kFastSpeed,
+      " px a frame (the data's slow balls end at 0.2, the fast ones begin at "
+      "0.6). Flow: mean optical flow of what is not background, px a frame; dynamic degree: share of videos above ",
+      kDynamicFlow,
+      ". Consistency: 1 - warp error / contrast. Jitter: mean second difference of the track. Mass: summed "
+      "brightness, a whole ball keeps it.\n\nFrom left to right: ");
   for (const Arm* arm : arms) text += (arm == arms[0] ? "" : " | ") + arm->title;
   text += "; one row a prompt.\n\n![frames](videos/contact_sheet.png)\n\n![motion](videos/comparison.gif)\n";
   return text;
@@ -60,8 +67,10 @@ void CompareWithTeacher(const ComparisonOptions& o) {
   for (const WanTransformer* model : {&teacher, &student}) {
     bank.RequireFits(model->config().text_dim, model->config().text_len);
   }
-  if (teacher.config().out_dim != 3) throw Error("only models of the embedded RGB data can be compared so far", e.teacher.string());
-  Arm many = TeacherArm(e, teacher, o.teacher_steps), few = FewStepArm(e, e.student_steps, teacher, "teacher", e.guidance);
+  if (teacher.config().out_dim != 3)
+    throw Error("only models of the embedded RGB data can be compared so far", e.teacher.string());
+  Arm many = TeacherArm(e, teacher, o.teacher_steps),
+      few = FewStepArm(e, e.student_steps, teacher, "teacher", e.guidance);
   Arm distilled = FewStepArm(e, e.student_steps, student, "student", 1.0);
   const std::vector<const Arm*> arms{&many, &few, &distilled};
   for (Arm* arm : {&many, &few, &distilled}) DrawVideos(e, bank, o.samples, o.seed, *arm);

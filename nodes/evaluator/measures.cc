@@ -7,11 +7,16 @@
 namespace sgmd {
 
 std::vector<std::pair<std::string, double>> Measures::Named() const {
-  return {{"frechet_teacher", frechet_teacher}, {"frechet_data", frechet_data},
-          {"speed_distance", track.speed_distance}, {"mean_speed", track.mean_speed},
-          {"fast_share", track.fast_share},     {"flow", flow},
-          {"dynamic_degree", dynamic_degree},   {"consistency", consistency},
-          {"jitter", track.jitter},             {"mass", track.mass}};
+  return {{"frechet_teacher", frechet_teacher},
+          {"frechet_data", frechet_data},
+          {"speed_distance", track.speed_distance},
+          {"mean_speed", track.mean_speed},
+          {"fast_share", track.fast_share},
+          {"flow", flow},
+          {"dynamic_degree", dynamic_degree},
+          {"consistency", consistency},
+          {"jitter", track.jitter},
+          {"mass", track.mass}};
 }
 
 Measurer::Measurer(VideoFeatures features, const at::Tensor& teacher_videos, const at::Tensor& data_videos)

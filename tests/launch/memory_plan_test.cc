@@ -200,6 +200,13 @@ TEST(MemoryPlan, WhatNoSettingHelpsNeedsALargerDevice) {
   EXPECT_EQ(OversizeAdvice(plan, kWan14B, 0), "");
 }
 
+TEST(MemoryPlan, TheEmbeddedRunFitsALaptop) {
+  const LaunchPlan plan = LoadLaunchPlan(SGMD_SOURCE_DIR "/launch/topologies/laptop.toml");
+  const WanConfig config = ConfigOfModel(plan.experiment.teacher);
+  EXPECT_EQ(OversizeAdvice(plan, config, 24 * kGibibyte), "");
+  EXPECT_EQ(OversizeAdvice(plan, config, 4 * kGibibyte), "");
+}
+
 TEST(MemoryPlan, ALatentThatDoesNotFitTheModelIsAnError) {
   EXPECT_THROW(PlanMemory(PlanFor(kLatent5B, 0), kWan1_3B, 0), Error);
 }

@@ -19,7 +19,8 @@ TEST(Launcher, PlanStartsNothingAndNamesEveryProcess) {
   TinyRun run(4);
   const Process plan = run.Launch({"plan", run.topology()});
   ASSERT_EQ(plan.Wait(30), 0);
-  for (const char* text : {"broker", "fake_score", "generator", "teacher.0", "starts      from the teacher's weights"}) {
+  for (const char* text :
+       {"broker", "fake_score", "generator", "teacher.0", "starts      from the teacher's weights"}) {
     EXPECT_THAT(plan.Output(), HasSubstr(text));
   }
   EXPECT_FALSE(std::filesystem::exists(run.run()));
@@ -39,6 +40,21 @@ TEST(Launcher, SaysWhichModelIsMissing) {
   const Process up = run.Launch({"up", run.topology()});
   EXPECT_EQ(up.Wait(30), 1);
   EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:5:11: no such model: "));
+}
+
+TEST(Launcher, UpRefusesWhatDoesNotFitAsPlanDoes) {
+  TinyRun run(2, "", "[generator]\ndevice_memory_gib = 0.1\n");
+  const Process plan = run.Launch({"plan", run.topology()});
+  EXPECT_EQ(plan.Wait(30), 2);
+  const std::string verdict = plan.Output().substr(plan.Output().find("does not fit:"));
+  EXPECT_THAT(verdict, HasSubstr("what to change, in order of cost"));
+  const Process up = run.Launch({"up", run.topology()});
+  EXPECT_EQ(up.Wait(30), 2);
+  EXPECT_THAT(up.Output(), HasSubstr(verdict));
+  EXPECT_THAT(up.Output(), HasSubstr("nothing was started; --allow-oversize"));
+  EXPECT_FALSE(std::filesystem::exists(run.run()));
+  const Process all_the_same = run.Launch({"up", run.topology(), "--allow-oversize"});
+  EXPECT_EQ(all_the_same.Wait(kPatience), 0) << all_the_same.Output();
 }
 
 TEST(Launcher, ShowsTheLastLinesOfTheProcessThatFailed) {
@@ -73,13 +89,15 @@ TEST(Launcher, ScalesALiveRunAndShowsIt) {
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   const Process scale = run.Launch({"scale", run.topology(), "teacher=3"});
   EXPECT_EQ(scale.Wait(30), 0) << scale.Output();
-  for (int i = 0; i < 500 && run.Pids("sgmd-teacher").size() < 3; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 500 && run.Pids("sgmd-teacher").size() < 3; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_EQ(run.Pids("sgmd-teacher").size(), 3U);
   const Process status = run.Launch({"status", run.topology()});
   EXPECT_EQ(status.Wait(30), 0) << status.Output();
   EXPECT_THAT(status.Output(), HasSubstr("of 4000"));
   EXPECT_EQ(run.Launch({"scale", run.topology(), "teacher=1"}).Wait(30), 0);
-  for (int i = 0; i < 1000 && run.Pids("sgmd-teacher").size() > 1; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 1000 && run.Pids("sgmd-teacher").size() > 1; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_EQ(run.Pids("sgmd-teacher").size(), 1U);
   const Process down = run.Launch({"down", run.topology()});
   EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
