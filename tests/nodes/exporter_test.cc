@@ -1,134 +1,18 @@
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
+#include "tests/nodes/exporter_fixture.h"
+
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <sys/resource.h>
 
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <nlohmann/json.hpp>
-
-#include "common/config/topology.h"
-#include "common/error/error.h"
-#include "common/storage/atomic_folder.h"
-#include "common/storage/checkpoint_store.h"
-#include "nodes/exporter/export.h"
-#include "nodes/exporter/model_card.h"
-#include "pipeline/flow/random.h"
-#include "pipeline/models/lora.h"
-#include "pipeline/models/wan_transformer.h"
-#include "tests/support/temp_folder.h"
-#include "tests/support/tiny_config.h"
 
 namespace sgmd {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
-
-template <typename Action>
-std::string ErrorOf(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-std::vector<std::string> NamesIn(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-// A run as the launcher and the generator leave it: teacher, resolved experiment, checkpoints with raw and averaged
-// weights.
-class Exporter : public testing::Test {
- protected:
-  Exporter() : teacher_(TinyWanConfig(2)) {
-    teacher_.Initialise(1);
-    fs::create_directories(folder_ / "teacher");
-    teacher_.Save(folder_ / "teacher");
-    WriteFileAtomically(folder_ / "bank", "bank");
-    experiment_ = SaveRunIn(run());
-    Checkpoint(20, 0.1, 0.2);
-    Checkpoint(40, 0.3, 0.4);
-  }
-
-  // Its identity. `more` is appended to the experiment.
-  Digest SaveRunIn(const fs::path& run, const std::string& more = "") const {
-    WriteFileAtomically(folder_ / "e.toml", R"([experiment]
-name = "tiny"
-steps = 40
-[model]
-teacher = "teacher"
-prompts = "bank"
-guidance = 3
-[data]
-latent = [2, 4, 4, 4]
-[optimizer.generator]
-learning_rate = 1e-4
-[optimizer.fake_score]
-learning_rate = 1e-4
-[ema]
-decay = 0.9
-)" + more);
-    LaunchPlan plan;
-    plan.experiment = LoadExperiment(folder_ / "e.toml");
-    plan.topology.run_folder = run;
-    ResolveDefaults(plan.topology);
-    SaveRun(plan);
-    return ExperimentDigest(plan.experiment);
-  }
-
-  fs::path run() const { return folder_ / "run"; }
-  fs::path checkpoint(int step) const { return run() / StrCat("checkpoints/step-000000", step); }
-
-  // Weights are the teacher's plus a number.
-  NamedTensors Shifted(double by) const {
-    NamedTensors tensors;
-    for (const auto& [name, p] : teacher_.parameters()) tensors.emplace_back(name, p + by);
-    return tensors;
-  }
-  void Checkpoint(std::int64_t step, double raw, std::optional<double> ema) {
-    Checkpoint(CheckpointStore(run() / "checkpoints", experiment_), step, Shifted(raw),
-               ema ? Shifted(*ema) : NamedTensors());
-  }
-  static void Checkpoint(const CheckpointStore& store, std::int64_t step, const NamedTensors& raw,
-                         NamedTensors average) {
-    const fs::path staged = store.Stage(step);
-    std::map<std::string, Digest> files;
-    SaveTensors(staged / "generator.model.safetensors", raw);
-    if (!average.empty()) {
-      average.emplace_back("ema.updates", at::full({1}, step, at::kLong));
-      SaveTensors(staged / "generator.ema.safetensors", average);
-    }
-    for (const auto& name : NamesIn(staged)) files[name] = DigestFile(staged / name);
-    store.Commit(step, files, 2);
-  }
-  void ExpectWeights(const fs::path& model, double shift, at::ScalarType through = at::kFloat) const {
-    const WanTransformer loaded = WanTransformer::Load(model, at::kCPU);
-    const NamedTensors expected = Shifted(shift);
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_TRUE(at::equal(loaded.parameters()[i].second, expected[i].second.to(through).to(at::kFloat)))
-          << expected[i].first;
-    }
-  }
-  fs::path ToDiffusers(const fs::path& source, WeightsChoice choice, ExportOptions options = {}) {
-    options.overwrite = true;
-    ExportDiffusers(OpenStudent(source, choice), options, folder_ / "out");
-    return folder_ / "out";
-  }
-
-  TempFolder folder_;
-  WanTransformer teacher_;
-  Digest experiment_;
-};
 
 TEST_F(Exporter, TakesTheAverageOfTheNewestCheckpoint) {
   ExpectWeights(ToDiffusers(run(), WeightsChoice::kBest), 0.4);
@@ -310,110 +194,6 @@ TEST_F(Exporter, KeepsTheEarlierExportWhenTheDiskIsFull) {
       << ReadFile(errors);
   EXPECT_EQ(ReadFile(listing), "README.md\nballast\nbefore\nconfig.json\ns.safetensors\n");
   EXPECT_THAT(ReadFile(errors), HasSubstr("No space left on device"));
-}
-
-// The same of a run that trained adapters; those of the average are twice the raw ones.
-class AdapterExporter : public Exporter {
- protected:
-  AdapterExporter() {
-    lora_.rank = 4;
-    lora_.alpha = 10;
-    lora_.targets = {"q", "ffn.2"};
-    const Digest identity = SaveRunIn(adapted(), "[lora]\nrank = 4\nalpha = 10\ntargets = [\"q\", \"ffn.2\"]\n");
-    const c10::NoGradGuard no_grad;
-    const WanTransformer model = teacher_.WithAdapters(lora_, 3);
-    for (const auto& [name, p] : model.adapters()) {
-      p.add_(Noise(p.sizes(), SeedFor(2, 0, p.numel(), name)) * 0.2);
-      raw_.emplace_back(name, p);
-      average_.emplace_back(name, p * 2);
-    }
-    Checkpoint(CheckpointStore(adapted() / "checkpoints", identity), 7, raw_, average_);
-  }
-  fs::path adapted() const { return folder_ / "adapted"; }
-  void ExpectMerged(const fs::path& model, const NamedTensors& adapters, at::ScalarType through = at::kFloat) const {
-    WanTransformer merged = teacher_.Clone();
-    MergeLora(merged, adapters, lora_.Scale());
-    const WanTransformer loaded = WanTransformer::Load(model, at::kCPU);
-    for (std::size_t i = 0; i < merged.parameters().size(); ++i) {
-      const auto& [name, p] = merged.parameters()[i];
-      EXPECT_TRUE(at::equal(loaded.parameters()[i].second, p.to(through).to(at::kFloat))) << name;
-    }
-  }
-
-  LoraConfig lora_;
-  NamedTensors raw_, average_;
-};
-
-TEST_F(AdapterExporter, ModelIsTheTeacherWithTheAdaptersMerged) {
-  ExpectMerged(ToDiffusers(adapted(), WeightsChoice::kBest), average_);
-  EXPECT_THAT(ReadFile(folder_ / "out/README.md"),
-              HasSubstr("| base | teacher |\n| trained | LoRA of rank 4, alpha 10, on [q, ffn.2]; merged into these"));
-  ExpectMerged(ToDiffusers(adapted() / "checkpoints/step-00000007", WeightsChoice::kRaw), raw_);
-  ExportOptions options;
-  options.dtype = DType::kBF16;
-  options.shard_gib = 4096.0 / (1 << 30);
-  ExpectMerged(ToDiffusers(adapted(), WeightsChoice::kBest, options), average_, at::kBFloat16);
-  ExportOriginal(OpenStudent(adapted(), WeightsChoice::kBest), {}, folder_ / "single/s.safetensors");
-  ExpectMerged(folder_ / "single", average_);
-}
-
-TEST_F(AdapterExporter, AdaptersAloneMergeIntoTheSameModel) {
-  const fs::path file = folder_ / "loras/l.safetensors";
-  const StudentSource student = OpenStudent(adapted(), WeightsChoice::kBest);
-  ExportLora(student, {}, file);
-  NamedTensors expected = LoraTensors(average_, lora_.Scale(), at::kFloat);
-  const SafetensorsFile written = SafetensorsFile::Open(file);
-  ASSERT_EQ(written.tensors().size(), expected.size());
-  for (const auto& [name, tensor] : expected) EXPECT_TRUE(at::equal(CopyToTensor(written.At(name)), tensor)) << name;
-  EXPECT_EQ(written.metadata().at("sgmd.weights"), "ema");
-  EXPECT_EQ(written.metadata().at("sgmd.updates"), "7");
-  EXPECT_EQ(NamesIn(file.parent_path()), (std::vector<std::string>{"README.md", "l.safetensors"}));
-  EXPECT_THAT(ErrorOf([&] { ExportLora(student, {}, file); }), HasSubstr("already exists"));
-  ExportOptions half;
-  half.dtype = DType::kBF16;
-  half.overwrite = true;
-  ExportLora(OpenStudent(adapted(), WeightsChoice::kRaw), half, file);
-  expected = LoraTensors(raw_, lora_.Scale(), at::kBFloat16);
-  for (const auto& [name, tensor] : expected) {
-    EXPECT_TRUE(at::equal(CopyToTensor(SafetensorsFile::Open(file).At(name)), tensor)) << name;
-  }
-}
-
-TEST_F(AdapterExporter, CardOfAdaptersTellsTheStrengthAndWhereTheyGo) {
-  ExportLora(OpenStudent(adapted(), WeightsChoice::kBest), {}, folder_ / "loras/l.safetensors");
-  EXPECT_THAT(ReadFile(folder_ / "loras/README.md"),
-              AllOf(HasSubstr("Adapters (LoRA) that make of their base a 4-step"), HasSubstr("| strength | 1.0"),
-                    HasSubstr("pipe.load_lora_weights(\"<this folder>\", weight_name=\"l.safetensors\")"),
-                    HasSubstr("\"lora_configs\": [{\"path\": \"l.safetensors\", \"strength\": 1.0}]"),
-                    HasSubstr("`LoraLoaderModelOnly` after the base model, strength_model 1.0; steps 4"),
-                    Not(HasSubstr("dit_original_ckpt"))));
-}
-
-TEST_F(AdapterExporter, SaysWhereThereAreNoAdapters) {
-  const fs::path file = folder_ / "loras/l.safetensors";
-  const auto refusal = [&](const fs::path& source) {
-    return ErrorOf([&] { ExportLora(OpenStudent(source, WeightsChoice::kBest), {}, file); });
-  };
-  EXPECT_THAT(refusal(run()), HasSubstr("only runs with [lora] rank > 0 train adapters"));
-  EXPECT_THAT(refusal(folder_ / "teacher"), HasSubstr("only runs with [lora] rank > 0"));
-  fs::create_directories(adapted() / "student");
-  teacher_.Save(adapted() / "student");
-  EXPECT_THAT(refusal(adapted() / "student"), HasSubstr("merged into these weights: name the run or a checkpoint"));
-  ExportOriginal(OpenStudent(adapted(), WeightsChoice::kBest), {}, folder_ / "loras/s.safetensors");
-  EXPECT_THAT(refusal(adapted()), HasSubstr("a model's config.json"));
-}
-
-TEST_F(AdapterExporter, MergesOnlyIntoTheTeacherOfTheRun) {
-  const auto merge = [&] { ToDiffusers(adapted(), WeightsChoice::kBest); };
-  fs::create_directories(adapted() / "student");  // has the sizes once the teacher is gone
-  teacher_.Save(adapted() / "student");
-  WanTransformer other(TinyWanConfig(2));
-  other.Initialise(2);
-  other.Save(folder_ / "teacher");
-  EXPECT_THAT(ErrorOf(merge), AllOf(HasSubstr("not trained on what is there now"), HasSubstr("--lora")));
-  fs::remove_all(folder_ / "teacher");
-  EXPECT_THAT(ErrorOf(merge), HasSubstr("the teacher that the adapters belong to is gone"));
-  ExportLora(OpenStudent(adapted(), WeightsChoice::kBest), {}, folder_ / "loras/l.safetensors");
 }
 
 TEST(ExportProgram, SaysWhatItNeeds) {
