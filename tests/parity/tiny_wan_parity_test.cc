@@ -66,8 +66,9 @@ class TinyWan : public testing::Test {
     return at::from_blob(bytes.data(), {height, width, 3}, at::kByte).clone();
   }
 
-  // Distils the tiny teacher for three steps into folder_/run, through the bank and the launcher.
-  void Distil() {
+  // Distils the tiny teacher for three steps into folder_/run, through the bank and the launcher. `more` is appended to
+  // the experiment.
+  void Distil(const std::string& more) {
     WriteFileAtomically(folder_ / "prompts.txt", "a red ball bounces slowly\na cat walks on the wall\n");
     ASSERT_EQ(Run(StrCat("sgmd-encode --prompts ", In("prompts.txt"), " --encoder ", kPipeline, " --negative ",
                          kNegative, " --out ", In("bank.safetensors"))),
@@ -79,7 +80,8 @@ class TinyWan : public testing::Test {
                "\"\nprompts = \"bank.safetensors\"\nguidance = 5\n[data]\nlatent = [16, 2, 4, 6]\nmicro_batch = 2\n"
                "micro_batches = 2\n[optimizer.generator]\nlearning_rate = 1e-3\n[optimizer.fake_score]\nlearning_rate "
                "= 1e-3\n"
-               "[checkpoint]\nevery = 3\n"));
+               "[checkpoint]\nevery = 3\n",
+               more));
     WriteFileAtomically(folder_ / "topology.toml", "[run]\nexperiment = \"experiment.toml\"\nfolder = \"run\"\n");
     ASSERT_EQ(Run("sgmd-launch up " + In("topology.toml")), 0) << output_;
   }
@@ -124,8 +126,11 @@ TEST_F(TinyWan, EncodesPromptsAsTheReferenceDoes) {
   EXPECT_LE(error, 1e-4);
 }
 
-TEST_F(TinyWan, GoesFromPromptsToAVideoOfTheStudent) {
-  Distil();
+// Trains every parameter, or adapters.
+class TinyWanDistilled : public TinyWan, public testing::WithParamInterface<const char*> {};
+
+TEST_P(TinyWanDistilled, GoesFromPromptsToAVideoOfTheStudent) {
+  Distil(GetParam());
   if (HasFatalFailure()) return;
   ASSERT_EQ(Run(StrCat("sgmd-export ", In("run"), " --diffusers ", In("student"), " --base ", kPipeline)), 0)
       << output_;
@@ -148,6 +153,17 @@ TEST_F(TinyWan, GoesFromPromptsToAVideoOfTheStudent) {
   const at::Tensor exported = latents(In("student"), "a.safetensors");
   EXPECT_TRUE(at::equal(exported, latents(In("run/student"), "b.safetensors")));
   EXPECT_FALSE(at::allclose(exported, latents(kPipeline, "c.safetensors"), 1e-4, 1e-4));
+}
+INSTANTIATE_TEST_SUITE_P(Trained, TinyWanDistilled, testing::Values("", "[lora]\nrank = 4\n"),
+                         [](const auto& info) { return info.index == 0 ? "all" : "adapters"; });
+
+TEST_F(TinyWan, AdaptersOfTheStudentAreExportedAlone) {
+  Distil("[lora]\nrank = 4\n");
+  if (HasFatalFailure()) return;
+  ASSERT_EQ(Run(StrCat("sgmd-export ", In("run"), " --lora ", In("student_lora.safetensors"))), 0) << output_;
+  const SafetensorsFile adapters = SafetensorsFile::Open(folder_ / "student_lora.safetensors");
+  EXPECT_EQ(adapters.At("diffusion_model.blocks.0.self_attn.q.lora_down.weight").shape[0], 4);
+  EXPECT_GT(CopyToTensor(adapters.At("diffusion_model.blocks.0.ffn.2.lora_up.weight")).abs().max().item<float>(), 0);
 }
 
 TEST_F(TinyWan, SaysWhichSizeWouldFit) {
