@@ -40,7 +40,8 @@ std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& progra
   text += StrCat("computes    ", e.steps, " steps of ", e.micro_batches, " x ", e.micro_batch, " samples, ", e.objective,
                  e.objective == "sgmd" ? StrCat(" (", e.weighting, ", lambda ", e.lambda, ")") : "", ", guidance u + ",
                  e.guidance, " (c - u), ", e.inner_updates, " inner updates on ", e.inner_source, " samples, ",
-                 e.lora_rank > 0 ? StrCat("adapters of rank ", e.lora_rank, ", ") : "", e.compute, ", ", e.max_staleness == 0 ? "strict" : "pipelined", "\n");
+                 e.lora_rank > 0 ? StrCat("adapters of rank ", e.lora_rank, ", ") : "", e.compute, ", ",
+                 e.max_staleness == 0 ? "strict" : "pipelined", "\n");
   text += StrCat("teacher     ", e.teacher.string(), "\nprompts     ", e.prompts.string(), "\nrun folder  ",
                  t.run_folder.string(), "\ncache       ",
                  t.cache_enabled ? StrCat(t.cache_folder.string(), ", at most ", t.cache_limit_gib, " GiB") : "off",

@@ -10,7 +10,7 @@
 namespace sgmd {
 namespace {
 
-constexpr std::int64_t kElementsAtOnce = 16 << 20;  // parameters updated together: bounds the temporaries to 64 MiB
+constexpr std::int64_t kElementsAtOnce = 16 << 20;  // parameters updated together, and the rest of the last tensor: bounds the temporaries
 
 at::Tensor Count(std::int64_t value) { return at::full({1}, value, at::kLong); }
 

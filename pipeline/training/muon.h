@@ -1,5 +1,5 @@
 // Muon: momentum whose direction is made orthogonal (Jordan et al. 2024). For the matrices inside transformer blocks of a
-// model trained from scratch, where it needs about half the updates of AdamW.
+// model trained from scratch: on the embedded teacher it comes further than AdamW in the same time.
 #pragma once
 
 #include <vector>

@@ -16,9 +16,7 @@ TEST(Crash, TeacherKilledInMidRunChangesNothing) {
   TinyRun run(100, "", "[teacher]\nreplicas = 2\n");
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
-  const auto teachers = run.Pids("teacher.1");
-  ASSERT_EQ(teachers.size(), 1U);
-  ::kill(teachers[0], SIGKILL);
+  ASSERT_TRUE(run.Kill("teacher.1"));
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   EXPECT_NE(up.Output().find("teacher.1 ended by signal 9"), std::string::npos) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
@@ -30,9 +28,7 @@ TEST_P(CrashOf, ARoleThenUpAgainGivesTheWeightsOfACalmRun) {
   TinyRun run(100);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
-  const auto victims = run.Pids(GetParam());
-  ASSERT_EQ(victims.size(), 1U);
-  ::kill(victims[0], SIGKILL);
+  ASSERT_TRUE(run.Kill(GetParam()));
   EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
   EXPECT_NE(up.Output().find("failed with signal 9"), std::string::npos) << up.Output();
   EXPECT_TRUE(run.Pids("--epoch").empty());
@@ -56,9 +52,7 @@ TEST(Crash, RecordedInnerSamplesSurviveIt) {
   TinyRun run(60, "[inner]\nsource = \"replay\"\nupdates = 2\nmax_age = 3\n");
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
-  const auto victims = run.Pids("sgmd-fake-score");
-  ASSERT_EQ(victims.size(), 1U);
-  ::kill(victims[0], SIGKILL);
+  ASSERT_TRUE(run.Kill("sgmd-fake-score"));
   EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
   ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), 0);
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());

@@ -62,9 +62,7 @@ TEST(Diversity, TeacherKilledInMidRunChangesNothing) {
   TinyRun run(60, "[diversity]\nweight = 0.5\nnoise_bank = 360\n", "[teacher]\nreplicas = 2\n");
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
-  const auto teachers = run.Pids("teacher.1");
-  ASSERT_EQ(teachers.size(), 1U);
-  ::kill(teachers[0], SIGKILL);
+  ASSERT_TRUE(run.Kill("teacher.1"));
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   EXPECT_THAT(up.Output(), HasSubstr("teacher.1 ended by signal 9"));
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
@@ -76,9 +74,7 @@ TEST_P(DiversityCrashOf, ARoleThenUpAgainThenReplayGiveTheWeightsOfACalmRun) {
   TinyRun run(60, "[diversity]\nweight = 0.5\nnoise_bank = 360\n");
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
-  const auto victims = run.Pids(GetParam());
-  ASSERT_EQ(victims.size(), 1U);
-  ::kill(victims[0], SIGKILL);
+  ASSERT_TRUE(run.Kill(GetParam()));
   EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
   const Process again = run.Launch({"up", run.topology()});
   ASSERT_EQ(again.Wait(kPatience), 0) << again.Output();

@@ -49,9 +49,7 @@ TEST(LiveEvaluator, KilledDoesNotStopTheRun) {
   WriteFeatures(run);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
-  const auto evaluators = run.Pids("sgmd-evaluator");
-  ASSERT_EQ(evaluators.size(), 1U);
-  ::kill(evaluators[0], SIGKILL);
+  ASSERT_TRUE(run.Kill("sgmd-evaluator"));
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   EXPECT_THAT(up.Output(), HasSubstr("evaluator ended by signal 9 (Killed); training goes on without it"));
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());

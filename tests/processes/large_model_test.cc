@@ -55,9 +55,7 @@ TEST(Adapters, OfAKilledRunEndInTheWeightsOfACalmOne) {
   TinyRun run(100, kLora);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
-  const auto victims = run.Pids("sgmd-generator");
-  ASSERT_EQ(victims.size(), 1U);
-  ::kill(victims[0], SIGKILL);
+  ASSERT_TRUE(run.Kill("sgmd-generator"));
   EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
   const Process again = run.Launch({"up", run.topology()});
   ASSERT_EQ(again.Wait(kPatience), 0) << again.Output();

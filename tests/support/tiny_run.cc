@@ -158,6 +158,11 @@ std::vector<pid_t> TinyRun::Pids(const std::string& word) const {
   return pids;
 }
 
+bool TinyRun::Kill(const std::string& word) const {
+  const std::vector<pid_t> pids = Pids(word);
+  return pids.size() == 1 && ::kill(pids[0], SIGKILL) == 0;
+}
+
 std::string TinyRun::NewestState(const std::filesystem::path& run_folder) {
   const std::filesystem::path newest = NewestCheckpoint(run_folder);
   return newest.empty() ? "no checkpoint" : newest.filename().string() + "\n" + StateOf(newest);

@@ -41,6 +41,8 @@ class TinyRun {
   bool WaitForCheckpoint(std::int64_t step, double seconds) const;
   /// Pids of the run's processes whose command line has `word`, such as "sgmd-teacher" or "teacher.1".
   std::vector<pid_t> Pids(const std::string& word) const;
+  /// kill -9 of the one process that Pids(word) finds; false, and nothing is killed, when there is not exactly one.
+  bool Kill(const std::string& word) const;
   /// The files of the newest checkpoint of `run_folder`, concatenated with their names: equal text, equal weights.
   static std::string NewestState(const std::filesystem::path& run_folder);
   /// The same files as the serial loop makes them.
