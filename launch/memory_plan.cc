@@ -117,15 +117,23 @@ MemoryNeed NeedOf(const Setting& s, Role role, bool cpu, bool checkpoint_blocks)
   return need;
 }
 
+// Student steps before the exit step, a mean over samples.
+double MeanExit(const Experiment& e) {
+  const std::vector<std::int64_t> weights = ExitWeights(e);
+  double sum = 0, steps = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    sum += static_cast<double>(weights[i]);
+    steps += static_cast<double>(weights[i]) * static_cast<double>(i);
+  }
+  return steps / sum;
+}
+
 // Forward-equivalents of an outer iteration (wan_facts §7; pipeline/training/work.h counts the same as they are done):
 // forward 1, backward to the input 1, to weights 2, to adapters 1, once more forward where blocks are run again. The
-// diversity loss keeps the first step from being an exit and trains it by a pass of its own, towards the teacher's
-// anchor.
+// diversity loss trains the first step by a pass of its own, towards the teacher's anchor.
 double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
   const double samples = s.Samples(), again = checkpoint_blocks ? 1 : 0;
-  const double last_exit = static_cast<double>(s.e.student_steps.size()) - 1,
-               inner = static_cast<double>(s.e.inner_updates);
-  const double mean_exit = (last_exit + (s.diversity() ? 1 : 0)) / 2;
+  const double inner = static_cast<double>(s.e.inner_updates), mean_exit = MeanExit(s.e);
   const double train = 1 + (s.adapters ? 1 : 2) + again;
   const double gradient = s.e.objective == "dmd2" ? 1 : 2 + again;  // dmd2 does not differentiate the fake score
   switch (role) {

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <CLI/CLI.hpp>
+#include <ctime>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -62,7 +63,9 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     const RoleSettings settings = SettingsOf(node.plan, role);
     at::set_num_threads(static_cast<int>(settings.threads));
     node.device = ParseDevice(device.empty() ? settings.device : device);
-    return body(node);
+    const int code = body(node);
+    LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");
+    return code;
   });
 }
 

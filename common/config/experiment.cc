@@ -98,6 +98,11 @@ void ReadSchedule(TomlTable table, Experiment& e) {
                                                     std::less_equal<>()) != e.student_steps.end()) {
     table.Fail("student_steps", "\"student_steps\" must be strictly descending", "such as [1000, 750, 500, 250]");
   }
+  e.exit_weights = table.Integers("exit_weights", {0, 1000}, std::vector<std::int64_t>(e.student_steps.size(), 1));
+  if (e.exit_weights.size() != e.student_steps.size() || std::ranges::max(e.exit_weights) == 0) {
+    table.Fail("exit_weights", StrCat("\"exit_weights\" must be a weight for each of the ", e.student_steps.size(),
+                                      " student steps, not all of them 0"));
+  }
   e.student_shift = table.Real("student_shift", kPositive, e.student_shift);
   e.score_shift = table.Real("score_shift", kPositive, e.score_shift);
   e.score_sigma_min = table.Real("score_sigma_min", kOpenUnit, e.score_sigma_min);
@@ -145,8 +150,8 @@ void ReadDiversity(TomlTable table, Experiment& e) {
                StrCat("\"noise_bank\" is ", e.noise_bank, ", not a multiple of micro_batch = ", e.micro_batch),
                "anchors are kept by whole micro-batches");
   }
-  if (e.student_steps.size() < 2) {
-    table.Fail("weight", "the diversity loss needs a student of at least 2 steps",
+  if (std::ranges::max(ExitWeights(e)) == 0) {
+    table.Fail("weight", "the diversity loss needs a student of at least 2 steps that exits after the first",
                "it takes the place of the first as an exit step");
   }
 }
@@ -188,6 +193,12 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
   return e;
 }
 
+std::vector<std::int64_t> ExitWeights(const Experiment& e) {
+  std::vector<std::int64_t> weights = e.exit_weights;
+  if (e.diversity_weight > 0) weights.front() = 0;
+  return weights;
+}
+
 std::string ToToml(const Experiment& e) {
   TomlWriter out;
   out.Table("experiment").Text("name", e.name).Integer("seed", static_cast<std::int64_t>(e.seed));
@@ -199,8 +210,8 @@ std::string ToToml(const Experiment& e) {
   if (!e.prompt_encoder.empty()) out.Text("prompt_encoder", e.prompt_encoder);
   out.Table("data").Integers("latent", e.latent).Integer("micro_batch", e.micro_batch);
   out.Integer("micro_batches", e.micro_batches);
-  out.Table("schedule").Integers("student_steps", e.student_steps).Real("student_shift", e.student_shift);
-  out.Real("score_shift", e.score_shift).Real("score_sigma_min", e.score_sigma_min);
+  out.Table("schedule").Integers("student_steps", e.student_steps).Integers("exit_weights", e.exit_weights);
+  out.Real("student_shift", e.student_shift).Real("score_shift", e.score_shift).Real("score_sigma_min", e.score_sigma_min);
   out.Real("score_sigma_max", e.score_sigma_max);
   out.Table("objective").Text("name", e.objective).Text("weighting", e.weighting).Real("lambda", e.lambda);
   out.Table("inner")

@@ -48,6 +48,8 @@ struct Experiment {
   std::int64_t micro_batches = 1;    // [data] micro-batches per outer iteration, >= 1
 
   std::vector<std::int64_t> student_steps{1000, 750, 500, 250};  // [schedule] timesteps before the shift, descending
+  std::vector<std::int64_t> exit_weights{1, 1, 1, 1};  // [schedule] how often each student step is the exit step, relative
+                                                       // to the others, >= 0, not all 0; default: all 1
   double student_shift = 5.0;                                    // [schedule] > 0
   double score_shift = 5.0;                                      // [schedule] > 0
   double score_sigma_min = 0.02;  // [schedule] (0,1): score sigma is clamped to [min, max]
@@ -96,6 +98,9 @@ enum class RequiredFiles { kAll, kConfig, kNone };
 /// Reads and validates; relative paths are taken from the file's folder and made absolute. Throws Error with
 /// file:line:col, the line with a caret and a hint on an unknown key, wrong type, missing or out-of-range value.
 Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles needed = RequiredFiles::kAll);
+
+/// exit_weights as the samples are drawn: with the diversity loss, which trains the first step, none exits there.
+std::vector<std::int64_t> ExitWeights(const Experiment& experiment);
 
 /// The resolved experiment as TOML, every key explicit; LoadExperiment reads it back to an equal value.
 std::string ToToml(const Experiment& experiment);

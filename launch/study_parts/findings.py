@@ -129,7 +129,7 @@ def _sweep(results, main):
         return
     ends = {arm: spread([run.final()["frechet_teacher"] for run in results.of(arm)]) for arm in arms}
     best = min(arms, key=lambda arm: ends[arm].mean)
-    yield ("Over λ, the distance to the teacher at the end is least for " + results.title(best) + ": "
+    yield (f"Of {results.title(main)} and the variants, the nearest to the teacher at the end is {results.title(best)}: "
            + ", ".join(f"{results.title(arm)} {number(ends[arm].mean)}" for arm in arms) + ".")
 
 

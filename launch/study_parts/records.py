@@ -21,6 +21,17 @@ def forward_equivalents(run_folder):
     return next((value for value in reversed(counted) if value > 0), None)
 
 
+def cpu_seconds(run_folder):
+    """CPU time of each trained role and of the teachers together, all threads; of a run that nothing interrupted."""
+    used = {}
+    for log in (run_folder / "logs").glob("*.log"):
+        said = re.findall(r" used ([0-9.e+-]+) s of CPU", log.read_text(errors="replace"))
+        role = log.stem.split(".")[0]
+        if said:
+            used[role] = used.get(role, 0) + sum(map(float, said))
+    return used
+
+
 def scalars(data):
     """(step, tag, value) of an event file: u64 length, u32 crc, event, u32 crc; a cut last record is left out."""
     at = 0

@@ -12,7 +12,7 @@ from study_parts.results import MEASURES, race, spread, value_at
 
 HEADINGS = {"frechet_teacher": "Fréchet to teacher", "frechet_data": "Fréchet to data", "flow": "flow", "dynamic_degree": "dynamic degree",
             "consistency": "consistency", "mean_speed": "mean speed", "fast_share": "fast share", "speed_distance": "speed distance",
-            "jitter": "jitter"}
+            "jitter": "jitter", "mass": "mass"}
 
 
 def write_report(results, folder, failures=()):
@@ -31,6 +31,8 @@ def write_report(results, folder, failures=()):
     _main_table(d, results)
     if results.runs:
         _cost_table(d, results)
+        _other_races(d, results)
+        _cpu_table(d, results)
         _plots(d, results)
         _fewer_table(d, results)
     _pictures(d, results, folder)
@@ -63,7 +65,8 @@ def _main_table(d, results):
            "floor: how far two sets of this size from one and the same source are apart (students start from the noise of the reference and can "
            "come nearer to it). Flow, speeds: px a frame. Dynamic degree: share of "
            "videos whose flow is above 0.4; fast share: the same of the ball's exact track. Speed distance: Wasserstein-1 to the teacher's "
-           "speeds. Consistency: 1 - warp error / contrast. Jitter: mean second difference of the track.")
+           "speeds. Consistency: 1 - warp error / contrast. Jitter: mean second difference of the track. Mass: "
+           "brightness of the ball, summed over pixels.")
 
 
 def _count(value):
@@ -97,6 +100,31 @@ def _cost_table(d, results):
     others = [arm for arm in results.arms() if arm not in (main, rival)]
     if results.of(rival) and others:
         d.items([race_sentence(results, arm, rival) for arm in others])
+
+
+def _other_races(d, results):
+    rival = results.description["study"]["rival"]
+    goal = results.title(rival) if results.of(rival) else rival
+    measures = ("frechet_data", "speed_distance")
+    rows = []
+    for arm in results.arms():
+        races = [race(results, arm, rival, measure) for measure in measures]
+        if all(races):
+            rows.append([results.title(arm), *(cell for r in races for cell in (f"{r.count()} of {len(r.seeds)}", number(r.time_ratio(), 2),
+                                                                                number(r.work_ratio(), 2)))])
+    if rows:
+        d.heading(f"The way to {goal}'s final value of other distances")
+        d.table(["", *(f"{HEADINGS[m]}: {what}" for m in measures for what in ("seeds there", f"time, {goal} / this", f"work, {goal} / this"))],
+                rows)
+
+
+def _cpu_table(d, results):
+    roles = ("generator", "fake_score", "teacher")
+    used = {arm: [[run.cpu[role] for run in results.of(arm) if role in run.cpu] for role in roles] for arm in results.arms()}
+    rows = [[results.title(arm), *(number(spread(cpu).mean) if cpu else "-" for cpu in used[arm])] for arm in used]
+    d.heading("Where the time of a step goes")
+    d.text("CPU seconds of a step, with the role's share of loading and checkpoints. The roles run at the same time.")
+    d.table(["", *(role.replace("_", " ") for role in roles)], rows)
 
 
 def _there(values, digits, race_or_none):
@@ -138,7 +166,7 @@ def _plots(d, results):
             d.plot(f"{measure}_seconds", line_chart(HEADINGS[measure] + " against time", axes[0][1], HEADINGS[measure],
                    [_line(results, arm, "seconds", measure) for arm in shown], level, logarithmic=measure == "frechet_data"))
     if swept and results.of(main):
-        d.plot("sweep_frechet_teacher_seconds", line_chart("Fréchet distance to the teacher, sweep of λ", axes[0][1], "Fréchet distance",
+        d.plot("sweep_frechet_teacher_seconds", line_chart("Fréchet distance to the teacher, variants", axes[0][1], "Fréchet distance",
                [_line(results, arm, "seconds", "frechet_teacher") for arm in [main, *swept]], levels, logarithmic=True))
     d.text("Bands are the least and the greatest over seeds.")
 

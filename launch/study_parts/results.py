@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from study_parts.runs import read_lines
 
 MEASURES = ["frechet_teacher", "frechet_data", "flow", "dynamic_degree", "consistency", "mean_speed", "fast_share", "speed_distance",
-            "jitter"]
+            "jitter", "mass"]
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Run:
     folder: object         # of the launcher: checkpoints, evaluation
     step_seconds: list
     forwards: float        # forward-equivalents of all samples of a step
+    cpu: dict              # role -> CPU seconds of a step
     points: list           # (step, measures) on the student's own grid, from step 0 on: the teacher's weights
     fewer: dict            # number of steps -> measures of the last checkpoint
 
@@ -102,7 +103,8 @@ def _load_run(folder, entry, grid, samples, base):
     if steps not in points:
         return None
     return Run(entry["arm"], entry["seed"], folder / "run", training["step_seconds"],
-               (training["forward_equivalents"] or math.nan) * training["batch"], sorted(points.items()), fewer)
+               (training["forward_equivalents"] or math.nan) * training["batch"],
+               {role: used / steps for role, used in training.get("cpu_seconds", {}).items()}, sorted(points.items()), fewer)
 
 
 @dataclass

@@ -3,7 +3,8 @@
 <out>/study.json                     what was asked for, where, on which machine
 <out>/teacher-<samples>.safetensors  the reference videos, for all runs
 <out>/runs/<arm>-seed<n>-<digest>/   an experiment, a topology, run/ and, once trained, training.json:
-                                     {"step_seconds": [...], "forward_equivalents": a sample and step, "batch": samples a step}
+                                     {"step_seconds": [...], "forward_equivalents": a sample and step, "batch": samples a step,
+                                     "cpu_seconds": {role: all in all}}
 <out>/runs/base-<digest>/            evaluation/baselines.jsonl, for all runs
 """
 
@@ -80,7 +81,7 @@ class Study:
             raise Failed(f"{run} ended after {len(seconds)} of {plan.steps} steps; the same command goes on")
         data = plan.experiment["data"]
         _write_json(marker, {"step_seconds": seconds, "forward_equivalents": records.forward_equivalents(run),
-                             "batch": data["micro_batch"] * data["micro_batches"]})
+                             "batch": data["micro_batch"] * data["micro_batches"], "cpu_seconds": records.cpu_seconds(run)})
         self.progress.finish(cost, f"{title}: trained, {sum(seconds) / len(seconds):.2f} s a step")
 
     def _evaluate(self, plan, title):

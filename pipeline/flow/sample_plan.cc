@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <numeric>
+
 #include "common/error/error.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
@@ -26,6 +28,14 @@ at::Tensor ScoreSigma(const Experiment& experiment, std::uint64_t seed) {
   return Shift(t, experiment.score_shift).clamp(experiment.score_sigma_min, experiment.score_sigma_max);
 }
 
+std::int64_t ExitStep(const Experiment& experiment, std::uint64_t seed) {
+  const std::vector<std::int64_t> weights = ExitWeights(experiment);
+  const std::int64_t all = std::accumulate(weights.begin(), weights.end(), std::int64_t{0});
+  std::int64_t left = Integers(0, all, 1, seed).item<std::int64_t>(), exit = 0;
+  while (left >= weights[exit]) left -= weights[exit++];
+  return exit;
+}
+
 SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                 const std::string& purpose) {
   const auto seed = [&](const char* draw) { return DrawSeed(experiment, step, index, purpose + "." + draw); };
@@ -36,9 +46,7 @@ SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64
     plan.prompts.push_back(bank.prompts()[chosen[i].item<std::int64_t>()]);
   }
   plan.noise = Noise(BatchShape(experiment), seed("noise"));
-  const auto student_steps = static_cast<std::int64_t>(experiment.student_steps.size());
-  const std::int64_t first_exit = experiment.diversity_weight > 0 ? 1 : 0;
-  plan.exit_step = Integers(first_exit, student_steps, 1, seed("exit_step")).item<std::int64_t>();
+  plan.exit_step = ExitStep(experiment, seed("exit_step"));
   plan.score_sigma = ScoreSigma(experiment, seed("score_sigma"));
   plan.score_noise = Noise(BatchShape(experiment), seed("score_noise"));
   return plan;

@@ -17,8 +17,8 @@ namespace sgmd {
 struct SamplePlan {
   std::vector<Digest> prompts;  // [B]
   at::Tensor noise;             // [B, C, F, H, W], the start of the rollout at sigma = 1
-  std::int64_t exit_step = 0;   // e in [0, student steps), with the diversity loss in [1, student steps); one for the
-                                // micro-batch (wan_facts §5 "Rollout")
+  std::int64_t exit_step = 0;   // e in [0, student steps), as often as exit_weights say, with the diversity loss never 0;
+                                // one for the micro-batch (wan_facts §5 "Rollout": uniform)
   at::Tensor score_sigma;       // [B], S_shift(t / 1000), t uniform integer in [0, 1000), clamped
   at::Tensor score_noise;       // [B, C, F, H, W]
 };

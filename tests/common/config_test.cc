@@ -68,6 +68,8 @@ TEST_F(Config, WrongTypeRangeChoiceAndMissingKeySayWhatIsAllowed) {
   EXPECT_THAT(ErrorOf(With("[objective]", "name = \"sgdm\"")), HasSubstr("one of: sgmd, dmd2, tsg_fisher, tsg_sim"));
   EXPECT_THAT(ErrorOf("[experiment]\nsteps = 3\n"), HasSubstr("\"name\" is missing in [experiment]"));
   EXPECT_THAT(ErrorOf(With("[schedule]", "student_steps = [500, 750]")), HasSubstr("strictly descending"));
+  EXPECT_THAT(ErrorOf(With("[schedule]", "exit_weights = [1, 1]")), HasSubstr("for each of the 4 student steps"));
+  EXPECT_THAT(ErrorOf(With("[schedule]", "exit_weights = [0, 0, 0, 0]")), HasSubstr("not all of them 0"));
   EXPECT_THAT(ErrorOf("[experiment\n"), HasSubstr("e.toml:1:"));
 }
 
@@ -86,6 +88,7 @@ TEST_F(Config, DiversityIsPartOfTheIdentityWhereItDecidesAnything) {
   odd.insert(odd.find("latent"), "micro_batch = 5\n");
   EXPECT_THAT(ErrorOf(odd), HasSubstr("\"noise_bank\" is 12, not a multiple of micro_batch = 5"));
   EXPECT_THAT(ErrorOf(bank + "[schedule]\nstudent_steps = [1000]\n"), HasSubstr("at least 2 steps"));
+  EXPECT_THAT(ErrorOf(bank + "[schedule]\nexit_weights = [1, 0, 0, 0]\n"), HasSubstr("exits after the first"));
 }
 
 TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {

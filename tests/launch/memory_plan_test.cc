@@ -138,6 +138,9 @@ TEST(MemoryPlan, DiversityCostsALaterExitAPassAndTheAnchorsOnce) {
   e.guidance = 1.0;
   e.steps = 16;
   EXPECT_NEAR(passes("teacher.0"), 1 + 5, 1e-9);
+  e.exit_weights = {0, 0, 0, 1};
+  EXPECT_NEAR(passes("generator"), 3 + 1 + 4 + 4 + (3 + 1), 1e-9);
+  e.exit_weights = {1, 1, 1, 1};
   e.lora_rank = 64;
   EXPECT_NEAR(passes("generator"), 2 + 1 + 3 + 3 + (2 + 1), 1e-9);
 }

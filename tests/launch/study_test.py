@@ -40,7 +40,7 @@ class Recorded:
     def __init__(self, out):
         self.out, self.settings, self.runs = out, methods.load(), []
         write_lines(out / "runs/base/evaluation/baselines.jsonl",
-                    [MEASURES | {"arm": arm, "samples": 64, "evaluations": evaluations, "frechet_teacher": frechet}
+                    [MEASURES | {"arm": arm, "samples": 64, "evaluations": evaluations, "frechet_teacher": frechet, "frechet_data": frechet + 1}
                      for arm, evaluations, frechet in (("teacher", 100, 0.0), ("teacher-again", 100, 0.5), ("base-4", 4, 10.0))])
 
     def add(self, arm, seed, curve, fewer=20.0):
@@ -51,7 +51,8 @@ class Recorded:
         write_lines(folder / "run/evaluation/metrics.jsonl",
                     [measured(10 * (i + 1), value) for i, value in enumerate(curve)] + [measured(steps, fewer, [1000])]
                     + [measured(steps, 99.0, samples=128)])  # of another study
-        (folder / "training.json").write_text(json.dumps({"step_seconds": [seconds] * steps, "forward_equivalents": work, "batch": 2}))
+        (folder / "training.json").write_text(json.dumps({"step_seconds": [seconds] * steps, "forward_equivalents": work, "batch": 2,
+                                                         "cpu_seconds": {"generator": 0.25 * steps, "teacher": 0.125 * steps}}))
         self.promise(plan)
 
     def promise(self, plan):
@@ -111,6 +112,8 @@ class Report(InTemporaryFolder):
             study.add("dmd2", seed, [8.0, 4.0, 2.0])
             study.add("sgmd", seed, [9.0, 7.0, 5.0 + seed])
         text = study.report()
+        self.assertEqual(rows(text, "Where")["DMD2"], {"generator": "0.250", "fake score": "-", "teacher": "0.125"})
+        self.assertEqual(rows(text, "The way to")["SGMD (λ 0.1)"]["Fréchet to data: seeds there"], "0 of 2")
         row = rows(text, "Cost")["SGMD (λ 0.1)"]
         self.assertEqual((row["seeds there"], row["s until there"], row["time, DMD2 / this"]), ("0 of 2", "not reached", "-"))
         self.assertIn("SGMD (λ 0.1) did not reach DMD2's final distance to the teacher on any of 2 seeds", text)
@@ -189,6 +192,9 @@ class Records(InTemporaryFolder):
         line = "12:00:00.000 I work per sample in forward-equivalents: generator 1, teacher 1 for scores and 0 for anchors, together "
         (self.folder / "logs/broker.log").write_text(line + "12.5\n" + line + "0\n")
         self.assertEqual(records.forward_equivalents(self.folder), 12.5)
+        for teacher, used in ((0, "1.5"), (1, "2e-1")):
+            (self.folder / f"logs/teacher.{teacher}.log").write_text(f"12:00:00.000 I used {used} s of CPU\n")
+        self.assertEqual(records.cpu_seconds(self.folder), {"teacher": 1.7})
 
 
 PRETENDER = f"""#!{sys.executable}

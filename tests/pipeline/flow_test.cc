@@ -48,6 +48,17 @@ TEST(SamplePlan, StaysInRangeAndVisitsEveryExit) {
   for (const int count : exits) EXPECT_GT(count, 0);
 }
 
+TEST(SamplePlan, ExitsAsOftenAsItsWeightsSay) {
+  TinyRun run(1);
+  Experiment e = run.experiment();
+  e.exit_weights = {0, 1, 0, 3};
+  const PromptBank bank = PromptBank::Open(e.prompts);
+  std::vector<int> exits(4);
+  for (int step = 0; step < 400; ++step) ++exits.at(PlanSample(e, bank, step, 0).exit_step);
+  EXPECT_EQ(exits[0] + exits[2], 0);
+  EXPECT_NEAR(exits[1], 100, 40);  // 4.6 standard deviations
+}
+
 TEST(SamplePlan, AStepRunAgainAfterARollbackDrawsAnew) {
   TinyRun run(4);
   Experiment e = run.experiment();
