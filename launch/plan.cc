@@ -97,14 +97,15 @@ std::string SlurmScript(const LaunchPlan& plan, const std::filesystem::path& pro
 }
 
 std::string SlurmHostsScript(const LaunchPlan& plan, const std::vector<std::string>& up_command) {
-  const std::string logs = RunFolder{plan.topology.run_folder}.Logs().string();
+  const std::filesystem::path logs = RunFolder{plan.topology.run_folder}.Logs();
+  std::filesystem::create_directories(logs);  // Slurm does not make the folder of --output
   const std::size_t gpus = GpusOfAHost(plan);
   std::string names;
   for (const std::string& host : plan.topology.hosts) names += (names.empty() ? "" : " ") + host;
   // An endpoint of the topology may say $SGMD_HEAD: the batch script itself runs on the first node.
   return StrCat("#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name, "\n#SBATCH --nodes=", plan.topology.hosts.size(),
                 "\n#SBATCH --ntasks-per-node=1\n#SBATCH --exclusive\n", gpus > 0 ? StrCat("#SBATCH --gpus-per-node=", gpus, "\n") : "",
-                "#SBATCH --output=", logs, "/slurm-%j.log\nset -e\n",
+                "#SBATCH --output=", logs.string(), "/slurm-%j.log\nset -e\n",
                 "export SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n",
                 "# Node N of the job is host N of the topology.\n",
                 "srun --cpu-bind=none --kill-on-bad-exit=0 bash -c 'hosts=(", names, "); exec \"$@\" --host \"${hosts[$SLURM_NODEID]}\"' host ",
