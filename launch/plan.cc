@@ -76,7 +76,7 @@ std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& progra
   if (known && !newest) text += "starts      from the teacher's weights\n";
   const auto commands = RunCommands(plan, CurrentEpoch(t.run_folder) + 1, false, programs);
   for (const std::string& host : HostsOf(t)) {
-    text += StrCat("\n", host.empty() ? "" : StrCat("host ", host, "\n"), "process      device   threads  command\n");
+    text += StrCat("\n", host.empty() ? "" : StrCat("host ", host, ": sgmd-launch up --host ", host, "\n"), "process      device   threads  command\n");
     for (const auto& [name, command] : commands) {
       if (HostOf(t, name) == host) text += ProcessLine(name, PlacementOf(plan, name), command);
     }

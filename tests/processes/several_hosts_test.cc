@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <fstream>
 #include <thread>
 
 #include "common/error/error.h"
@@ -180,6 +181,42 @@ TEST_F(SeveralHosts, EachMayBeUpOnceAndMustBeOfTheTopology) {
   EXPECT_THAT(second.Output(), HasSubstr("already up in this folder, by process " + std::to_string(b.pid)));
   ::kill(b.pid, SIGINT);
   EXPECT_EQ(b.Wait(30), 130);
+}
+
+// The lock's text says which machine holds the run: here, by the test's word, another than this one.
+TEST_F(SeveralHosts, TheRunIsEndedFromAMachineThatIsNotTheHead) {
+  Make(4000, kTeachersOnBoth);
+  const Process a = Up("a"), b = Up("b");
+  ASSERT_TRUE(run_->WaitForCheckpoint(5, kPatience)) << a.Output();
+  std::ofstream(run_->run() / ".lock") << "1 on elsewhere";
+  const Process now = run_->Launch({"down", run_->topology(), "--now"});
+  EXPECT_EQ(now.Wait(30), 1);
+  EXPECT_THAT(now.Output(), HasSubstr("the run is up on elsewhere"));
+  const Process down = run_->Launch({"down", run_->topology()});
+  EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
+  EXPECT_EQ(a.Wait(kPatience), 0) << a.Output();
+  EXPECT_EQ(b.Wait(30), 0) << b.Output();
+}
+
+TEST_F(SeveralHosts, AreReplayedByOne) {
+  Make(12, StrCat("[fake_score]\nhost = \"b\"\n", kTeachersOnBoth));
+  const Process a = Up("a"), b = Up("b");
+  ASSERT_EQ(a.Wait(kPatience), 0) << a.Output();
+  ASSERT_EQ(b.Wait(30), 0) << b.Output();
+  const Process replay = run_->Launch({"replay", run_->topology()});
+  ASSERT_EQ(replay.Wait(kPatience), 0) << replay.Output();
+  EXPECT_EQ(TinyRun::NewestState(run_->run().string() + "-replay"), TinyRun::NewestState(run_->run()));
+}
+
+TEST_F(SeveralHosts, EndInOrderWhenTheHeadKillsTheRun) {
+  Make(4000, kTeachersOnBoth);
+  const Process a = Up("a"), b = Up("b");
+  ASSERT_TRUE(run_->WaitForCheckpoint(5, kPatience)) << a.Output();
+  ASSERT_TRUE(Says(b, "ready on")) << b.Output();
+  EXPECT_EQ(run_->Launch({"down", run_->topology(), "--now"}).Wait(30), 0);
+  EXPECT_EQ(a.Wait(30), 130) << a.Output();
+  EXPECT_EQ(b.Wait(30), 0) << b.Output();
+  EXPECT_TRUE(run_->Pids("--epoch").empty());
 }
 
 TEST_F(SeveralHosts, RefuseKeysThatOthersMayRead) {
