@@ -45,7 +45,8 @@ void FurtherHost::Wait(const std::string& why) {
 
 void FurtherHost::Join() {
   const RunFolder folder{plan_.topology.run_folder};
-  if (plan_.topology.encrypt && !std::filesystem::exists(folder.Keys())) return Wait("it has not been up in this run folder");
+  if (plan_.topology.encrypt && !std::filesystem::exists(folder.Keys()))
+    return Wait("it has not been up in this run folder");
   const std::uint64_t epoch = CurrentEpoch(folder.root);
   const NodeIdentity identity = ControlIdentity(plan_, "launcher." + options_.host, epoch);
   try {
@@ -85,7 +86,8 @@ void FurtherHost::OnExit(const ExitReport& report) {
     if (processes_.PlanRestart(report)) return;
   }
   if (report.code == 0) return;  // the broker has closed the run
-  console_.Say(StrCat(report.name, " failed with ", report.Reason(), "; host ", plan_.topology.hosts.front(), " is told"));
+  console_.Say(
+      StrCat(report.name, " failed with ", report.Reason(), "; host ", plan_.topology.hosts.front(), " is told"));
   control_->Send(FailureMessage(report));
 }
 

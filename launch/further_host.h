@@ -15,17 +15,16 @@ namespace sgmd {
 
 /// What moves it:
 ///
-///   state     event                                       to
-///   waiting   the broker of the run folder's epoch        joined; this host's processes are started
-///             welcomes it
-///   joined    a teacher dies                              joined; its leases go to others, it is started again as on the head
-///   joined    a trained role dies, or a teacher too       joined; the head is told, and fails or rolls back
+///   state     event                                     to
+///   waiting   the broker of this epoch welcomes it      joined; this host's processes are started
+///   joined    a teacher dies                            joined; its leases go to others, it is started again
+///   joined    a trained role dies, or a teacher too     joined; the head is told, and fails or rolls back
 ///             often
-///   joined    another epoch began, or the broker is       waiting; this host's processes are stopped
+///   joined    another epoch began, or the broker is     waiting; this host's processes are stopped
 ///             silent for silence_seconds
-///   any       an outcome is written by the head           ended; exit code of the run, 0 where it was killed there
-///   joined    first SIGINT or SIGTERM                     joined; the whole run drains
-///   any       second signal, or any while waiting         ended; exit code 130
+///   any       the head writes an outcome                ended; exit code of the run, 0 where it was killed there
+///   joined    first SIGINT or SIGTERM                   joined; the whole run drains
+///   any       second signal, or any while waiting       ended; exit code 130
 class FurtherHost {
  public:
   /// `options.host` is not the head. Throws Error when another process is this host of this run.
@@ -52,7 +51,7 @@ class FurtherHost {
   std::unique_ptr<Client> control_;  // null: waiting
   std::uint64_t epoch_ = 0;          // of the run that it has joined
   Clock::time_point next_talk_{}, last_answer_{};
-  std::string waiting_for_;          // what it said last about waiting
+  std::string waiting_for_;  // what it said last about waiting
   int signals_handled_ = 0;
   std::optional<int> exit_code_;
 };

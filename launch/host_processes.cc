@@ -22,8 +22,9 @@ std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& pl
   const auto command = [&](const char* program) {
     return std::vector<std::string>{(programs / program).string(), "--run", run, "--epoch", number};
   };
-  std::map<std::string, std::vector<std::string>> commands{
-      {"broker", command("sgmd-broker")}, {"fake_score", command("sgmd-fake-score")}, {"generator", command("sgmd-generator")}};
+  std::map<std::string, std::vector<std::string>> commands{{"broker", command("sgmd-broker")},
+                                                           {"fake_score", command("sgmd-fake-score")},
+                                                           {"generator", command("sgmd-generator")}};
   if (replay) commands["broker"].push_back("--replay");
   if (plan.topology.evaluator_enabled) {
     commands[kEvaluator] = command("sgmd-evaluator");
@@ -63,7 +64,8 @@ std::map<std::string, std::vector<std::string>> HostProcesses::CommandsHere() co
 
 std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
   std::vector<ExitReport> ended = supervisor_.Poll(timeout);
-  const auto evaluator = std::find_if(ended.begin(), ended.end(), [](const auto& report) { return report.name == kEvaluator; });
+  const auto evaluator =
+      std::find_if(ended.begin(), ended.end(), [](const auto& report) { return report.name == kEvaluator; });
   if (evaluator == ended.end()) return ended;
   if (evaluator->code != 0) {
     console_->Say(StrCat("evaluator ended by ", evaluator->Reason(), "; training goes on without it. Its last lines:"));
@@ -80,8 +82,8 @@ bool HostProcesses::PlanRestart(const ExitReport& teacher) {
   if (++restart.count > allowed) return false;
   const auto backoff = std::min(kLongestBackoff, kFirstBackoff * (1 << std::min(restart.count - 1, 10)));
   restart.due = Clock::now() + backoff;
-  console_->Say(StrCat(teacher.name, " ended by ", teacher.Reason(), ", starting it again in ", backoff.count() / 1000.0, " s (",
-                       restart.count, " of ", allowed, ")"));
+  console_->Say(StrCat(teacher.name, " ended by ", teacher.Reason(), ", starting it again in ",
+                       backoff.count() / 1000.0, " s (", restart.count, " of ", allowed, ")"));
   return true;
 }
 

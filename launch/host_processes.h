@@ -38,8 +38,8 @@ class HostProcesses {
 
   /// Starts everything that belongs on this host as start `epoch` of the run; earlier deaths of teachers are forgotten.
   void StartAll(std::uint64_t epoch);
-  /// Waits at most `timeout` for output, an exit or a signal. Returns what ended, without the evaluator: training does not need it,
-  /// its end is told on the console.
+  /// Waits at most `timeout` for output, an exit or a signal. Returns what ended, without the evaluator: training does
+  /// not need it, its end is told on the console.
   std::vector<ExitReport> Poll(std::chrono::milliseconds timeout);
   /// Plans the next start of a teacher that did not end as it was told to. False when it has died too often ([teacher]
   /// max_restarts).

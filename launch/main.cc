@@ -55,15 +55,18 @@ std::string HostOfThis(const Options& o, const sgmd::Topology& topology) {
     names += (names.empty() ? "" : ", ") + host;
   }
   if (topology.hosts.empty() && o.host.empty()) return "";
-  if (topology.hosts.empty()) throw sgmd::Error("--host " + o.host + ", but the topology names no hosts", o.target.string(), "[run] hosts = [...]");
-  throw sgmd::Error(o.host.empty() ? "which of the topology's hosts is this?" : "the topology has no host " + o.host, o.target.string(),
-                    "--host, one of: " + names);
+  if (topology.hosts.empty()) {
+    throw sgmd::Error("--host " + o.host + ", but the topology names no hosts", o.target.string(), "[run] hosts = [...]");
+  }
+  throw sgmd::Error(o.host.empty() ? "which of the topology's hosts is this?" : "the topology has no host " + o.host,
+                    o.target.string(), "--host, one of: " + names);
 }
 
 // How Slurm starts a host.
 std::vector<std::string> UpCommand(const Options& o) {
-  std::vector<std::string> command{(ProgramFolder() / "sgmd-launch").string(), "up", std::filesystem::absolute(o.target).string()};
-  if (!o.run_folder.empty()) command.insert(command.end(), {"--run-folder", std::filesystem::absolute(o.run_folder).string()});
+  namespace fs = std::filesystem;
+  std::vector<std::string> command{ProgramFolder() / "sgmd-launch", "up", fs::absolute(o.target)};
+  if (!o.run_folder.empty()) command.insert(command.end(), {"--run-folder", fs::absolute(o.run_folder)});
   return command;
 }
 
@@ -76,7 +79,8 @@ int Plan(const Options& o) {
   if (!o.emit.empty()) {
     std::cerr << advice;
     if (refused) return kExitDoesNotFit;
-    std::cout << (plan.topology.hosts.empty() ? sgmd::SlurmScript(plan, ProgramFolder()) : sgmd::SlurmHostsScript(plan, UpCommand(o)));
+    std::cout << (plan.topology.hosts.empty() ? sgmd::SlurmScript(plan, ProgramFolder())
+                                              : sgmd::SlurmHostsScript(plan, UpCommand(o)));
   } else {
     std::cout << sgmd::PlanText(plan, ProgramFolder(), FilesNeeded(o))
               << sgmd::MemoryTable(sgmd::PlanMemory(plan, config, machine)) << advice;
@@ -113,7 +117,8 @@ int Up(const Options& o, bool replay) {
     return kExitDoesNotFit;
   }
   const sgmd::SessionOptions options{host, replay, o.quiet};
-  return head ? sgmd::Session(plan, options, ProgramFolder()).Run() : sgmd::FurtherHost(plan, options, ProgramFolder()).Run();
+  return head ? sgmd::Session(plan, options, ProgramFolder()).Run()
+              : sgmd::FurtherHost(plan, options, ProgramFolder()).Run();
 }
 
 int Status(const Options& o) {

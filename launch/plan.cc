@@ -60,23 +60,26 @@ std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& progra
   const Topology& t = plan.topology;
   const bool known = needed == RequiredFiles::kAll;
   const Digest digest = known ? ExperimentDigest(e) : Digest{};
-  std::string text = StrCat("experiment  ", e.name, "  (", known ? digest.Hex() : "identity not known without the weights", ")\n");
-  text += StrCat("computes    ", e.steps, " steps of ", e.micro_batches, " x ", e.micro_batch, " samples, ", e.objective,
-                 e.objective == "sgmd" ? StrCat(" (", e.weighting, ", lambda ", e.lambda, ")") : "", ", guidance u + ",
-                 e.guidance, " (c - u), ", e.inner_updates, " inner updates on ", e.inner_source, " samples, ",
-                 e.lora_rank > 0 ? StrCat("adapters of rank ", e.lora_rank, ", ") : "", e.compute, ", ",
+  std::string text =
+      StrCat("experiment  ", e.name, "  (", known ? digest.Hex() : "identity not known without the weights", ")\n");
+  text += StrCat("computes    ", e.steps, " steps of ", e.micro_batches, " x ", e.micro_batch, " samples, ",
+                 e.objective, e.objective == "sgmd" ? StrCat(" (", e.weighting, ", lambda ", e.lambda, ")") : "",
+                 ", guidance u + ", e.guidance, " (c - u), ", e.inner_updates, " inner updates on ", e.inner_source,
+                 " samples, ", e.lora_rank > 0 ? StrCat("adapters of rank ", e.lora_rank, ", ") : "", e.compute, ", ",
                  e.max_staleness == 0 ? "strict" : "pipelined", "\n");
   text += StrCat("teacher     ", e.teacher.string(), "\nprompts     ", e.prompts.string(), "\nrun folder  ",
                  t.run_folder.string(), "\ncache       ",
                  t.cache_enabled ? StrCat(t.cache_folder.string(), ", at most ", t.cache_limit_gib, " GiB") : "off",
                  "\nendpoints   ", t.data_endpoint, "  ", t.control_endpoint, t.encrypt ? "  encrypted" : "", "\n");
   const auto checkpoints = RunFolder{t.run_folder}.Checkpoints();
-  const auto newest = known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
+  const auto newest =
+      known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
   if (newest) text += StrCat("resumes     ", newest->folder.string(), "\n");
   if (known && !newest) text += "starts      from the teacher's weights\n";
   const auto commands = RunCommands(plan, CurrentEpoch(t.run_folder) + 1, false, programs);
   for (const std::string& host : HostsOf(t)) {
-    text += StrCat("\n", host.empty() ? "" : StrCat("host ", host, ": sgmd-launch up --host ", host, "\n"), "process      device   threads  command\n");
+    text += StrCat("\n", host.empty() ? "" : StrCat("host ", host, ": sgmd-launch up --host ", host, "\n"),
+                   "process      device   threads  command\n");
     for (const auto& [name, command] : commands) {
       if (HostOf(t, name) == host) text += ProcessLine(name, PlacementOf(plan, name), command);
     }
@@ -87,9 +90,11 @@ std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& progra
 std::string SlurmScript(const LaunchPlan& plan, const std::filesystem::path& programs) {
   const auto commands = RunCommands(plan, CurrentEpoch(plan.topology.run_folder) + 1, false, programs);
   SaveRun(plan);
-  std::string text = StrCat("#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name, "\n#SBATCH --nodes=1\n#SBATCH --ntasks=",
-                            commands.size(), "\n#SBATCH --output=", (RunFolder{plan.topology.run_folder}.Logs() / "slurm-%j.log").string(),
-                            "\nset -e\nmkdir -p ", RunFolder{plan.topology.run_folder}.Logs().string(), "\n");
+  std::string text =
+      StrCat("#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name,
+             "\n#SBATCH --nodes=1\n#SBATCH --ntasks=", commands.size(),
+             "\n#SBATCH --output=", (RunFolder{plan.topology.run_folder}.Logs() / "slurm-%j.log").string(),
+             "\nset -e\nmkdir -p ", RunFolder{plan.topology.run_folder}.Logs().string(), "\n");
   for (const auto& [name, command] : commands) {
     text += StrCat("srun --ntasks=1 --exact --kill-on-bad-exit=1 ", JoinCommand(command), " &\n");
   }
@@ -103,13 +108,13 @@ std::string SlurmHostsScript(const LaunchPlan& plan, const std::vector<std::stri
   std::string names;
   for (const std::string& host : plan.topology.hosts) names += (names.empty() ? "" : " ") + host;
   // An endpoint of the topology may say $SGMD_HEAD: the batch script itself runs on the first node.
-  return StrCat("#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name, "\n#SBATCH --nodes=", plan.topology.hosts.size(),
-                "\n#SBATCH --ntasks-per-node=1\n#SBATCH --exclusive\n", gpus > 0 ? StrCat("#SBATCH --gpus-per-node=", gpus, "\n") : "",
-                "#SBATCH --output=", logs.string(), "/slurm-%j.log\nset -e\n",
-                "export SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n",
-                "# Node N of the job is host N of the topology.\n",
-                "srun --cpu-bind=none --kill-on-bad-exit=0 bash -c 'hosts=(", names, "); exec \"$@\" --host \"${hosts[$SLURM_NODEID]}\"' host ",
-                JoinCommand(up_command), "\n");
+  return StrCat(
+      "#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name, "\n#SBATCH --nodes=", plan.topology.hosts.size(),
+      "\n#SBATCH --ntasks-per-node=1\n#SBATCH --exclusive\n",
+      gpus > 0 ? StrCat("#SBATCH --gpus-per-node=", gpus, "\n") : "", "#SBATCH --output=", logs.string(),
+      "/slurm-%j.log\nset -e\n", "export SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n",
+      "# Node N of the job is host N of the topology.\n", "srun --cpu-bind=none --kill-on-bad-exit=0 bash -c 'hosts=(",
+      names, "); exec \"$@\" --host \"${hosts[$SLURM_NODEID]}\"' host ", JoinCommand(up_command), "\n");
 }
 
 }  // namespace sgmd

@@ -29,13 +29,15 @@ RunLock::RunLock(const std::filesystem::path& run_folder, const std::string& fur
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd_ < 0) ThrowErrno("cannot open", path.string());
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) ThrowErrno("cannot lock", path.string(), "the run folder needs a file system with locks (flock)");
+    if (errno != EWOULDBLOCK)
+      ThrowErrno("cannot lock", path.string(), "the run folder needs a file system with locks (flock)");
     ::close(fd_);
     throw Error(StrCat("a run is already up in this folder, by process ", ReadFile(path)), run_folder.string(),
                 "sgmd-launch status shows it, sgmd-launch down ends it");
   }
   const std::string holder = StrCat(::getpid(), " on ", ThisMachine());
-  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, holder.data(), holder.size(), 0) < 0) ThrowErrno("cannot write", path.string());
+  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, holder.data(), holder.size(), 0) < 0)
+    ThrowErrno("cannot write", path.string());
 }
 
 RunLock::~RunLock() { ::close(fd_); }
@@ -129,7 +131,8 @@ std::unique_ptr<Client> ConnectToRun(const std::filesystem::path& run_folder) {
   const LaunchPlan plan = LoadRun(run_folder);
   // Clients on several machines may have the same process id.
   const std::string name = StrCat("client.", RunLock::ThisMachine(), ".", ::getpid());
-  return std::make_unique<Client>(plan.topology.control_endpoint, ControlIdentity(plan, name, CurrentEpoch(run_folder)), Envelope{}, kPatience);
+  return std::make_unique<Client>(plan.topology.control_endpoint, ControlIdentity(plan, name, CurrentEpoch(run_folder)),
+                                  Envelope{}, kPatience);
 }
 
 std::string RequestStatus(Client& client) {

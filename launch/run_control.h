@@ -16,8 +16,8 @@ namespace sgmd {
 /// Exit code of a launcher whose processes were killed by a second signal.
 inline constexpr int kExitKilled = 130;
 
-/// The exclusive right to run in a folder, or to be one of its further hosts, held until destruction or death by a lock (flock)
-/// on <run>/.lock or <run>/.lock.<host>.
+/// The exclusive right to run in a folder, or to be one of its further hosts, held until destruction or death by a lock
+/// (flock) on <run>/.lock or <run>/.lock.<host>.
 class RunLock {
  public:
   struct Holder {
@@ -25,8 +25,8 @@ class RunLock {
     std::string machine;  // its gethostname()
   };
 
-  /// `further_host`: empty for the only host or the head. Throws Error naming the holder when another process holds it, or when the
-  /// file system has no locks.
+  /// `further_host`: empty for the only host or the head. Throws Error naming the holder when another process holds it,
+  /// or when the file system has no locks.
   explicit RunLock(const std::filesystem::path& run_folder, const std::string& further_host = {});
   ~RunLock();
   RunLock(const RunLock&) = delete;
@@ -43,8 +43,8 @@ class RunLock {
 std::uint64_t NextEpoch(const std::filesystem::path& run_folder);
 std::uint64_t CurrentEpoch(const std::filesystem::path& run_folder);
 
-/// What an orderly end leaves for the other hosts of a run: the epoch and the exit code. The text of <run>/outcome, empty when there
-/// is none; it changes with every end.
+/// What an orderly end leaves for the other hosts of a run: the epoch and the exit code. The text of <run>/outcome,
+/// empty when there is none; it changes with every end.
 void WriteOutcome(const std::filesystem::path& run_folder, std::uint64_t epoch, int exit_code);
 std::string ReadOutcome(const std::filesystem::path& run_folder);
 int ExitCodeOf(const std::string& outcome);

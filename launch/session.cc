@@ -142,7 +142,8 @@ void Session::RollBack() {
   failures_.clear();
   control_.reset();
   epoch_ = NextEpoch(folder.root);
-  console_.Say(StrCat("going back to the last checkpoint with new draws (", all.size(), " of ", kMaxRollbacks, "): ", all.back()));
+  console_.Say(StrCat("going back to the last checkpoint with new draws (", all.size(), " of ", kMaxRollbacks,
+                      "): ", all.back()));
   processes_.StartAll(epoch_);
 }
 
@@ -157,12 +158,15 @@ int Session::Fail() {
   processes_.StopAll(kStopGrace);
   const auto by_signal = std::find_if(failures_.begin(), failures_.end(), [](const auto& f) { return f.signal != 0; });
   const ExitReport& cause = by_signal != failures_.end() ? *by_signal : failures_.front();
-  console_.Say(StrCat(cause.name, " failed with ", cause.Reason(), "; all other processes were stopped. Its last lines:"));
+  console_.Say(
+      StrCat(cause.name, " failed with ", cause.Reason(), "; all other processes were stopped. Its last lines:"));
   for (const std::string& line : cause.last_lines) console_.Say("  " + line);
   console_.Say(StrCat("whole log: ", (RunFolder{plan_.topology.run_folder}.Logs() / (cause.name + ".log")).string()));
   if (cause.code == kExitRollBack) {
-    console_.Say("The run went back to a checkpoint twice before and training diverged again. Lower the learning rates or lambda, "
-                 "add warmup_steps, or raise score_sigma_min; what was tried:");
+    console_.Say(
+        "The run went back to a checkpoint twice before and training diverged again. Lower the learning rates or "
+        "lambda, "
+        "add warmup_steps, or raise score_sigma_min; what was tried:");
     for (const std::string& line : RollbacksOf({plan_.topology.run_folder})) console_.Say("  " + line);
   }
   console_.Say("`up` resumes from the last checkpoint");

@@ -14,15 +14,15 @@
 
 namespace sgmd {
 
-/// Restarts teachers that die, starts the ring anew from the last checkpoint when a trained role asks for it (twice, then the
-/// run fails), fails with the culprit's last lines when anything else does, on whichever host; drains on the first SIGINT or
-/// SIGTERM, kills on the second.
+/// Restarts teachers that die, starts the ring anew from the last checkpoint when a trained role asks for it (twice,
+/// then the run fails), fails with the culprit's last lines when anything else does, on whichever host; drains on the
+/// first SIGINT or SIGTERM, kills on the second.
 class Session {
  public:
   /// Takes the run folder, makes the run's keys if it is encrypted, and writes the resolved settings.
   Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs);
-  /// Exit code: 0 finished or drained, 1 failed (or the culprit's own code), 130 killed by a second signal. Where there are
-  /// other hosts, the run folder's outcome tells them.
+  /// Exit code: 0 finished or drained, 1 failed (or the culprit's own code), 130 killed by a second signal. Where there
+  /// are other hosts, the run folder's outcome tells them.
   int Run();
 
  private:
@@ -47,7 +47,7 @@ class Session {
   std::unique_ptr<Client> control_;
   Clock::time_point next_status_{};
   std::vector<ExitReport> failures_;
-  std::optional<ExitReport> roll_back_;  // the trained role that asked for the last checkpoint
+  std::optional<ExitReport> roll_back_;        // the trained role that asked for the last checkpoint
   std::optional<Clock::time_point> finished_;  // since when the run is over and the rest should go
   int signals_handled_ = 0;
 };

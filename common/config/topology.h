@@ -14,7 +14,7 @@ struct Topology {
   std::filesystem::path experiment;            // [run] experiment: file, required
   std::filesystem::path run_folder;            // [run] folder, required; logs, checkpoints, events, sockets live here
 
-  // [run] hosts: names of the machines of the run; the first is the head, which runs the broker. Empty: one machine without a name
+  // [run] hosts: names of the machines; the first is the head, which runs the broker. Empty: one without a name
   std::vector<std::string> hosts;
 
   std::string generator_host;                  // [generator] host; default the head
@@ -40,12 +40,12 @@ struct Topology {
   std::int64_t evaluator_teacher_steps = 50;   // [evaluator] teacher_steps of the reference, >= 1
   std::int64_t evaluator_threads = 1;          // [evaluator] threads, >= 1; at low priority
 
-  std::filesystem::path cache_folder;          // [cache] folder; default <run_folder>/cache. On a disk of the head's own: required with hosts
+  std::filesystem::path cache_folder;          // [cache] folder; default <run_folder>/cache, several hosts must give it
   bool cache_enabled = true;                   // [cache] enabled
   double cache_limit_gib = 10.0;               // [cache] limit_gib, > 0: oldest entries go first above it
 
   // What others connect to, and the broker binds exactly: tcp://<address or name of its host>:<port>, or ipc://<file>
-  std::string data_endpoint;                   // [transport] data; default ipc in the run folder, required with hosts
+  std::string data_endpoint;                   // [transport] data; default ipc in the run folder; tcp with several hosts
   std::string control_endpoint;                // [transport] control; likewise
   bool encrypt = false;                        // [transport] encrypt: CURVE on both; always where other hosts can connect
   double lease_seconds = 60.0;                 // [transport] lease_seconds, > 0: unanswered leases are re-dispatched
@@ -59,7 +59,7 @@ const std::string& TeacherDevice(const Topology& topology, std::int64_t replica)
 std::string HostOf(const Topology& topology, const std::string& process);
 /// The named hosts, the head first; one without a name where the topology names none.
 std::vector<std::string> HostsOf(const Topology& topology);
-/// The topology with everything on one machine without a name, over its own ipc endpoints.
+/// The topology with everything on one machine without a name, over ipc endpoints of its run folder.
 Topology OnOneHost(Topology topology);
 
 /// Throws Error located by file:line:col at the first mistake. Endpoints may hold $NAME, ${NAME} and ${NAME:-fallback}.
@@ -71,8 +71,8 @@ struct LaunchPlan {
   Experiment experiment;
 };
 
-/// As LoadExperiment. Also loads and validates the experiment it names. A default ipc path over 100 bytes is replaced by one
-/// under /tmp named by the digest of the run folder.
+/// As LoadExperiment. Also loads and validates the experiment it names. A default ipc path over 100 bytes is replaced by
+/// one under /tmp named by the digest of the run folder.
 LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed = RequiredFiles::kAll);
 
 /// Fills what a file leaves out and depends on run_folder: cache folder and endpoints.
@@ -90,7 +90,7 @@ struct RunFolder {
   std::filesystem::path Logs() const { return root / "logs"; }
   std::filesystem::path Events() const { return root / "events"; }
   std::filesystem::path Epoch() const { return root / "epoch"; }  // how many times the run was started
-  std::filesystem::path Outcome() const { return root / "outcome"; }  // "<epoch> <exit code>" of the last orderly end, for other hosts
+  std::filesystem::path Outcome() const { return root / "outcome"; }  // how the last start ended, for further hosts
   std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
   std::filesystem::path Evaluation() const { return root / "evaluation"; }
   std::filesystem::path Student() const { return root / "student"; }

@@ -30,12 +30,14 @@ std::string WithVariables(const TomlTable& table, const std::string& key, const 
   static const std::regex pattern(R"(\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^}]*))?\}))");
   std::string expanded;
   auto rest = text.begin();
-  for (std::sregex_iterator match(text.begin(), text.end(), pattern), end; match != end; rest = (*match)[0].second, ++match) {
+  for (std::sregex_iterator match(text.begin(), text.end(), pattern), end; match != end;
+       rest = (*match)[0].second, ++match) {
     const std::string name = (*match)[1].matched ? (*match)[1].str() : (*match)[2].str();
     const char* value = std::getenv(name.c_str());
     const bool set = value != nullptr && *value != '\0';
     if (!set && !(*match)[3].matched) {
-      table.Fail(key, StrCat("environment variable ", name, " is not set"), StrCat("export ", name, "=<address of the broker's host>"));
+      table.Fail(key, StrCat("environment variable ", name, " is not set"),
+                 StrCat("export ", name, "=<address of the broker's host>"));
     }
     expanded.append(rest, (*match)[0].first).append(set ? value : (*match)[3].str());
   }
@@ -51,11 +53,13 @@ std::string ReadEndpoint(TomlTable table, const std::string& key, const std::vec
   static const std::regex pattern("ipc://.+|tcp://[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]+");
   const std::string endpoint = WithVariables(table, key, table.Text(key, ""));
   if (!endpoint.empty() && (!std::regex_match(endpoint, pattern) || endpoint.starts_with("tcp://0.0.0.0"))) {
-    table.Fail(key, StrCat("\"", key, "\" is ", endpoint), "ipc://<file>, or tcp://<address>:<port>: the address that others connect to");
+    table.Fail(key, StrCat("\"", key, "\" is ", endpoint),
+               "ipc://<file>, or tcp://<address>:<port>: the address that others connect to");
   }
   if (hosts.size() > 1 && !endpoint.starts_with("tcp://")) {
     table.Fail(key, StrCat("with several hosts \"", key, "\" must be a tcp:// endpoint"),
-               StrCat(key, " = \"tcp://<address of ", hosts.front(), ">:<port>\", which ", hosts.front(), " binds and the others connect to"));
+               StrCat(key, " = \"tcp://<address of ", hosts.front(), ">:<port>\", which ", hosts.front(),
+                      " binds and the others connect to"));
   }
   return endpoint;
 }
@@ -65,7 +69,8 @@ void ReadTransport(TomlTable transport, Topology& t) {
   t.control_endpoint = ReadEndpoint(transport, "control", t.hosts);
   const bool reachable = !IsLoopback(t.data_endpoint) || !IsLoopback(t.control_endpoint);
   t.encrypt = transport.Boolean("encrypt", reachable);
-  if (reachable && !t.encrypt) transport.Fail("encrypt", "endpoints that other hosts can reach are always encrypted", "remove this line");
+  if (reachable && !t.encrypt)
+    transport.Fail("encrypt", "endpoints that other hosts can reach are always encrypted", "remove this line");
   t.lease_seconds = transport.Real("lease_seconds", kSeconds, t.lease_seconds);
   t.beat_seconds = transport.Real("beat_seconds", kSeconds, t.beat_seconds);
   t.silence_seconds = transport.Real("silence_seconds", kSeconds, t.silence_seconds);
@@ -84,17 +89,20 @@ std::vector<std::string> ReadHosts(TomlTable run) {
   std::vector<std::string> hosts = run.Texts("hosts", std::vector<std::string>());
   for (auto host = hosts.begin(); host != hosts.end(); ++host) {
     if (!std::regex_match(*host, std::regex("[A-Za-z0-9][A-Za-z0-9._-]*"))) {
-      run.Fail("hosts", StrCat("\"", *host, "\" is no name of a host"), "letters, digits, dots, dashes and underscores");
+      run.Fail("hosts", StrCat("\"", *host, "\" is no name of a host"),
+               "letters, digits, dots, dashes and underscores");
     }
     if (std::find(hosts.begin(), host, *host) != host) run.Fail("hosts", StrCat("host \"", *host, "\" is named twice"));
   }
   return hosts;
 }
 
-void CheckHost(const TomlTable& table, const char* key, const std::string& host, const std::vector<std::string>& hosts) {
+void CheckHost(const TomlTable& table, const char* key, const std::string& host,
+               const std::vector<std::string>& hosts) {
   if (std::find(hosts.begin(), hosts.end(), host) != hosts.end()) return;
   table.Fail(key, StrCat("unknown host \"", host, "\""),
-             hosts.empty() ? "name the hosts first: [run] hosts = [\"" + host + "\", ...]" : "[run] hosts are: " + Listed(hosts));
+             hosts.empty() ? "name the hosts first: [run] hosts = [\"" + host + "\", ...]"
+                           : "[run] hosts are: " + Listed(hosts));
 }
 
 std::string ReadHost(TomlTable table, const std::vector<std::string>& hosts) {
@@ -111,7 +119,8 @@ void ReadTeachers(TomlTable teacher, Topology& t) {
   t.teacher_hosts = teacher.Texts("hosts", t.teacher_hosts);
   for (const std::string& host : t.teacher_hosts) CheckHost(teacher, "hosts", host, t.hosts);
   if (!t.teacher_hosts.empty() && !t.teacher_devices.empty() && t.teacher_hosts.size() != t.teacher_devices.size()) {
-    teacher.Fail("hosts", StrCat("\"hosts\" names ", t.teacher_hosts.size(), ", \"devices\" ", t.teacher_devices.size()),
+    teacher.Fail("hosts",
+                 StrCat("\"hosts\" names ", t.teacher_hosts.size(), ", \"devices\" ", t.teacher_devices.size()),
                  "one host for each device, in the same order");
   }
   t.teacher_device_memory_gib = ReadDeviceMemory(teacher);
@@ -127,7 +136,8 @@ void ReadEvaluator(TomlTable evaluator, Topology& t) {
     evaluator.Fail("features", "no feature network at " + t.evaluator_features.string());
   }
   if (t.evaluator_enabled && t.evaluator_features.empty()) {
-    evaluator.Fail("enabled", "evaluating needs \"features\"", "features = \"../models/bouncing_ball_features.safetensors\"");
+    evaluator.Fail("enabled", "evaluating needs \"features\"",
+                   "features = \"../models/bouncing_ball_features.safetensors\"");
   }
   t.evaluator_samples = evaluator.Integer("samples", {64, 1e6}, t.evaluator_samples);
   t.evaluator_teacher_steps = evaluator.Integer("teacher_steps", {1, 1000}, t.evaluator_teacher_steps);
@@ -162,7 +172,8 @@ Topology ReadTopology(const std::filesystem::path& path) {
   t.cache_limit_gib = cache.Real("limit_gib", {0, 1e9, true}, t.cache_limit_gib);
   if (t.hosts.size() > 1 && t.cache_enabled && t.cache_folder.empty()) {
     cache.Fail("folder", "with several hosts the cache needs a \"folder\"",
-               StrCat("on a disk of ", t.hosts.front(), "'s own, such as /var/tmp/sgmd: the run folder is shared, and only the broker there opens it"));
+               StrCat("on a disk of ", t.hosts.front(),
+                      "'s own, such as /var/tmp/sgmd: the run folder is shared, and only the broker there opens it"));
   }
   ReadTransport(root.Table("transport"), t);
   root.Finish();

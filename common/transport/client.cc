@@ -36,8 +36,8 @@ struct Client::Impl {
   std::string Advice() const {
     const std::string up = "is the run still up? sgmd-launch status shows it";
     if (!identity.keys) return up;
-    return up + "; is this port of its host open to others, and is keys/ in the run folder the same on both hosts? (logs/broker.log "
-                "names those that it refused)";
+    return up + "; is this port of its host open to others, and is keys/ in the run folder the same on both hosts? "
+                "(logs/broker.log names those that it refused)";
   }
 
   // One waiting message if it is valid and of this run.

@@ -32,7 +32,8 @@ using KeyBytes = std::array<std::uint8_t, kKeyBytes>;
 
 void RequireCurve() {
   if (zmq_has("curve") == 0) {
-    throw Error("this libzmq cannot encrypt", {}, "it was built without CURVE; use one that has libsodium, as Debian's does");
+    throw Error("this libzmq cannot encrypt", {},
+                "it was built without CURVE; use one that has libsodium, as Debian's does");
   }
 }
 
@@ -126,7 +127,8 @@ struct CurveGate::Impl {
     const auto frame = [&](std::size_t i) { return i < request.size() ? request[i].to_string() : std::string(); };
     const bool known = frame(5) == "CURVE" && frame(6) == std::string(admitted.begin(), admitted.end());
     if (!known) LogWarning("refused a connection from ", frame(3), ": its key is not that of this run");
-    const std::array<std::string, 6> reply{frame(0), frame(1), known ? "200" : "400", known ? "" : "unknown key", "", ""};
+    const std::array<std::string, 6> reply{frame(0), frame(1), known ? "200" : "400", known ? "" : "unknown key",
+                                           "",       ""};
     std::vector<zmq::const_buffer> buffers;
     for (const std::string& part : reply) buffers.push_back(zmq::buffer(part));
     zmq::send_multipart(socket, buffers);

@@ -28,8 +28,9 @@ struct ServerKeys {
   std::string client_public;
 };
 
-/// Makes `folder` (mode 0700) with server.public, server.secret, client.public and client.secret (mode 0600, Z85 text), whole or not at
-/// all; leaves keys that are there. Throws Error when libzmq has no CURVE or the folder cannot be written.
+/// Makes `folder` (mode 0700) with server.public, server.secret, client.public and client.secret (mode 0600, Z85 text),
+/// whole or not at all; leaves keys that are there. Throws Error when libzmq has no CURVE or the folder cannot be
+/// written.
 void MakeRunKeys(const std::filesystem::path& folder);
 
 /// Each throws Error when libzmq has no CURVE, or a file is missing, is no key, or may be read by others (mode & 077).
@@ -39,7 +40,8 @@ ServerKeys LoadServerKeys(const std::filesystem::path& folder);
 /// Makes `socket` speak CURVE as a client; before it connects.
 void UseClientKeys(zmq::socket_t& socket, const ClientKeys& keys);
 
-/// The process's ZAP handler, in a thread of its own. There can be one at a time, and it must outlive the sockets it guards.
+/// The process's ZAP handler, in a thread of its own. There can be one at a time, and it must outlive the sockets it
+/// guards.
 class CurveGate {
  public:
   explicit CurveGate(ServerKeys keys);

@@ -54,14 +54,15 @@ std::string ToBind(const std::string& endpoint) {
   char number[INET_ADDRSTRLEN];
   ::inet_ntop(AF_INET, &address, number, sizeof number);
   if (ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET && name != "localhost") {
-    throw Error(StrCat(name, " is ", number, " here, where no other host reaches it"), endpoint, "write the address that others reach");
+    throw Error(StrCat(name, " is ", number, " here, where no other host reaches it"), endpoint,
+                "write the address that others reach");
   }
   return StrCat("tcp://", number, match[2].str());
 }
 
 std::string BindHint(int error) {
   if (error == EADDRINUSE) return "another process uses it; is the run already up?";
-  if (error == EADDRNOTAVAIL) return "this host does not have this address; the endpoints are those of the broker's host, the first in hosts";
+  if (error == EADDRNOTAVAIL) return "this host does not have this address; give that of the broker's host, the first of hosts";
   return "";
 }
 

@@ -119,12 +119,14 @@ void Broker::OnData(const Server::Incoming& in) {
   }
 }
 
+std::string Broker::Strangeness(const Envelope& e) const {
+  return StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", run_id_.Hex(), " epoch ",
+                options_.epoch);
+}
+
 std::string Broker::RefusalOf(const Server::Incoming& hello) const {
   const Envelope& e = hello.envelope;
-  if (!Mine(e)) {
-    return StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", run_id_.Hex(), " epoch ",
-                  options_.epoch);
-  }
+  if (!Mine(e)) return Strangeness(e);
   if (IsTeacher(hello.peer)) {
     if (options_.replay) return "a replay has no teachers";
     if (e.digest == scorer_.teacher) return "";

@@ -104,6 +104,7 @@ class Broker {
   void LogSummary() const;
 
   bool Mine(const Envelope& envelope) const;
+  std::string Strangeness(const Envelope& envelope) const;  // of one that is not Mine, in words
   Envelope Make(wire::Kind kind, std::string text = {}) const;
   void Finish(wire::Kind kind, const std::string& text, int exit_code);
 

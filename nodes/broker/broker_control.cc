@@ -33,7 +33,7 @@ Json FiniteOnly(const std::map<std::string, double>& scalars) {
 void Broker::OnControl(const Server::Incoming& in) {
   const Envelope& e = in.envelope;
   if (!Mine(e)) {
-    if (e.kind == wire::Kind::Hello) control_.Send(in.peer, Make(wire::Kind::Refused, "it belongs to another run or epoch"));
+    if (e.kind == wire::Kind::Hello) control_.Send(in.peer, Make(wire::Kind::Refused, Strangeness(e)));
     return;
   }
   switch (e.kind) {

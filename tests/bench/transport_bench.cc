@@ -14,7 +14,8 @@ enum Transport { kIpc, kTcp, kTcpEncrypted };
 
 class EchoServer {
  public:
-  EchoServer(const std::string& endpoint, const CurveGate* gate) : server_(endpoint, gate), thread_([this] { Run(); }) {}
+  EchoServer(const std::string& endpoint, const CurveGate* gate)
+      : server_(endpoint, gate), thread_([this] { Run(); }) {}
   ~EchoServer() {
     stopping_ = true;
     thread_.join();
@@ -39,7 +40,8 @@ void BM_RoundTrip(benchmark::State& state) {
   const auto transport = static_cast<Transport>(state.range(0));
   const std::int64_t bytes = state.range(1);
   const TempFolder folder;
-  const std::string endpoint = transport == kIpc ? "ipc://" + (folder / "bench.ipc").string() : StrCat("tcp://127.0.0.1:", testing::FreePort());
+  const std::string endpoint =
+      transport == kIpc ? "ipc://" + (folder / "bench.ipc").string() : StrCat("tcp://127.0.0.1:", testing::FreePort());
   std::unique_ptr<CurveGate> gate;
   NodeIdentity identity = testing::Identity("generator");
   if (transport == kTcpEncrypted) {

@@ -15,13 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
-using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::FloatFrame;
+using ::testing::HasSubstr;
 using testing::Identity;
 using testing::kSoon;
 using testing::Message;
 using testing::Next;
+using ::testing::Not;
 constexpr std::chrono::milliseconds kBriefly{500};
 
 template <typename Action>
@@ -47,7 +47,8 @@ class CurveTest : public ::testing::TestWithParam<const char*> {
   }
   // A Client that gets what `server` answers, and what the server saw of it.
   std::string Join(Server& server, const std::optional<ClientKeys>& keys) const {
-    auto client = std::async(std::launch::async, [&] { return ErrorOf([&] { Client(endpoint_, With(keys), {}, kBriefly); }); });
+    auto client =
+        std::async(std::launch::async, [&] { return ErrorOf([&] { Client(endpoint_, With(keys), {}, kBriefly); }); });
     if (const auto hello = Next(server, kBriefly)) server.Send(hello->peer, Message(wire::Kind::Welcome));
     return client.get();
   }
@@ -85,7 +86,8 @@ TEST_P(CurveTest, NoOtherKeyGetsInAndTheErrorSaysWhatToCheck) {
   const CurveGate gate(LoadServerKeys(folder_ / "keys"));
   Server server(endpoint_, &gate);
   const ClientKeys run = LoadClientKeys(folder_ / "keys"), other = LoadClientKeys(folder_ / "others");
-  const auto refused = AllOf(HasSubstr("the broker does not answer"), HasSubstr(endpoint_), HasSubstr("keys/ in the run folder"));
+  const auto refused =
+      AllOf(HasSubstr("the broker does not answer"), HasSubstr(endpoint_), HasSubstr("keys/ in the run folder"));
   EXPECT_THAT(Join(server, ClientKeys{other.own, run.server_public}), refused) << "knows the broker, is not of the run";
   EXPECT_THAT(Join(server, ClientKeys{run.own, other.server_public}), refused) << "takes the broker for another";
   EXPECT_THAT(Join(server, other), refused);
@@ -153,14 +155,16 @@ TEST_F(RunKeys, ThatOthersMayReadAreRefusedWithTheCureAndWithoutTheKey) {
   const std::string secret = ReadFile(keys_ / "client.secret");
   fs::permissions(keys_ / "client.secret", fs::perms(0640));
   const std::string error = ErrorOf([&] { LoadClientKeys(keys_); });
-  EXPECT_THAT(error, AllOf(HasSubstr("others than its owner have access"), HasSubstr("chmod 600 " + (keys_ / "client.secret").string())));
+  EXPECT_THAT(error, AllOf(HasSubstr("others than its owner have access"),
+                           HasSubstr("chmod 600 " + (keys_ / "client.secret").string())));
   EXPECT_THAT(error, Not(HasSubstr(secret)));
   EXPECT_EQ(ErrorOf([&] { LoadServerKeys(keys_); }), "no error") << "it needs no secret of clients";
 }
 
 TEST_F(RunKeys, ThatAreMissingOrNoKeysAreErrorsThatSayWhere) {
   fs::remove(keys_ / "server.public");
-  EXPECT_THAT(ErrorOf([&] { LoadClientKeys(keys_); }), AllOf(HasSubstr("key is missing"), HasSubstr("server.public"), HasSubstr("sgmd-launch up")));
+  EXPECT_THAT(ErrorOf([&] { LoadClientKeys(keys_); }),
+              AllOf(HasSubstr("key is missing"), HasSubstr("server.public"), HasSubstr("sgmd-launch up")));
   std::ofstream(keys_ / "server.secret") << "short";
   fs::copy_file(keys_ / "client.public", keys_ / "server.public");
   EXPECT_THAT(ErrorOf([&] { LoadServerKeys(keys_); }), AllOf(HasSubstr("not a key"), Not(HasSubstr("short"))));
@@ -173,8 +177,10 @@ TEST(ServerAddress, ByNameIsBoundByNumber) {
 }
 
 TEST(ServerAddress, OfAnotherHostOrUnknownIsAnError) {
-  EXPECT_THAT(ErrorOf([] { Server server("tcp://192.0.2.1:5555"); }), HasSubstr("this host does not have this address"));
-  EXPECT_THAT(ErrorOf([] { Server server("tcp://nosuch.invalid:5555"); }), HasSubstr("no address of nosuch.invalid is known"));
+  EXPECT_THAT(ErrorOf([] { Server server("tcp://192.0.2.1:5555"); }),
+              HasSubstr("this host does not have this address"));
+  EXPECT_THAT(ErrorOf([] { Server server("tcp://nosuch.invalid:5555"); }),
+              HasSubstr("no address of nosuch.invalid is known"));
 }
 
 }  // namespace

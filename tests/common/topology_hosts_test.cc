@@ -23,7 +23,8 @@ class TopologyHosts : public testing::Test {
   // Lines 1 to 3 are [run], the hosts are in line 4, `rest` begins at line 5.
   Topology Read(const std::string& hosts, const std::string& rest) {
     WriteFileAtomically(folder_ / "e.toml", "");
-    WriteFileAtomically(folder_ / "t.toml", StrCat("[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n", hosts, "\n", rest));
+    WriteFileAtomically(folder_ / "t.toml",
+                        StrCat("[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n", hosts, "\n", rest));
     Topology topology = ReadTopology(folder_ / "t.toml");
     ResolveDefaults(topology);
     return topology;
@@ -41,8 +42,10 @@ class TopologyHosts : public testing::Test {
 };
 
 TEST_F(TopologyHosts, EachProcessHasItsPlaceAndTheRestIsOnTheHead) {
-  const Topology t = Read("hosts = [\"a\", \"b\"]", StrCat("[fake_score]\nhost = \"b\"\n[teacher]\nreplicas = 5\nhosts = [\"a\", \"b\", \"b\"]\n"
-                                                       "devices = [\"cuda:2\", \"cuda:0\", \"cuda:1\"]\n", kCache, kTransport));
+  const Topology t = Read("hosts = [\"a\", \"b\"]",
+                          StrCat("[fake_score]\nhost = \"b\"\n[teacher]\nreplicas = 5\nhosts = [\"a\", \"b\", \"b\"]\n"
+                                 "devices = [\"cuda:2\", \"cuda:0\", \"cuda:1\"]\n",
+                                 kCache, kTransport));
   EXPECT_EQ(HostOf(t, "broker"), "a");
   EXPECT_EQ(HostOf(t, "generator"), "a");
   EXPECT_EQ(HostOf(t, "evaluator"), "a");
@@ -56,7 +59,7 @@ TEST_F(TopologyHosts, EachProcessHasItsPlaceAndTheRestIsOnTheHead) {
   EXPECT_EQ(ToToml(ReadTopology(folder_ / "again.toml")), ToToml(t));
   EXPECT_EQ(HostOf(OnOneHost(t), "fake_score"), "");
   EXPECT_THAT(OnOneHost(t).data_endpoint, testing::StartsWith("ipc://"));
-  EXPECT_FALSE(OnOneHost(t).encrypt);
+  EXPECT_TRUE(OnOneHost(t).encrypt) << "what was asked for is not dropped silently";
 }
 
 TEST_F(TopologyHosts, WithoutThemNothingIsNew) {
@@ -68,10 +71,12 @@ TEST_F(TopologyHosts, WithoutThemNothingIsNew) {
 }
 
 TEST_F(TopologyHosts, UnknownOnesAreLocated) {
-  EXPECT_THAT(ErrorOf("[generator]\nhost = \"c\"\n"), AllOf(HasSubstr("t.toml:6:8: unknown host \"c\""), HasSubstr("hosts are: a, b")));
+  EXPECT_THAT(ErrorOf("[generator]\nhost = \"c\"\n"),
+              AllOf(HasSubstr("t.toml:6:8: unknown host \"c\""), HasSubstr("hosts are: a, b")));
   EXPECT_THAT(ErrorOf("[evaluator]\nhost = \"c\"\n"), HasSubstr("t.toml:6:8"));
   EXPECT_THAT(ErrorOf("[teacher]\nhosts = [\"a\", \"c\"]\n"), HasSubstr("t.toml:6:9: unknown host \"c\""));
-  EXPECT_THAT(ErrorOf("", "[generator]\nhost = \"a\"\n"), AllOf(HasSubstr("t.toml:6:8"), HasSubstr("[run] hosts = [\"a\"")));
+  EXPECT_THAT(ErrorOf("", "[generator]\nhost = \"a\"\n"),
+              AllOf(HasSubstr("t.toml:6:8"), HasSubstr("[run] hosts = [\"a\"")));
   EXPECT_THAT(ErrorOf("hosts = [\"a\", \"a\"]", ""), HasSubstr("t.toml:4:9: host \"a\" is named twice"));
   EXPECT_THAT(ErrorOf("hosts = [\"a b\"]", ""), HasSubstr("no name of a host"));
 }
@@ -83,10 +88,14 @@ TEST_F(TopologyHosts, TeachersHaveAHostForEachDevice) {
 
 TEST_F(TopologyHosts, NeedTcpAndACacheOfTheHead) {
   const std::string hosts = "hosts = [\"a\", \"b\"]";
-  EXPECT_THAT(ErrorOf(hosts, kCache), AllOf(HasSubstr("\"data\" must be a tcp:// endpoint"), HasSubstr("<address of a>")));
-  EXPECT_THAT(ErrorOf(hosts, StrCat(kCache, "[transport]\ndata = \"ipc:///tmp/d\"\n")), HasSubstr("t.toml:8:8: with several hosts"));
-  EXPECT_THAT(ErrorOf(hosts, StrCat(kCache, "[transport]\ndata = \"tcp://10.0.0.1:1\"\n")), HasSubstr("\"control\" must be a tcp://"));
-  EXPECT_THAT(ErrorOf(hosts, kTransport), AllOf(HasSubstr("the cache needs a \"folder\""), HasSubstr("a disk of a's own")));
+  EXPECT_THAT(ErrorOf(hosts, kCache),
+              AllOf(HasSubstr("\"data\" must be a tcp:// endpoint"), HasSubstr("<address of a>")));
+  EXPECT_THAT(ErrorOf(hosts, StrCat(kCache, "[transport]\ndata = \"ipc:///tmp/d\"\n")),
+              HasSubstr("t.toml:8:8: with several hosts"));
+  EXPECT_THAT(ErrorOf(hosts, StrCat(kCache, "[transport]\ndata = \"tcp://10.0.0.1:1\"\n")),
+              HasSubstr("\"control\" must be a tcp://"));
+  EXPECT_THAT(ErrorOf(hosts, kTransport),
+              AllOf(HasSubstr("the cache needs a \"folder\""), HasSubstr("a disk of a's own")));
   EXPECT_EQ(ErrorOf(hosts, StrCat("[cache]\nenabled = false\n", kTransport)), "no error");
   EXPECT_EQ(ErrorOf("hosts = [\"a\"]", ""), "no error") << "one alone needs neither";
 }
@@ -96,9 +105,12 @@ TEST_F(TopologyHosts, WhatOthersCanReachIsAlwaysEncrypted) {
   EXPECT_TRUE(Read("", "[transport]\ncontrol = \"tcp://node-7.cluster:5556\"\n").encrypt);
   EXPECT_FALSE(Read("", "[transport]\ndata = \"tcp://127.0.0.1:5555\"\n").encrypt);
   EXPECT_TRUE(Read("", "[transport]\nencrypt = true\n").encrypt);
-  EXPECT_THAT(ErrorOf("", StrCat(kTransport, "encrypt = false\n")), AllOf(HasSubstr("t.toml:8:11"), HasSubstr("always encrypted")));
+  EXPECT_THAT(ErrorOf("", StrCat(kTransport, "encrypt = false\n")),
+              AllOf(HasSubstr("t.toml:8:11"), HasSubstr("always encrypted")));
   for (const char* nowhere : {"tcp://*:5555", "tcp://0.0.0.0:5555", "tcp://10.0.0.1", "udp://10.0.0.1:5"}) {
-    EXPECT_THAT(ErrorOf("", StrCat("[transport]\ndata = \"", nowhere, "\"\n")), HasSubstr("the address that others connect to")) << nowhere;
+    EXPECT_THAT(ErrorOf("", StrCat("[transport]\ndata = \"", nowhere, "\"\n")),
+                HasSubstr("the address that others connect to"))
+        << nowhere;
   }
 }
 
@@ -106,7 +118,8 @@ TEST_F(TopologyHosts, EndpointsMayHoldEnvironmentVariables) {
   ::unsetenv("SGMD_TEST_HEAD");
   const std::string fallback = "[transport]\ndata = \"tcp://${SGMD_TEST_HEAD:-10.0.0.9}:5555\"\n";
   EXPECT_EQ(Read("", fallback).data_endpoint, "tcp://10.0.0.9:5555");
-  EXPECT_THAT(ErrorOf("", "[transport]\ndata = \"tcp://$SGMD_TEST_HEAD:5555\"\n"), HasSubstr("environment variable SGMD_TEST_HEAD is not set"));
+  EXPECT_THAT(ErrorOf("", "[transport]\ndata = \"tcp://$SGMD_TEST_HEAD:5555\"\n"),
+              HasSubstr("environment variable SGMD_TEST_HEAD is not set"));
   ::setenv("SGMD_TEST_HEAD", "10.0.0.7", 1);
   EXPECT_EQ(Read("", fallback).data_endpoint, "tcp://10.0.0.7:5555");
   EXPECT_EQ(Read("", "[transport]\ndata = \"tcp://$SGMD_TEST_HEAD:5555\"\n").data_endpoint, "tcp://10.0.0.7:5555");

@@ -1,5 +1,5 @@
-// A run over two hosts: two launchers, encrypted, over an address off loopback where a network namespace can give one. The weights are
-// those of one host, whoever starts first, dies or comes back.
+// A run over two hosts: two launchers, encrypted, over an address off loopback where a network namespace can give one.
+// The weights are those of one host, whoever starts first, dies or comes back.
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -40,8 +40,9 @@ int FreePort(const char* address) {
 std::string Transport() {
   const bool off_loopback = FreePort("10.77.0.1") != 0;
   const char* address = off_loopback ? "10.77.0.1" : "127.0.0.1";
-  return StrCat("[cache]\nfolder = \"cache\"\n[transport]\ndata = \"tcp://", address, ":", FreePort(address), "\"\ncontrol = \"tcp://",
-                address, ":", FreePort(address), "\"\nsilence_seconds = 4\n", off_loopback ? "" : "encrypt = true\n");
+  return StrCat("[cache]\nfolder = \"cache\"\n[transport]\ndata = \"tcp://", address, ":", FreePort(address),
+                "\"\ncontrol = \"tcp://", address, ":", FreePort(address), "\"\nsilence_seconds = 4\n",
+                off_loopback ? "" : "encrypt = true\n");
 }
 
 class SeveralHosts : public testing::Test {
