@@ -8,6 +8,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "launch/console.h"
+#include "launch/further_host.h"
 #include "launch/memory_plan.h"
 #include "launch/plan.h"
 #include "launch/run_control.h"
@@ -17,7 +18,7 @@ namespace {
 
 struct Options {
   std::filesystem::path target;  // topology file or run folder
-  std::string run_folder, emit, scale, process;
+  std::string run_folder, host, emit, scale, process;
   bool quiet = false, fresh = false, now = false, follow = false, no_weights = false, allow_oversize = false;
   int lines = 40;
 };
@@ -37,13 +38,36 @@ sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
   sgmd::LaunchPlan plan = std::filesystem::is_directory(o.target) ? sgmd::LoadRun(o.target)
                                                                   : sgmd::LoadLaunchPlan(o.target, FilesNeeded(o));
   if (o.run_folder.empty() && !replay) return plan;
-  sgmd::Topology& topology = plan.topology;  // the cache stays that of the original run
+  sgmd::Topology& topology = plan.topology;
   topology.run_folder = o.run_folder.empty() ? std::filesystem::path(topology.run_folder.string() + "-replay")
                                              : std::filesystem::absolute(o.run_folder);
-  topology.data_endpoint = topology.control_endpoint = "";
-  if (!replay) topology.cache_folder = "";
-  sgmd::ResolveDefaults(topology);
+  if (!replay && !topology.hosts.empty()) return plan;  // endpoints and cache are places of the hosts, not of the folder
+  if (!replay) topology.cache_folder = "";  // a replay keeps the cache of the original run
+  topology = sgmd::OnOneHost(topology);
   return plan;
+}
+
+// Which of the topology's hosts this is.
+std::string HostOfThis(const Options& o, const sgmd::Topology& topology) {
+  std::string names;
+  for (const std::string& host : topology.hosts) {
+    if (host == o.host) return host;
+    names += (names.empty() ? "" : ", ") + host;
+  }
+  if (topology.hosts.empty() && o.host.empty()) return "";
+  if (topology.hosts.empty()) {
+    throw sgmd::Error("--host " + o.host + ", but the topology names no hosts", o.target.string(), "[run] hosts = [...]");
+  }
+  throw sgmd::Error(o.host.empty() ? "which of the topology's hosts is this?" : "the topology has no host " + o.host,
+                    o.target.string(), "--host, one of: " + names);
+}
+
+// How Slurm starts a host.
+std::vector<std::string> UpCommand(const Options& o) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> command{ProgramFolder() / "sgmd-launch", "up", fs::absolute(o.target)};
+  if (!o.run_folder.empty()) command.insert(command.end(), {"--run-folder", fs::absolute(o.run_folder)});
+  return command;
 }
 
 int Plan(const Options& o) {
@@ -54,7 +78,9 @@ int Plan(const Options& o) {
   const bool refused = !advice.empty() && !o.allow_oversize;
   if (!o.emit.empty()) {
     std::cerr << advice;
-    if (!refused) std::cout << sgmd::SlurmScript(plan, ProgramFolder());
+    if (refused) return kExitDoesNotFit;
+    std::cout << (plan.topology.hosts.empty() ? sgmd::SlurmScript(plan, ProgramFolder())
+                                              : sgmd::SlurmHostsScript(plan, UpCommand(o)));
   } else {
     std::cout << sgmd::PlanText(plan, ProgramFolder(), FilesNeeded(o))
               << sgmd::MemoryTable(sgmd::PlanMemory(plan, config, machine)) << advice;
@@ -76,8 +102,10 @@ std::string Refusal(const Options& o, sgmd::LaunchPlan plan, bool replay) {
 
 int Up(const Options& o, bool replay) {
   const sgmd::LaunchPlan plan = PlanOf(o, replay);
+  const std::string host = HostOfThis(o, plan.topology);
+  const bool head = host.empty() || host == plan.topology.hosts.front();
   const auto checkpoints = sgmd::RunFolder{plan.topology.run_folder}.Checkpoints();
-  if (o.fresh && std::filesystem::exists(checkpoints)) {
+  if (o.fresh && head && std::filesystem::exists(checkpoints)) {
     throw sgmd::Error("--fresh, but the folder holds checkpoints", checkpoints.string(),
                       "remove it or choose another with --run-folder");
   }
@@ -88,7 +116,9 @@ int Up(const Options& o, bool replay) {
     std::cerr << refusal;
     return kExitDoesNotFit;
   }
-  return sgmd::Session(plan, {replay, o.quiet}, ProgramFolder()).Run();
+  const sgmd::SessionOptions options{host, replay, o.quiet};
+  return head ? sgmd::Session(plan, options, ProgramFolder()).Run()
+              : sgmd::FurtherHost(plan, options, ProgramFolder()).Run();
 }
 
 int Status(const Options& o) {
@@ -118,15 +148,22 @@ int Scale(const Options& o) {
 
 int Down(const Options& o) {
   const auto run = sgmd::FindRunFolder(o.target);
-  if (sgmd::RunLock::HolderOf(run) == 0) {
-    throw sgmd::Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
-  }
-  for (int i = 0; i < (o.now ? 2 : 1); ++i) {
-    ::kill(sgmd::RunLock::HolderOf(run), SIGTERM);
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  const auto holder = sgmd::RunLock::HolderOf(run);
+  if (!holder) throw sgmd::Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
+  if (holder->machine == sgmd::RunLock::ThisMachine()) {
+    for (int i = 0; i < (o.now ? 2 : 1); ++i) {
+      ::kill(holder->pid, SIGTERM);
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    }
+  } else if (o.now) {
+    throw sgmd::Error("the run is up on " + holder->machine, run.string(), "--now works there alone; without it, from here too");
+  } else {
+    sgmd::Envelope drain;
+    drain.kind = sgmd::wire::Kind::Drain;
+    sgmd::ConnectToRun(run)->Send(drain);
   }
   std::cout << (o.now ? "killing" : "draining: waiting for the step and the checkpoint") << std::flush;
-  while (sgmd::RunLock::HolderOf(run) != 0) {
+  while (sgmd::RunLock::HolderOf(run)) {
     std::cout << "." << std::flush;
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
@@ -177,6 +214,7 @@ int main(int argc, char** argv) {
                  "Exit with 0, not 2, where the devices' memory does not suffice");
   CLI::App* up = add("up", "Start the run or resume it; Ctrl-C drains and checkpoints, a second one kills");
   up->add_flag("--fresh", o.fresh, "Refuse to resume: the run folder must hold no checkpoint");
+  up->add_option("--host", o.host, "Which of the topology's hosts this is: only its processes are started here");
   CLI::App* replay = add("replay", "Run the recorded experiment again from the score cache; needs no teacher");
   for (CLI::App* command : {plan, up, replay}) {
     command->add_option("--run-folder", o.run_folder, "Run here instead of in the topology's folder");

@@ -84,7 +84,7 @@ std::string OversizeAdvice(const LaunchPlan& original, const WanConfig& config, 
                    Gigabytes(device.has), " GB\n");
   }
   text += "what to change, in order of cost, each on top of those before it:\n";
-  const bool cpu = Worst(memory).device == "cpu";
+  const bool cpu = Worst(memory).device.ends_with("cpu");
   int number = 0;
   for (const Change& change : Changes(plan, memory, cpu)) {
     LaunchPlan changed = plan;

@@ -169,10 +169,11 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
   const Setting setting(plan.experiment, config);
   const double forward = ForwardFlopsOf(config, setting.tokens).total();
   MemoryPlan memory;
-  const auto add = [&](const std::string& process, Role role, const std::string& on, double gib, bool checkpoint_blocks,
-                       double share) {
-    const std::string device = Named(on);
-    const bool cpu = device == "cpu";
+  const auto add = [&](const std::string& host, const std::string& process, Role role, const std::string& on, double gib,
+                       bool checkpoint_blocks, double share) {
+    if (HostOf(t, process) != host) return;
+    const std::string device = host.empty() ? Named(on) : StrCat(host, "/", Named(on));
+    const bool cpu = on == "cpu";
     const MemoryNeed need = NeedOf(setting, role, cpu, checkpoint_blocks);
     memory.processes.push_back(
         {process, device, need, share * forward * ForwardEquivalents(setting, role, checkpoint_blocks)});
@@ -183,13 +184,15 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
       entry->has = entry->need > 0 && entry->has > 0 ? std::min(entry->has, gib * kGibibyte) : gib * kGibibyte;
     entry->need += need.total();
   };
-  add("generator", Role::kGenerator, t.generator_device, t.generator_device_memory_gib, t.generator_checkpoint_blocks,
-      1);
-  add("fake_score", Role::kFakeScore, t.fake_score_device, t.fake_score_device_memory_gib,
-      t.fake_score_checkpoint_blocks, 1);
-  for (std::int64_t i = 0; i < t.teacher_replicas; ++i) {
-    add(StrCat("teacher.", i), Role::kTeacher, TeacherDevice(t, i), t.teacher_device_memory_gib, false,
-        1.0 / static_cast<double>(t.teacher_replicas));
+  for (const std::string& host : HostsOf(t)) {
+    add(host, "generator", Role::kGenerator, t.generator_device, t.generator_device_memory_gib,
+        t.generator_checkpoint_blocks, 1);
+    add(host, "fake_score", Role::kFakeScore, t.fake_score_device, t.fake_score_device_memory_gib,
+        t.fake_score_checkpoint_blocks, 1);
+    for (std::int64_t i = 0; i < t.teacher_replicas; ++i) {
+      add(host, StrCat("teacher.", i), Role::kTeacher, TeacherDevice(t, i), t.teacher_device_memory_gib, false,
+          1.0 / static_cast<double>(t.teacher_replicas));
+    }
   }
   return memory;
 }
@@ -212,16 +215,19 @@ std::string Gigabytes(double bytes) {
 }
 
 std::string MemoryTable(const MemoryPlan& memory) {
-  std::string text =
-      "\nmemory, GB    device    weights  gradients  optimizer    ema  activations  buffers  runtime    total  device "
-      "has  TFLOP/step\n";
+  std::size_t longest = 8;
+  for (const DeviceMemory& d : memory.devices) longest = std::max(longest, d.device.size());
+  const int width = -static_cast<int>(longest);
+  std::string text = StrCat("\n", Padded("memory, GB", -13), " ", Padded("device", width),
+                            "  weights  gradients  optimizer    ema  activations  buffers  runtime    total  device has"
+                            "  TFLOP/step\n");
   for (const ProcessMemory& p : memory.processes) {
     const auto device =
         std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == p.device; });
     const MemoryNeed& n = p.need;
     char flops[32];
     std::snprintf(flops, sizeof flops, p.step_flops < 1e13 ? "%.3g" : "%.0f", p.step_flops / 1e12);
-    text += Padded(p.process, -13) + " " + Padded(p.device, -8) + Padded(Gigabytes(n.weights), 9) +
+    text += Padded(p.process, -13) + " " + Padded(p.device, width) + Padded(Gigabytes(n.weights), 9) +
             Padded(Gigabytes(n.gradients), 11) + Padded(Gigabytes(n.optimizer), 11) + Padded(Gigabytes(n.ema), 7) +
             Padded(Gigabytes(n.activations), 13) + Padded(Gigabytes(n.buffers), 9) + Padded(Gigabytes(n.runtime), 9) +
             Padded(Gigabytes(n.total()), 9) + Padded(Have(device->has), 12) + Padded(flops, 12) + "\n";
@@ -230,7 +236,7 @@ std::string MemoryTable(const MemoryPlan& memory) {
     const auto here = std::count_if(memory.processes.begin(), memory.processes.end(),
                                     [&](const auto& p) { return p.device == d.device; });
     if (here > 1)
-      text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, -8), Padded(Gigabytes(d.need), 78),
+      text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, width), Padded(Gigabytes(d.need), 78),
                      Padded(Have(d.has), 12), "\n");
   }
   return text;

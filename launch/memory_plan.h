@@ -29,7 +29,7 @@ struct MemoryNeed {
 
 struct ProcessMemory {
   std::string process;  // generator, fake_score, teacher.N
-  std::string device;   // "cuda" is written cuda:0
+  std::string device;   // "cuda" is written cuda:0; where the topology names hosts, host/device
   MemoryNeed need;
   double step_flops =
       0;  // of an outer iteration, a mean over the run: forward-equivalents times the forward pass (wan_facts §7)
@@ -50,8 +50,8 @@ struct MemoryPlan {
 };
 
 /// Of the processes that compute. Broker and evaluator are left out: small, and neither is on a GPU. `machine_bytes`:
-/// memory of the machine, which is that of the device cpu unless the topology says otherwise; 0 = not known. Throws
-/// Error when the experiment's latent does not fit the model.
+/// memory of the machine, which is that of the device cpu, of every host, unless the topology says otherwise; 0 = not
+/// known. Host by host. Throws Error when the experiment's latent does not fit the model.
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
 /// MemTotal of /proc/meminfo, in bytes.

@@ -1,11 +1,13 @@
 #include "launch/plan.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <set>
 
 #include "common/error/error.h"
 #include "common/storage/checkpoint_store.h"
+#include "launch/host_processes.h"
 #include "launch/run_control.h"
-#include "launch/session.h"
 
 namespace sgmd {
 namespace {
@@ -29,6 +31,28 @@ std::string JoinCommand(const std::vector<std::string>& command) {
   return text;
 }
 
+std::string ProcessLine(const std::string& name, const Placement& placement, const std::vector<std::string>& command) {
+  char head[80];
+  std::snprintf(head, sizeof head, "%-12s %-8s %-8lld ", name.c_str(), placement.device.c_str(),
+                static_cast<long long>(placement.threads));
+  return StrCat(head, JoinCommand(command), "\n");
+}
+
+// GPUs of the host that uses most.
+std::size_t GpusOfAHost(const LaunchPlan& plan) {
+  std::size_t most = 0;
+  const auto commands = RunCommands(plan, 0, false, {});
+  for (const std::string& host : HostsOf(plan.topology)) {
+    std::set<std::string> devices;
+    for (const auto& [name, command] : commands) {
+      const std::string device = PlacementOf(plan, name).device;
+      if (HostOf(plan.topology, name) == host && device.starts_with("cuda")) devices.insert(device);
+    }
+    most = std::max(most, devices.size());
+  }
+  return most;
+}
+
 }  // namespace
 
 std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& programs, RequiredFiles needed) {
@@ -36,27 +60,29 @@ std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& progra
   const Topology& t = plan.topology;
   const bool known = needed == RequiredFiles::kAll;
   const Digest digest = known ? ExperimentDigest(e) : Digest{};
-  std::string text = StrCat("experiment  ", e.name, "  (", known ? digest.Hex() : "identity not known without the weights", ")\n");
-  text += StrCat("computes    ", e.steps, " steps of ", e.micro_batches, " x ", e.micro_batch, " samples, ", e.objective,
-                 e.objective == "sgmd" ? StrCat(" (", e.weighting, ", lambda ", e.lambda, ")") : "", ", guidance u + ",
-                 e.guidance, " (c - u), ", e.inner_updates, " inner updates on ", e.inner_source, " samples, ",
-                 e.lora_rank > 0 ? StrCat("adapters of rank ", e.lora_rank, ", ") : "", e.compute, ", ",
+  std::string text =
+      StrCat("experiment  ", e.name, "  (", known ? digest.Hex() : "identity not known without the weights", ")\n");
+  text += StrCat("computes    ", e.steps, " steps of ", e.micro_batches, " x ", e.micro_batch, " samples, ",
+                 e.objective, e.objective == "sgmd" ? StrCat(" (", e.weighting, ", lambda ", e.lambda, ")") : "",
+                 ", guidance u + ", e.guidance, " (c - u), ", e.inner_updates, " inner updates on ", e.inner_source,
+                 " samples, ", e.lora_rank > 0 ? StrCat("adapters of rank ", e.lora_rank, ", ") : "", e.compute, ", ",
                  e.max_staleness == 0 ? "strict" : "pipelined", "\n");
   text += StrCat("teacher     ", e.teacher.string(), "\nprompts     ", e.prompts.string(), "\nrun folder  ",
                  t.run_folder.string(), "\ncache       ",
                  t.cache_enabled ? StrCat(t.cache_folder.string(), ", at most ", t.cache_limit_gib, " GiB") : "off",
-                 "\nendpoints   ", t.data_endpoint, "  ", t.control_endpoint, "\n");
+                 "\nendpoints   ", t.data_endpoint, "  ", t.control_endpoint, t.encrypt ? "  encrypted" : "", "\n");
   const auto checkpoints = RunFolder{t.run_folder}.Checkpoints();
-  const auto newest = known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
+  const auto newest =
+      known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
   if (newest) text += StrCat("resumes     ", newest->folder.string(), "\n");
   if (known && !newest) text += "starts      from the teacher's weights\n";
-  text += "\nprocess      device   threads  command\n";
-  for (const auto& [name, command] : RunCommands(plan, CurrentEpoch(t.run_folder) + 1, false, programs)) {
-    const Placement placement = PlacementOf(plan, name);
-    char head[80];
-    std::snprintf(head, sizeof head, "%-12s %-8s %-8lld ", name.c_str(), placement.device.c_str(),
-                  static_cast<long long>(placement.threads));
-    text += StrCat(head, JoinCommand(command), "\n");
+  const auto commands = RunCommands(plan, CurrentEpoch(t.run_folder) + 1, false, programs);
+  for (const std::string& host : HostsOf(t)) {
+    text += StrCat("\n", host.empty() ? "" : StrCat("host ", host, ": sgmd-launch up --host ", host, "\n"),
+                   "process      device   threads  command\n");
+    for (const auto& [name, command] : commands) {
+      if (HostOf(t, name) == host) text += ProcessLine(name, PlacementOf(plan, name), command);
+    }
   }
   return text;
 }
@@ -64,13 +90,31 @@ std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& progra
 std::string SlurmScript(const LaunchPlan& plan, const std::filesystem::path& programs) {
   const auto commands = RunCommands(plan, CurrentEpoch(plan.topology.run_folder) + 1, false, programs);
   SaveRun(plan);
-  std::string text = StrCat("#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name, "\n#SBATCH --nodes=1\n#SBATCH --ntasks=",
-                            commands.size(), "\n#SBATCH --output=", (RunFolder{plan.topology.run_folder}.Logs() / "slurm-%j.log").string(),
-                            "\nset -e\nmkdir -p ", RunFolder{plan.topology.run_folder}.Logs().string(), "\n");
+  std::string text =
+      StrCat("#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name,
+             "\n#SBATCH --nodes=1\n#SBATCH --ntasks=", commands.size(),
+             "\n#SBATCH --output=", (RunFolder{plan.topology.run_folder}.Logs() / "slurm-%j.log").string(),
+             "\nset -e\nmkdir -p ", RunFolder{plan.topology.run_folder}.Logs().string(), "\n");
   for (const auto& [name, command] : commands) {
     text += StrCat("srun --ntasks=1 --exact --kill-on-bad-exit=1 ", JoinCommand(command), " &\n");
   }
   return text + "wait\n";
+}
+
+std::string SlurmHostsScript(const LaunchPlan& plan, const std::vector<std::string>& up_command) {
+  const std::filesystem::path logs = RunFolder{plan.topology.run_folder}.Logs();
+  std::filesystem::create_directories(logs);  // Slurm does not make the folder of --output
+  const std::size_t gpus = GpusOfAHost(plan);
+  std::string names;
+  for (const std::string& host : plan.topology.hosts) names += (names.empty() ? "" : " ") + host;
+  // An endpoint of the topology may say $SGMD_HEAD: the batch script itself runs on the first node.
+  return StrCat(
+      "#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name, "\n#SBATCH --nodes=", plan.topology.hosts.size(),
+      "\n#SBATCH --ntasks-per-node=1\n#SBATCH --exclusive\n",
+      gpus > 0 ? StrCat("#SBATCH --gpus-per-node=", gpus, "\n") : "", "#SBATCH --output=", logs.string(),
+      "/slurm-%j.log\nset -e\n", "export SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n",
+      "# Node N of the job is host N of the topology.\n", "srun --cpu-bind=none --kill-on-bad-exit=0 bash -c 'hosts=(",
+      names, "); exec \"$@\" --host \"${hosts[$SLURM_NODEID]}\"' host ", JoinCommand(up_command), "\n");
 }
 
 }  // namespace sgmd

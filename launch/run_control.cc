@@ -4,7 +4,10 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
+#include <climits>
+#include <sstream>
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
@@ -14,31 +17,47 @@ namespace {
 
 constexpr std::chrono::seconds kPatience{5};
 
-std::filesystem::path LockPath(const std::filesystem::path& run_folder) { return run_folder / ".lock"; }
+std::filesystem::path LockPath(const std::filesystem::path& run_folder, const std::string& further_host = {}) {
+  return run_folder / (further_host.empty() ? ".lock" : ".lock." + further_host);
+}
 
 }  // namespace
 
-RunLock::RunLock(const std::filesystem::path& run_folder) {
+RunLock::RunLock(const std::filesystem::path& run_folder, const std::string& further_host) {
   std::filesystem::create_directories(run_folder);
-  fd_ = ::open(LockPath(run_folder).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd_ < 0) ThrowErrno("cannot open", LockPath(run_folder).string());
+  const std::filesystem::path path = LockPath(run_folder, further_host);
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd_ < 0) ThrowErrno("cannot open", path.string());
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK)
+      ThrowErrno("cannot lock", path.string(), "the run folder needs a file system with locks (flock)");
     ::close(fd_);
-    throw Error(StrCat("a run is already up in this folder, by process ", ReadFile(LockPath(run_folder))), run_folder.string(),
+    throw Error(StrCat("a run is already up in this folder, by process ", ReadFile(path)), run_folder.string(),
                 "sgmd-launch status shows it, sgmd-launch down ends it");
   }
-  const std::string pid = std::to_string(::getpid());
-  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, pid.data(), pid.size(), 0) < 0) ThrowErrno("cannot write", LockPath(run_folder).string());
+  const std::string holder = StrCat(::getpid(), " on ", ThisMachine());
+  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, holder.data(), holder.size(), 0) < 0)
+    ThrowErrno("cannot write", path.string());
 }
 
 RunLock::~RunLock() { ::close(fd_); }
 
-int RunLock::HolderOf(const std::filesystem::path& run_folder) {
+std::optional<RunLock::Holder> RunLock::HolderOf(const std::filesystem::path& run_folder) {
   const int fd = ::open(LockPath(run_folder).c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0) return 0;
+  if (fd < 0) return {};
   const bool free = ::flock(fd, LOCK_SH | LOCK_NB) == 0;
   ::close(fd);
-  return free ? 0 : std::atoi(ReadFile(LockPath(run_folder)).c_str());
+  if (free) return {};
+  Holder holder;
+  std::string on;
+  std::istringstream(ReadFile(LockPath(run_folder))) >> holder.pid >> on >> holder.machine;
+  return holder;
+}
+
+std::string RunLock::ThisMachine() {
+  char name[HOST_NAME_MAX + 1] = {};
+  if (::gethostname(name, sizeof name) != 0) ThrowErrno("cannot tell the name of", "this machine");
+  return name;
 }
 
 std::uint64_t CurrentEpoch(const std::filesystem::path& run_folder) {
@@ -58,18 +77,62 @@ std::uint64_t NextEpoch(const std::filesystem::path& run_folder) {
   return epoch;
 }
 
+void WriteOutcome(const std::filesystem::path& run_folder, std::uint64_t epoch, int exit_code) {
+  WriteFileAtomically(RunFolder{run_folder}.Outcome(), StrCat(epoch, " ", exit_code));
+}
+
+std::string ReadOutcome(const std::filesystem::path& run_folder) {
+  const std::filesystem::path path = RunFolder{run_folder}.Outcome();
+  return std::filesystem::exists(path) ? ReadFile(path) : std::string();
+}
+
+int ExitCodeOf(const std::string& outcome) {
+  std::uint64_t epoch = 0;
+  int code = 1;
+  std::istringstream(outcome) >> epoch >> code;
+  return code;
+}
+
+Envelope FailureMessage(const ExitReport& report) {
+  Envelope message;
+  message.kind = wire::Kind::RoleFailed;
+  message.text = report.name;
+  for (const std::string& line : report.last_lines) message.text += "\n" + line;
+  message.count = report.code;
+  message.index = report.signal;
+  return message;
+}
+
+ExitReport FailureFrom(const Envelope& message) {
+  ExitReport report;
+  std::istringstream lines(message.text);
+  std::getline(lines, report.name);
+  for (std::string line; std::getline(lines, line);) report.last_lines.push_back(line);
+  report.code = message.count;
+  report.signal = message.index;
+  return report;
+}
+
+NodeIdentity ControlIdentity(const LaunchPlan& plan, std::string name, std::uint64_t epoch) {
+  NodeIdentity identity{std::move(name), ExperimentDigest(plan.experiment), epoch};
+  if (plan.topology.encrypt) identity.keys = LoadClientKeys(RunFolder{plan.topology.run_folder}.Keys());
+  return identity;
+}
+
 std::filesystem::path FindRunFolder(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) return std::filesystem::absolute(path);
   return LoadLaunchPlan(path).topology.run_folder;
 }
 
 std::unique_ptr<Client> ConnectToRun(const std::filesystem::path& run_folder) {
-  if (RunLock::HolderOf(run_folder) == 0) {
+  if (!RunLock::HolderOf(run_folder)) {
     throw Error("no run is up in this folder", run_folder.string(), "start it with sgmd-launch up <topology.toml>");
   }
   const LaunchPlan plan = LoadRun(run_folder);
-  const NodeIdentity identity{StrCat("client.", ::getpid()), ExperimentDigest(plan.experiment), CurrentEpoch(run_folder)};
-  return std::make_unique<Client>(plan.topology.control_endpoint, identity, Envelope{}, kPatience);
+  // Clients on several machines may have the same process id.
+  const std::string name = StrCat("client.", RunLock::ThisMachine(), ".", ::getpid());
+  return std::make_unique<Client>(plan.topology.control_endpoint, ControlIdentity(plan, name, CurrentEpoch(run_folder)),
+                                  Envelope{}, kPatience);
 }
 
 std::string RequestStatus(Client& client) {

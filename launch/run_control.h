@@ -4,23 +4,36 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/config/topology.h"
 #include "common/transport/client.h"
+#include "launch/supervisor.h"
 
 namespace sgmd {
 
-/// The exclusive right to run in a folder, held by a lock on <run>/.lock until destruction or death.
+/// Exit code of a launcher whose processes were killed by a second signal.
+inline constexpr int kExitKilled = 130;
+
+/// The exclusive right to run in a folder, or to be one of its further hosts, held until destruction or death by a lock
+/// (flock) on <run>/.lock or <run>/.lock.<host>.
 class RunLock {
  public:
-  /// Throws Error with the holder's pid when another process holds it.
-  explicit RunLock(const std::filesystem::path& run_folder);
+  struct Holder {
+    int pid = 0;
+    std::string machine;  // its gethostname()
+  };
+
+  /// `further_host`: empty for the only host or the head. Throws Error naming the holder when another process holds it,
+  /// or when the file system has no locks.
+  explicit RunLock(const std::filesystem::path& run_folder, const std::string& further_host = {});
   ~RunLock();
   RunLock(const RunLock&) = delete;
 
-  /// The pid of the process that holds the folder, or 0.
-  static int HolderOf(const std::filesystem::path& run_folder);
+  /// The process that runs the folder (on the head, where there are several hosts); nothing when none does.
+  static std::optional<Holder> HolderOf(const std::filesystem::path& run_folder);
+  static std::string ThisMachine();
 
  private:
   int fd_ = -1;
@@ -29,6 +42,19 @@ class RunLock {
 /// Epoch: counts the starts of a run; kept in <run>/epoch. Next increments it, Current reads it.
 std::uint64_t NextEpoch(const std::filesystem::path& run_folder);
 std::uint64_t CurrentEpoch(const std::filesystem::path& run_folder);
+
+/// What an orderly end leaves for the other hosts of a run: the epoch and the exit code. The text of <run>/outcome,
+/// empty when there is none; it changes with every end.
+void WriteOutcome(const std::filesystem::path& run_folder, std::uint64_t epoch, int exit_code);
+std::string ReadOutcome(const std::filesystem::path& run_folder);
+int ExitCodeOf(const std::string& outcome);
+
+/// How a launcher tells the head's of a process that the run needs, and back (RoleFailed in schemas/wire.fbs).
+Envelope FailureMessage(const ExitReport& report);
+ExitReport FailureFrom(const Envelope& message);
+
+/// The identity by which a launcher or its client `name` talks to the broker; with keys when the run is encrypted.
+NodeIdentity ControlIdentity(const LaunchPlan& plan, std::string name, std::uint64_t epoch);
 
 /// The run folder behind a topology file or a run folder.
 std::filesystem::path FindRunFolder(const std::filesystem::path& topology_or_folder);

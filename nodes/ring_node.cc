@@ -60,6 +60,7 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     InitLog(node.identity.node);
     node.plan = LoadRun(run);
     node.identity.run_id = ExperimentDigest(node.plan.experiment);
+    if (node.plan.topology.encrypt) node.identity.keys = LoadClientKeys(RunFolder{node.plan.topology.run_folder}.Keys());
     const RoleSettings settings = SettingsOf(node.plan, role);
     at::set_num_threads(static_cast<int>(settings.threads));
     node.device = ParseDevice(device.empty() ? settings.device : device);

@@ -33,6 +33,13 @@ struct Client::Impl {
     return envelope.run_id == identity.run_id && envelope.epoch == identity.epoch;
   }
 
+  std::string Advice() const {
+    const std::string up = "is the run still up? sgmd-launch status shows it";
+    if (!identity.keys) return up;
+    return up + "; is this port of its host open to others, and is keys/ in the run folder the same on both hosts? "
+                "(logs/broker.log names those that it refused)";
+  }
+
   // One waiting message if it is valid and of this run.
   std::optional<Envelope> TryReceive(bool* was_there) {
     auto raw = TryReceiveRaw(socket, /*has_peer=*/false);
@@ -52,6 +59,7 @@ struct Client::Impl {
 
 Client::Client(const std::string& endpoint, NodeIdentity identity, Envelope hello, std::chrono::milliseconds patience)
     : impl_(new Impl{identity, MakeSocket(zmq::socket_type::dealer, identity.node)}) {
+  if (identity.keys) UseClientKeys(impl_->socket, *identity.keys);
   impl_->socket.connect(endpoint);
   hello.kind = wire::Kind::Hello;
   hello.request_id = ProcessNumber();
@@ -60,7 +68,7 @@ Client::Client(const std::string& endpoint, NodeIdentity identity, Envelope hell
   while (true) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
     const std::optional<Envelope> answer = left.count() > 0 ? Receive(left) : std::nullopt;
-    if (!answer) throw Error("the broker does not answer", endpoint, "is the run still up? sgmd-launch status shows it");
+    if (!answer) throw Error("the broker does not answer", endpoint, impl_->Advice());
     if (answer->kind == wire::Kind::Refused) throw Error("the broker refused " + identity.node + ": " + answer->text, endpoint);
     if (answer->kind == wire::Kind::Welcome) return;
     // A process that had this name before may still have been owed something.

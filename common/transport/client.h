@@ -7,15 +7,17 @@
 #include <optional>
 #include <string>
 
+#include "common/transport/curve.h"
 #include "common/transport/envelope.h"
 
 namespace sgmd {
 
-/// Who this process is, stamped on every message it sends.
+/// Who this process is: stamped on every message it sends, and by its keys what lets it in.
 struct NodeIdentity {
   std::string node;         // "generator", "fake_score", "teacher.0", "launcher", ...
   Digest run_id;            // ExperimentDigest
   std::uint64_t epoch = 0;  // start of the run, chosen by the launcher
+  std::optional<ClientKeys> keys = {};  // of an encrypted run; never sent
 };
 
 /// DEALER connected to the broker. Not thread-safe: one thread owns it. Tensor frames are sent without a copy and keep
@@ -23,7 +25,7 @@ struct NodeIdentity {
 class Client {
  public:
   /// Connects (the broker may not be up yet), sends `hello` and waits for Welcome. Throws Error after `patience` without
-  /// an answer, or with the broker's text when it is refused.
+  /// an answer (a broker that does not admit the keys gives none), or with the broker's text when it is refused.
   Client(const std::string& endpoint, NodeIdentity identity, Envelope hello = {},
          std::chrono::milliseconds patience = std::chrono::seconds(30));
   ~Client();

@@ -33,6 +33,7 @@ struct Heartbeat::Impl {
     zmq::socket_t socket = MakeSocket(zmq::socket_type::dealer, identity.node);
     socket.set(zmq::sockopt::linger, 100);
     socket.set(zmq::sockopt::sndtimeo, 0);  // while the broker is away old beats are not worth waiting for
+    if (identity.keys) UseClientKeys(socket, *identity.keys);
     socket.connect(endpoint);
     for (bool last = false; !last;) {
       Envelope beat;

@@ -1,11 +1,14 @@
 #include "common/transport/server.h"
 
+#include <arpa/inet.h>
+#include <netdb.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <regex>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -35,6 +38,34 @@ void PrepareIpc(const std::string& endpoint) {
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
 }
 
+// The endpoint with a number in place of a host's name, as ZeroMQ needs it to bind.
+std::string ToBind(const std::string& endpoint) {
+  static const std::regex named("tcp://([A-Za-z][A-Za-z0-9.-]*)(:[0-9]+)");
+  std::smatch match;
+  if (!std::regex_match(endpoint, match, named)) return endpoint;
+  const std::string name = match[1];
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_family = AF_INET;
+  if (const int status = ::getaddrinfo(name.c_str(), nullptr, &hints, &found); status != 0) {
+    throw Error(StrCat("no address of ", name, " is known: ", ::gai_strerror(status)), endpoint);
+  }
+  const in_addr address = reinterpret_cast<const sockaddr_in*>(found->ai_addr)->sin_addr;
+  ::freeaddrinfo(found);
+  char number[INET_ADDRSTRLEN];
+  ::inet_ntop(AF_INET, &address, number, sizeof number);
+  if (ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET && name != "localhost") {
+    throw Error(StrCat(name, " is ", number, " here, where no other host reaches it"), endpoint,
+                "write the address that others reach");
+  }
+  return StrCat("tcp://", number, match[2].str());
+}
+
+std::string BindHint(int error) {
+  if (error == EADDRINUSE) return "another process uses it; is the run already up?";
+  if (error == EADDRNOTAVAIL) return "this host does not have this address; give that of the broker's host, the first of hosts";
+  return "";
+}
+
 // A peer that named itself, or a stranger's binary routing id.
 std::string Readable(const std::string& peer) {
   const bool printable = std::all_of(peer.begin(), peer.end(), [](unsigned char c) { return c > ' ' && c < 0x7f; });
@@ -49,15 +80,16 @@ struct Server::Impl {
   std::int64_t malformed = 0;
 };
 
-Server::Server(const std::string& endpoint) : impl_(new Impl{endpoint, MakeSocket(zmq::socket_type::router)}) {
+Server::Server(const std::string& endpoint, const CurveGate* gate)
+    : impl_(new Impl{endpoint, MakeSocket(zmq::socket_type::router)}) {
   impl_->socket.set(zmq::sockopt::router_mandatory, true);
   impl_->socket.set(zmq::sockopt::router_handover, true);
+  if (gate != nullptr) gate->Guard(impl_->socket);
   if (endpoint.starts_with(kIpc)) PrepareIpc(endpoint);
   try {
-    impl_->socket.bind(endpoint);
+    impl_->socket.bind(ToBind(endpoint));
   } catch (const zmq::error_t& error) {
-    throw Error(StrCat("cannot bind: ", error.what()), endpoint,
-                error.num() == EADDRINUSE ? "another process uses it; is the run already up?" : "");
+    throw Error(StrCat("cannot bind: ", error.what()), endpoint, BindHint(error.num()));
   }
 }
 

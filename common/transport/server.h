@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/transport/curve.h"
 #include "common/transport/envelope.h"
 
 namespace sgmd {
@@ -20,8 +21,10 @@ class Server {
     Envelope envelope;
   };
 
-  /// Throws Error when the endpoint is in use (naming it) or malformed.
-  explicit Server(const std::string& endpoint);
+  /// Binds on exactly the address that others connect to; a host name is resolved here. With a `gate`, everything is
+  /// encrypted and the gate decides who comes in. Throws Error when the endpoint is in use (naming it), malformed, or not
+  /// an address of this host.
+  explicit Server(const std::string& endpoint, const CurveGate* gate = nullptr);
   ~Server();
 
   /// False when the peer is gone (EHOSTUNREACH) or its queue is full; the caller decides what that means.

@@ -46,6 +46,11 @@ std::unique_ptr<TeacherScores> OpenScores(const Topology& topology, const Scorer
   return cache;
 }
 
+std::unique_ptr<CurveGate> MakeGate(const Topology& topology) {
+  if (!topology.encrypt) return nullptr;
+  return std::make_unique<CurveGate>(LoadServerKeys(RunFolder{topology.run_folder}.Keys()));
+}
+
 }  // namespace
 
 Broker::Broker(LaunchPlan plan, Options options)
@@ -54,12 +59,13 @@ Broker::Broker(LaunchPlan plan, Options options)
       run_id_(ExperimentDigest(plan_.experiment)),
       scorer_{ModelDigest(plan_.experiment.teacher), plan_.experiment.guidance, plan_.experiment.compute},
       scores_(OpenScores(plan_.topology, scorer_, options_.replay)),
-      data_(plan_.topology.data_endpoint),
-      control_(plan_.topology.control_endpoint),
+      gate_(MakeGate(plan_.topology)),
+      data_(plan_.topology.data_endpoint, gate_.get()),
+      control_(plan_.topology.control_endpoint, gate_.get()),
       dispatcher_(std::chrono::duration<double>(plan_.topology.lease_seconds)) {}
 
 int Broker::Run(const volatile bool& stop) {
-  LogInfo("serving on ", plan_.topology.data_endpoint, options_.replay ? ", replay" : "", ", cache ",
+  LogInfo("serving on ", plan_.topology.data_endpoint, gate_ ? ", encrypted" : "", options_.replay ? ", replay" : "", ", cache ",
           plan_.topology.cache_enabled ? plan_.topology.cache_folder.string() : "off");
   while (!exit_code_ && !stop) {
     Server::Wait({&data_, &control_}, kTick);
@@ -113,12 +119,14 @@ void Broker::OnData(const Server::Incoming& in) {
   }
 }
 
+std::string Broker::Strangeness(const Envelope& e) const {
+  return StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", run_id_.Hex(), " epoch ",
+                options_.epoch);
+}
+
 std::string Broker::RefusalOf(const Server::Incoming& hello) const {
   const Envelope& e = hello.envelope;
-  if (!Mine(e)) {
-    return StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", run_id_.Hex(), " epoch ",
-                  options_.epoch);
-  }
+  if (!Mine(e)) return Strangeness(e);
   if (IsTeacher(hello.peer)) {
     if (options_.replay) return "a replay has no teachers";
     if (e.digest == scorer_.teacher) return "";

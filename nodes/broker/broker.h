@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,9 @@ namespace sgmd {
 ///   teacher.N   Score, Anchor   the first valid answer fills the slot of its request, later ones are dropped; one of the wrong
 ///                               kind, dtype or shape sends the teacher away and its leases go to others
 ///   teacher.N   Leave           its leases go to others
+///
+/// On the control socket: Beat, StatusRequest, Drain (to the generator), NodeExited (a teacher's leases go to others), Scale
+/// (to the launchers of all hosts), RoleFailed (to the launcher of this host).
 ///
 /// A trained role that is silent for silence_seconds fails the run (Failed to all; exit code 1); a silent teacher loses its
 /// leases until it is heard again.
@@ -90,6 +94,8 @@ class Broker {
 
   // Who is there, control socket, status (broker_control.cc).
   void OnControl(const Server::Incoming& in);
+  void OnLauncher(const std::string& peer);
+  void OnScale(const Server::Incoming& in);
   void OnBeat(const std::string& peer, const Envelope& beat);
   void OnTick();
   void SuspendTeacher(const std::string& teacher, const std::string& why);
@@ -98,6 +104,7 @@ class Broker {
   void LogSummary() const;
 
   bool Mine(const Envelope& envelope) const;
+  std::string Strangeness(const Envelope& envelope) const;  // of one that is not Mine, in words
   Envelope Make(wire::Kind kind, std::string text = {}) const;
   void Finish(wire::Kind kind, const std::string& text, int exit_code);
 
@@ -106,6 +113,7 @@ class Broker {
   Digest run_id_;
   ScorerFingerprint scorer_;
   std::unique_ptr<TeacherScores> scores_;
+  std::unique_ptr<CurveGate> gate_;  // of an encrypted run
   Server data_, control_;
   Dispatcher dispatcher_;
   std::map<std::string, Node> nodes_;
@@ -114,6 +122,8 @@ class Broker {
   Served samples_, anchors_;
   double generator_work_ = 0, fake_score_work_ = 0;  // forward-equivalents since the start
   bool draining_ = false;
+  std::set<std::string> launchers_;           // of the hosts that have joined
+  int teachers_wanted_ = 0;                   // by the last Scale; 0: none came
   std::optional<int> exit_code_;
 };
 

@@ -11,6 +11,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kLauncher = "launcher";  // of the broker's host; those of others are launcher.HOST
+
 bool IsTeacher(const std::string& node) { return node.starts_with("teacher."); }
 
 double SecondsSince(Dispatcher::Time time) {
@@ -31,11 +33,11 @@ Json FiniteOnly(const std::map<std::string, double>& scalars) {
 void Broker::OnControl(const Server::Incoming& in) {
   const Envelope& e = in.envelope;
   if (!Mine(e)) {
-    if (e.kind == wire::Kind::Hello) control_.Send(in.peer, Make(wire::Kind::Refused, "it belongs to another run or epoch"));
+    if (e.kind == wire::Kind::Hello) control_.Send(in.peer, Make(wire::Kind::Refused, Strangeness(e)));
     return;
   }
   switch (e.kind) {
-    case wire::Kind::Hello: control_.Send(in.peer, Make(wire::Kind::Welcome)); return;
+    case wire::Kind::Hello: control_.Send(in.peer, Make(wire::Kind::Welcome)); return OnLauncher(in.peer);
     case wire::Kind::Beat: return OnBeat(in.peer, e);
     case wire::Kind::StatusRequest: control_.Send(in.peer, Make(wire::Kind::Status, StatusText())); return;
     case wire::Kind::Drain:
@@ -43,18 +45,35 @@ void Broker::OnControl(const Server::Incoming& in) {
       draining_ = true;
       control_.Send("generator", Make(wire::Kind::Drain));
       return;
-    case wire::Kind::Scale: {
-      Envelope scale = Make(wire::Kind::Scale);
-      scale.count = e.count;
-      const bool sent = control_.Send("launcher", scale);
-      control_.Send(in.peer, sent ? Make(wire::Kind::Welcome) : Make(wire::Kind::Refused, "no launcher is connected"));
+    case wire::Kind::Scale: return OnScale(in);
+    case wire::Kind::RoleFailed:
+      control_.Send(kLauncher, e);
       return;
-    }
     case wire::Kind::NodeExited:
       if (IsTeacher(e.text)) LoseTeacher(e.text, "exited");
       return;
     default: LogWarning("unexpected ", wire::EnumNameKind(e.kind), " on the control socket from ", in.peer);
   }
+}
+
+void Broker::OnLauncher(const std::string& peer) {
+  if (peer != kLauncher && !peer.starts_with("launcher.")) return;
+  launchers_.insert(peer);
+  if (teachers_wanted_ == 0) return;
+  Envelope scale = Make(wire::Kind::Scale);  // that came before this one did
+  scale.count = teachers_wanted_;
+  control_.Send(peer, scale);
+}
+
+void Broker::OnScale(const Server::Incoming& in) {
+  teachers_wanted_ = in.envelope.count;
+  bool sent = false;
+  for (const std::string& launcher : launchers_) {
+    Envelope scale = Make(wire::Kind::Scale);
+    scale.count = teachers_wanted_;
+    if (control_.Send(launcher, scale) && launcher == kLauncher) sent = true;
+  }
+  control_.Send(in.peer, sent ? Make(wire::Kind::Welcome) : Make(wire::Kind::Refused, "no launcher is connected"));
 }
 
 void Broker::OnBeat(const std::string& peer, const Envelope& beat) {

@@ -199,7 +199,7 @@ TEST_F(Config, PlanningNeedsTheModelsSizesAlone) {
   EXPECT_THROW(LoadExperiment(folder_ / "e.toml", RequiredFiles::kConfig), Error);
 }
 
-TEST_F(Config, TopologyRefusesEndpointsOthersCanReach) {
+TEST_F(Config, TopologyRefusesEndpointsWithoutAnAddress) {
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   const auto load = [&](const std::string& rest) {
     WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n" + rest);
@@ -208,6 +208,7 @@ TEST_F(Config, TopologyRefusesEndpointsOthersCanReach) {
   EXPECT_THAT(load("").topology.data_endpoint, testing::StartsWith("ipc://"));
   EXPECT_NO_THROW(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n"));
   EXPECT_THROW(load("[transport]\ndata = \"tcp://*:5555\"\n"), Error);
+  EXPECT_FALSE(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n").topology.encrypt);
   EXPECT_THROW(load("[teacher]\ndevice = \"gpu\"\n"), Error);
 }
 

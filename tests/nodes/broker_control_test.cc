@@ -1,4 +1,4 @@
-// What the control socket answers: status, scale, drain.
+// What the control socket answers: status, scale, drain, what other hosts tell.
 #include <cmath>
 
 #include "common/transport/heartbeat.h"
@@ -56,6 +56,52 @@ TEST_F(BrokerControlTest, DrainReachesAGeneratorThatIsNotThereYet) {
   const Heartbeat heartbeat(plan_.topology.control_endpoint, Identity("generator"), 0.05);
   for (int i = 0; i < 100 && !heartbeat.drain_requested(); ++i) std::this_thread::sleep_for(milliseconds(20));
   EXPECT_TRUE(heartbeat.drain_requested());
+}
+
+TEST_F(BrokerControlTest, OrdersToScaleReachEveryHostAlsoOneThatComesLater) {
+  Start();
+  const auto head = Control("launcher"), host = Control("launcher.b"), person = Control("client.1");
+  Envelope scale = Message(wire::Kind::Scale);
+  scale.count = 5;
+  person->Send(scale);
+  for (Client* launcher : {head.get(), host.get()}) {
+    const auto order = launcher->Receive(kSoon);
+    ASSERT_TRUE(order);
+    EXPECT_EQ(order->kind, wire::Kind::Scale);
+    EXPECT_EQ(order->count, 5);
+  }
+  const auto late = Control("launcher.c");
+  const auto order = late->Receive(kSoon);
+  ASSERT_TRUE(order);
+  EXPECT_EQ(order->count, 5);
+  EXPECT_FALSE(head->Receive(kBriefly));
+}
+
+TEST_F(BrokerControlTest, AFailureOnAnotherHostReachesTheLauncherOfThisOne) {
+  Start();
+  const auto head = Control("launcher"), host = Control("launcher.b");
+  Envelope failure = Message(wire::Kind::RoleFailed);
+  failure.text = "fake_score\nlast words";
+  failure.count = 3;
+  host->Send(failure);
+  const auto told = head->Receive(kSoon);
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->kind, wire::Kind::RoleFailed);
+  EXPECT_EQ(told->text, failure.text);
+  EXPECT_EQ(told->count, 3);
+}
+
+TEST_F(BrokerControlTest, OfAnEncryptedRunAnswersThoseWithItsKeyAlone) {
+  plan_.topology.encrypt = true;
+  const auto keys = RunFolder{plan_.topology.run_folder}.Keys();
+  EXPECT_THAT(ErrorOf([&] { Start(); }), testing::HasSubstr("key is missing"));
+  MakeRunKeys(keys);
+  Start();
+  NodeIdentity identity = Identity("client.1");
+  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.control_endpoint, identity, {}, kBriefly); }), testing::HasSubstr("does not answer"));
+  identity.keys = LoadClientKeys(keys);
+  Client control(plan_.topology.control_endpoint, identity, {}, kSoon);
+  EXPECT_EQ(Status(control)["state"], "running");
 }
 
 }  // namespace

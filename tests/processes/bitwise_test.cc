@@ -25,6 +25,11 @@ TEST(StrictPipeline, WithThreeTeachersMatchesTheSerialLoop) {
   ExpectSerialWeights(run);
 }
 
+TEST(StrictPipeline, EncryptedOnOneHostMatchesTheSerialLoop) {
+  TinyRun run(7, "", "[transport]\nencrypt = true\n");
+  ExpectSerialWeights(run);
+}
+
 TEST(StrictPipeline, WithFreshInnerSamplesMatchesTheSerialLoop) {
   TinyRun run(12, "[inner]\nsource = \"fresh\"\nupdates = 2\n");
   ExpectSerialWeights(run);

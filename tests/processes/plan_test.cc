@@ -68,6 +68,54 @@ TEST_F(PlanTest, TeachersGetTheDevicesOfTheTopology) {
   EXPECT_THAT(output, HasSubstr("--name teacher.5 --device cuda:7"));
 }
 
+TEST_F(PlanTest, SeveralHostsAreShownOneByOneWithTheirMemory) {
+  const auto [code, output] = Plan({kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-2x8x80gb.toml", "--no-weights"});
+  EXPECT_EQ(code, 0) << output;
+  const std::size_t a = output.find("host a: sgmd-launch up --host a"), b = output.find("host b: sgmd-launch up --host b");
+  ASSERT_NE(b, std::string::npos) << output;
+  for (const char* on_a : {"\nbroker", "\ngenerator", "\nfake_score", "teacher.5 --device cuda:7"}) {
+    EXPECT_GT(output.find(on_a), a) << on_a;
+    EXPECT_LT(output.find(on_a), b) << on_a;
+  }
+  EXPECT_GT(output.find("--name teacher.6 --device cuda:0"), b);
+  EXPECT_THAT(output, HasSubstr("generator     a/cuda:0"));
+  EXPECT_THAT(output, HasSubstr("teacher.13    b/cuda:7"));
+  EXPECT_THAT(output, HasSubstr("tcp://10.0.0.1:5555  tcp://10.0.0.1:5556  encrypted"));
+}
+
+TEST_F(PlanTest, WhatDoesNotFitNamesTheHost) {
+  WriteChanged("small.toml", kLaunch / "topologies/wan2.1-t2v-1.3b-2x1x80gb.toml",
+               {{"../experiments", (kLaunch / "experiments").string()}, {"device_memory_gib = 79", "device_memory_gib = 32"}});
+  const auto [code, output] = Plan({run_.folder() / "small.toml", "--no-weights"});
+  EXPECT_EQ(code, 2) << output;
+  EXPECT_THAT(output, HasSubstr("b/cuda:0 (fake_score, teacher.0) needs"));
+  EXPECT_THAT(output, testing::Not(HasSubstr("a/cuda:0 (generator) needs")));
+}
+
+TEST_F(PlanTest, SlurmStartsOneLauncherANode) {
+  const std::string topology = kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-2x8x80gb.toml";
+  const auto [code, script] = Plan({topology, "--no-weights", "--emit", "slurm", "--run-folder", run_.run()});
+  EXPECT_EQ(code, 0);
+  EXPECT_EQ(script, "#!/bin/bash\n#SBATCH --job-name=sgmd-wan2.1-t2v-14b-lora-480p\n#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n"
+                    "#SBATCH --exclusive\n#SBATCH --gpus-per-node=8\n#SBATCH --output=" + run_.run().string() + "/logs/slurm-%j.log\n"
+                    "set -e\nexport SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n# Node N of the job is host N of the topology.\n"
+                    "srun --cpu-bind=none --kill-on-bad-exit=0 bash -c 'hosts=(a b); exec \"$@\" --host \"${hosts[$SLURM_NODEID]}\"' host "
+                    SGMD_BIN_DIR "/sgmd-launch up " + topology + " --run-folder " + run_.run().string() + "\n");
+}
+
+TEST_F(PlanTest, SlurmsNodesFindTheirHosts) {
+  // The command of the script, with `echo` in the launcher's place.
+  const auto [code, script] = Plan({kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-2x8x80gb.toml", "--no-weights", "--emit", "slurm",
+                                    "--run-folder", run_.run()});
+  std::string command = script.substr(script.find("bash -c"));
+  command = command.substr(0, command.find(SGMD_BIN_DIR)) + "echo up";
+  for (const auto& [node, expected] : {std::pair{"0", "up --host a"}, {"1", "up --host b"}}) {
+    const std::string said = run_.folder() / "said";
+    ASSERT_EQ(std::system((std::string("SLURM_NODEID=") + node + " " + command + " > " + said).c_str()), 0);
+    EXPECT_THAT(ReadFile(said), HasSubstr(expected));
+  }
+}
+
 TEST_F(PlanTest, FullyTrained14BIsRefusedWithAdvice) {
   const std::string models = (kLaunch / "models").string();
   WriteChanged("full.toml", kLaunch / "experiments/wan2.1-t2v-14b-lora-480p.toml", {{"rank = 64", "rank = 0"}, {"../models", models}});

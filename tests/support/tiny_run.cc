@@ -126,14 +126,15 @@ Process TinyRun::Launch(const std::vector<std::string>& arguments) {
   std::vector<char*> argv;
   for (std::string& part : command) argv.push_back(part.data());
   argv.push_back(nullptr);
+  const int output = ::open(process.output.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   process.pid = ::fork();
   if (process.pid == 0) {
-    const int output = ::open(process.output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     ::dup2(output, STDOUT_FILENO);
     ::dup2(output, STDERR_FILENO);
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
+  ::close(output);
   return processes_.emplace_back(process);
 }
 

@@ -1,0 +1,126 @@
+#include "launch/further_host.h"
+
+#include "common/error/error.h"
+#include "launch/stop_signals.h"
+
+namespace sgmd {
+namespace {
+
+constexpr std::chrono::milliseconds kPoll{200}, kConnectPatience{2000};
+constexpr std::chrono::seconds kPeriod{1}, kStopGrace{5};
+
+}  // namespace
+
+FurtherHost::FurtherHost(LaunchPlan plan, SessionOptions options, std::filesystem::path programs)
+    : plan_(std::move(plan)),
+      options_(std::move(options)),
+      lock_(plan_.topology.run_folder, options_.host),
+      earlier_outcome_(ReadOutcome(plan_.topology.run_folder)),
+      console_(options_.quiet),
+      processes_(plan_, options_, std::move(programs), &console_) {}
+
+int FurtherHost::Run() {
+  CountStopSignals();
+  console_.Say(StrCat("host ", options_.host, " of run folder ", plan_.topology.run_folder.string()));
+  while (!exit_code_) {
+    for (const ExitReport& report : processes_.Poll(kPoll)) OnExit(report);
+    OnSignals();
+    if (exit_code_ || Clock::now() < next_talk_) continue;
+    next_talk_ = Clock::now() + kPeriod;
+    if (ReadOutcome(plan_.topology.run_folder) != earlier_outcome_) {
+      LeaveEndedRun();
+    } else if (control_) {
+      TalkToBroker();
+    } else {
+      Join();
+    }
+  }
+  return *exit_code_;
+}
+
+void FurtherHost::Wait(const std::string& why) {
+  if (why != waiting_for_) console_.Say(StrCat("waiting for host ", plan_.topology.hosts.front(), ": ", why));
+  waiting_for_ = why;
+}
+
+void FurtherHost::Join() {
+  const RunFolder folder{plan_.topology.run_folder};
+  if (plan_.topology.encrypt && !std::filesystem::exists(folder.Keys()))
+    return Wait("it has not been up in this run folder");
+  const std::uint64_t epoch = CurrentEpoch(folder.root);
+  const NodeIdentity identity = ControlIdentity(plan_, "launcher." + options_.host, epoch);
+  try {
+    control_ = std::make_unique<Client>(plan_.topology.control_endpoint, identity, Envelope{}, kConnectPatience);
+  } catch (const Error& error) {
+    return Wait(StrCat(error.message(), " (", error.where(), ") ", error.hint()));
+  }
+  epoch_ = epoch;
+  last_answer_ = Clock::now();
+  waiting_for_.clear();
+  console_.Say(StrCat("joined host ", plan_.topology.hosts.front(), ", start ", epoch_));
+  processes_.StartAll(epoch_);
+}
+
+void FurtherHost::TalkToBroker() {
+  if (CurrentEpoch(plan_.topology.run_folder) != epoch_) return Lose("the run was started anew");
+  processes_.StartDueTeachers();
+  Envelope request;
+  request.kind = wire::Kind::StatusRequest;
+  control_->Send(request);
+  while (const auto message = control_->Receive(std::chrono::milliseconds(50))) {
+    last_answer_ = Clock::now();
+    if (message->kind == wire::Kind::Status) console_.Progress(message->text);
+    if (message->kind == wire::Kind::Scale) processes_.Scale(message->count);
+  }
+  const std::chrono::duration<double> silent = Clock::now() - last_answer_;
+  if (silent.count() > plan_.topology.silence_seconds) Lose("the broker is silent");
+}
+
+void FurtherHost::OnExit(const ExitReport& report) {
+  if (!control_) return;
+  if (IsTeacher(report.name)) {
+    Envelope exited;
+    exited.kind = wire::Kind::NodeExited;
+    exited.text = report.name;
+    control_->Send(exited);
+    if (processes_.PlanRestart(report)) return;
+  }
+  if (report.code == 0) return;  // the broker has closed the run
+  console_.Say(
+      StrCat(report.name, " failed with ", report.Reason(), "; host ", plan_.topology.hosts.front(), " is told"));
+  control_->Send(FailureMessage(report));
+}
+
+void FurtherHost::OnSignals() {
+  if (StopSignals() <= signals_handled_) return;
+  signals_handled_ = StopSignals();
+  if (signals_handled_ > 1 || !control_) {
+    console_.Say("killing the processes of this host");
+    processes_.StopAll(std::chrono::milliseconds(0));
+    exit_code_ = kExitKilled;
+    return;
+  }
+  console_.Say("draining the whole run: this step is finished and checkpointed (once more: kill what runs here)");
+  Envelope drain;
+  drain.kind = wire::Kind::Drain;
+  control_->Send(drain);
+}
+
+void FurtherHost::Lose(const std::string& why) {
+  console_.Say(why + ": stopping the processes of this host until it is back");
+  processes_.StopAll(kStopGrace);
+  control_.reset();
+}
+
+void FurtherHost::LeaveEndedRun() {
+  const int code = ExitCodeOf(ReadOutcome(plan_.topology.run_folder));
+  const auto since = Clock::now();
+  while (code == 0 && !processes_.empty() && !processes_.LingersTooLong(since) && StopSignals() <= signals_handled_) {
+    processes_.Poll(kPoll);
+  }
+  processes_.StopAll(kStopGrace);
+  console_.Say(code == 0 ? "the run has ended" : StrCat("the run was stopped on host ", plan_.topology.hosts.front()));
+  exit_code_ = code == kExitKilled ? 0 : code;
+}
+
+}  // namespace sgmd

@@ -1,0 +1,59 @@
+// One `up` on a host other than the broker's: joins the run when it is up, and leaves with it.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/config/topology.h"
+#include "launch/console.h"
+#include "launch/host_processes.h"
+#include "launch/run_control.h"
+
+namespace sgmd {
+
+/// What moves it:
+///
+///   state     event                                     to
+///   waiting   the broker of this epoch welcomes it      joined; this host's processes are started
+///   joined    a teacher dies                            joined; its leases go to others, it is started again
+///   joined    a trained role dies, or a teacher too     joined; the head is told, and fails or rolls back
+///             often
+///   joined    another epoch began, or the broker is     waiting; this host's processes are stopped
+///             silent for silence_seconds
+///   any       the head writes an outcome                ended; exit code of the run, 0 where it was killed there
+///   joined    first SIGINT or SIGTERM                   joined; the whole run drains
+///   any       second signal, or any while waiting       ended; exit code 130
+class FurtherHost {
+ public:
+  /// `options.host` is not the head. Throws Error when another process is this host of this run.
+  FurtherHost(LaunchPlan plan, SessionOptions options, std::filesystem::path programs);
+  int Run();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void Join();
+  void Wait(const std::string& why);
+  void TalkToBroker();
+  void OnExit(const ExitReport& report);
+  void OnSignals();
+  void Lose(const std::string& why);
+  void LeaveEndedRun();
+
+  LaunchPlan plan_;
+  SessionOptions options_;
+  RunLock lock_;
+  std::string earlier_outcome_;  // what was there before this start
+  Console console_;
+  HostProcesses processes_;
+  std::unique_ptr<Client> control_;  // null: waiting
+  std::uint64_t epoch_ = 0;          // of the run that it has joined
+  Clock::time_point next_talk_{}, last_answer_{};
+  std::string waiting_for_;  // what it said last about waiting
+  int signals_handled_ = 0;
+  std::optional<int> exit_code_;
+};
+
+}  // namespace sgmd

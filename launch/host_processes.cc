@@ -1,0 +1,119 @@
+#include "launch/host_processes.h"
+
+#include <algorithm>
+#include <csignal>
+
+#include "common/error/error.h"
+
+namespace sgmd {
+namespace {
+
+constexpr std::chrono::seconds kLinger{10}, kEvaluatorLinger{600};
+constexpr std::chrono::milliseconds kFirstBackoff{500}, kLongestBackoff{8000};
+constexpr std::string_view kTeacher = "teacher.";
+
+}  // namespace
+
+bool IsTeacher(const std::string& process) { return process.starts_with(kTeacher); }
+
+std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& plan, std::uint64_t epoch, bool replay,
+                                                            const std::filesystem::path& programs) {
+  const std::string run = plan.topology.run_folder.string(), number = std::to_string(epoch);
+  const auto command = [&](const char* program) {
+    return std::vector<std::string>{(programs / program).string(), "--run", run, "--epoch", number};
+  };
+  std::map<std::string, std::vector<std::string>> commands{{"broker", command("sgmd-broker")},
+                                                           {"fake_score", command("sgmd-fake-score")},
+                                                           {"generator", command("sgmd-generator")}};
+  if (replay) commands["broker"].push_back("--replay");
+  if (plan.topology.evaluator_enabled) {
+    commands[kEvaluator] = command("sgmd-evaluator");
+    commands[kEvaluator].push_back("--watch");
+  }
+  for (std::int64_t i = 0; !replay && i < plan.topology.teacher_replicas; ++i) {
+    const std::string name = StrCat(kTeacher, i);
+    commands[name] = command("sgmd-teacher");
+    commands[name].insert(commands[name].end(), {"--name", name});
+    if (!plan.topology.teacher_devices.empty()) {
+      commands[name].insert(commands[name].end(), {"--device", TeacherDevice(plan.topology, i)});
+    }
+  }
+  return commands;
+}
+
+HostProcesses::HostProcesses(LaunchPlan plan, SessionOptions options, std::filesystem::path programs, Console* console)
+    : plan_(std::move(plan)),
+      options_(std::move(options)),
+      programs_(std::move(programs)),
+      console_(console),
+      supervisor_(RunFolder{plan_.topology.run_folder}.Logs(),
+                  [console](const std::string& name, const std::string& line) { console->ProcessLine(name, line); }) {}
+
+void HostProcesses::StartAll(std::uint64_t epoch) {
+  epoch_ = epoch;
+  restarts_.clear();
+  retired_.clear();
+  for (const auto& [name, command] : CommandsHere()) supervisor_.Start(name, command);
+}
+
+std::map<std::string, std::vector<std::string>> HostProcesses::CommandsHere() const {
+  auto commands = RunCommands(plan_, epoch_, options_.replay, programs_);
+  std::erase_if(commands, [&](const auto& entry) { return HostOf(plan_.topology, entry.first) != options_.host; });
+  return commands;
+}
+
+std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
+  std::vector<ExitReport> ended = supervisor_.Poll(timeout);
+  const auto evaluator =
+      std::find_if(ended.begin(), ended.end(), [](const auto& report) { return report.name == kEvaluator; });
+  if (evaluator == ended.end()) return ended;
+  if (evaluator->code != 0) {
+    console_->Say(StrCat("evaluator ended by ", evaluator->Reason(), "; training goes on without it. Its last lines:"));
+    for (const std::string& line : evaluator->last_lines) console_->Say("  " + line);
+  }
+  ended.erase(evaluator);
+  return ended;
+}
+
+bool HostProcesses::PlanRestart(const ExitReport& teacher) {
+  if (retired_.erase(teacher.name) > 0 || teacher.code == 0) return true;
+  Restart& restart = restarts_[teacher.name];
+  const std::int64_t allowed = plan_.topology.teacher_max_restarts;
+  if (++restart.count > allowed) return false;
+  const auto backoff = std::min(kLongestBackoff, kFirstBackoff * (1 << std::min(restart.count - 1, 10)));
+  restart.due = Clock::now() + backoff;
+  console_->Say(StrCat(teacher.name, " ended by ", teacher.Reason(), ", starting it again in ",
+                       backoff.count() / 1000.0, " s (", restart.count, " of ", allowed, ")"));
+  return true;
+}
+
+void HostProcesses::StartDueTeachers() {
+  for (auto& [name, restart] : restarts_) {
+    if (!restart.due || Clock::now() < *restart.due) continue;
+    restart.due.reset();
+    const auto commands = CommandsHere();
+    const auto command = commands.find(name);  // not there: fewer are wanted by now
+    if (command != commands.end() && !supervisor_.Running(name)) supervisor_.Start(name, command->second);
+  }
+}
+
+void HostProcesses::Scale(int count) {
+  if (count != plan_.topology.teacher_replicas) {
+    console_->Say(StrCat("scaling from ", plan_.topology.teacher_replicas, " to ", count, " teachers"));
+  }
+  plan_.topology.teacher_replicas = count;
+  for (const auto& [name, command] : CommandsHere()) {
+    if (IsTeacher(name) && !supervisor_.Running(name)) supervisor_.Start(name, command);
+  }
+  for (const std::string& name : supervisor_.Names()) {
+    if (!IsTeacher(name) || std::stoi(name.substr(kTeacher.size())) < count) continue;
+    retired_.insert(name);
+    supervisor_.Signal(name, SIGTERM);  // it finishes what it computes, hands back the rest and leaves
+  }
+}
+
+bool HostProcesses::LingersTooLong(Clock::time_point finished) const {
+  return Clock::now() - finished > (supervisor_.Running(kEvaluator) ? kEvaluatorLinger : kLinger);
+}
+
+}  // namespace sgmd

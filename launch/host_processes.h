@@ -1,0 +1,74 @@
+// The processes of a run on one host: what is started there, and what may die without the run failing.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/config/topology.h"
+#include "launch/console.h"
+#include "launch/supervisor.h"
+
+namespace sgmd {
+
+inline constexpr const char* kEvaluator = "evaluator";
+bool IsTeacher(const std::string& process);
+
+/// The command lines of a run on all its hosts, by process name. `programs`: folder of the executables.
+std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& plan, std::uint64_t epoch, bool replay,
+                                                            const std::filesystem::path& programs);
+
+/// What a launcher was told to do.
+struct SessionOptions {
+  std::string host;     // the host that this is, one of the topology's; empty where it names none
+  bool replay = false;  // no teachers, the broker serves from the cache
+  bool quiet = false;   // no process output on the console, progress only
+};
+
+class HostProcesses {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// `console` outlives it.
+  HostProcesses(LaunchPlan plan, SessionOptions options, std::filesystem::path programs, Console* console);
+
+  /// Starts everything that belongs on this host as start `epoch` of the run; earlier deaths of teachers are forgotten.
+  void StartAll(std::uint64_t epoch);
+  /// Waits at most `timeout` for output, an exit or a signal. Returns what ended, without the evaluator: training does
+  /// not need it, its end is told on the console.
+  std::vector<ExitReport> Poll(std::chrono::milliseconds timeout);
+  /// Plans the next start of a teacher that did not end as it was told to. False when it has died too often ([teacher]
+  /// max_restarts).
+  bool PlanRestart(const ExitReport& teacher);
+  void StartDueTeachers();
+  /// `count` teachers on all hosts together: starts and drains those of this host.
+  void Scale(int count);
+  void StopAll(std::chrono::milliseconds grace) { supervisor_.StopAll(grace); }
+  /// After a run that ended in order: whether what is left here has had the time to end by itself.
+  bool LingersTooLong(Clock::time_point finished) const;
+
+  bool Running(const std::string& name) const { return supervisor_.Running(name); }
+  bool empty() const { return supervisor_.Names().empty(); }
+
+ private:
+  struct Restart {
+    int count = 0;
+    std::optional<Clock::time_point> due;
+  };
+  std::map<std::string, std::vector<std::string>> CommandsHere() const;
+
+  LaunchPlan plan_;  // with as many teachers as are wanted now
+  SessionOptions options_;
+  std::filesystem::path programs_;
+  std::uint64_t epoch_ = 0;
+  Console* console_;
+  Supervisor supervisor_;
+  std::map<std::string, Restart> restarts_;
+  std::set<std::string> retired_;  // teachers told to leave
+};
+
+}  // namespace sgmd

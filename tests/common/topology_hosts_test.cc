@@ -1,0 +1,130 @@
+// Several hosts in a topology file: which process belongs where, and what is an error at which line.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "common/config/topology.h"
+#include "common/error/error.h"
+#include "common/storage/atomic_folder.h"
+#include "tests/support/temp_folder.h"
+
+namespace sgmd {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr char kTransport[] = "[transport]\ndata = \"tcp://10.77.0.1:5555\"\ncontrol = \"tcp://10.77.0.1:5556\"\n";
+constexpr char kCache[] = "[cache]\nfolder = \"/var/tmp/c\"\n";
+
+class TopologyHosts : public testing::Test {
+ protected:
+  // Lines 1 to 3 are [run], the hosts are in line 4, `rest` begins at line 5.
+  Topology Read(const std::string& hosts, const std::string& rest) {
+    WriteFileAtomically(folder_ / "e.toml", "");
+    WriteFileAtomically(folder_ / "t.toml",
+                        StrCat("[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n", hosts, "\n", rest));
+    Topology topology = ReadTopology(folder_ / "t.toml");
+    ResolveDefaults(topology);
+    return topology;
+  }
+  std::string ErrorOf(const std::string& hosts, const std::string& rest) {
+    try {
+      Read(hosts, rest);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  std::string ErrorOf(const std::string& rest) { return ErrorOf("hosts = [\"a\", \"b\"]", rest + kCache + kTransport); }
+  TempFolder folder_;
+};
+
+TEST_F(TopologyHosts, EachProcessHasItsPlaceAndTheRestIsOnTheHead) {
+  const Topology t = Read("hosts = [\"a\", \"b\"]",
+                          StrCat("[fake_score]\nhost = \"b\"\n[teacher]\nreplicas = 5\nhosts = [\"a\", \"b\", \"b\"]\n"
+                                 "devices = [\"cuda:2\", \"cuda:0\", \"cuda:1\"]\n",
+                                 kCache, kTransport));
+  EXPECT_EQ(HostOf(t, "broker"), "a");
+  EXPECT_EQ(HostOf(t, "generator"), "a");
+  EXPECT_EQ(HostOf(t, "evaluator"), "a");
+  EXPECT_EQ(HostOf(t, "fake_score"), "b");
+  for (const auto& [replica, host] : {std::pair{0, "a"}, {1, "b"}, {2, "b"}, {3, "a"}, {4, "b"}}) {
+    EXPECT_EQ(HostOf(t, StrCat("teacher.", replica)), host) << replica;
+  }
+  EXPECT_EQ(TeacherDevice(t, 4), "cuda:0");
+  EXPECT_TRUE(t.encrypt);
+  WriteFileAtomically(folder_ / "again.toml", ToToml(t));
+  EXPECT_EQ(ToToml(ReadTopology(folder_ / "again.toml")), ToToml(t));
+  EXPECT_EQ(HostOf(OnOneHost(t), "fake_score"), "");
+  EXPECT_THAT(OnOneHost(t).data_endpoint, testing::StartsWith("ipc://"));
+  EXPECT_TRUE(OnOneHost(t).encrypt) << "what was asked for is not dropped silently";
+}
+
+TEST_F(TopologyHosts, WithoutThemNothingIsNew) {
+  const Topology t = Read("", "");
+  EXPECT_EQ(HostsOf(t), std::vector<std::string>{""});
+  EXPECT_EQ(HostOf(t, "teacher.3"), "");
+  EXPECT_FALSE(t.encrypt);
+  EXPECT_EQ(t.cache_folder, folder_ / "run/cache");
+}
+
+TEST_F(TopologyHosts, UnknownOnesAreLocated) {
+  EXPECT_THAT(ErrorOf("[generator]\nhost = \"c\"\n"),
+              AllOf(HasSubstr("t.toml:6:8: unknown host \"c\""), HasSubstr("hosts are: a, b")));
+  EXPECT_THAT(ErrorOf("[evaluator]\nhost = \"c\"\n"), HasSubstr("t.toml:6:8"));
+  EXPECT_THAT(ErrorOf("[teacher]\nhosts = [\"a\", \"c\"]\n"), HasSubstr("t.toml:6:9: unknown host \"c\""));
+  EXPECT_THAT(ErrorOf("", "[generator]\nhost = \"a\"\n"),
+              AllOf(HasSubstr("t.toml:6:8"), HasSubstr("[run] hosts = [\"a\"")));
+  EXPECT_THAT(ErrorOf("hosts = [\"a\", \"a\"]", ""), HasSubstr("t.toml:4:9: host \"a\" is named twice"));
+  EXPECT_THAT(ErrorOf("hosts = [\"a b\"]", ""), HasSubstr("no name of a host"));
+}
+
+TEST_F(TopologyHosts, TeachersHaveAHostForEachDevice) {
+  EXPECT_THAT(ErrorOf("[teacher]\nhosts = [\"a\", \"b\"]\ndevices = [\"cuda:0\"]\n"),
+              AllOf(HasSubstr("t.toml:6:9: \"hosts\" names 2, \"devices\" 1"), HasSubstr("one host for each device")));
+}
+
+TEST_F(TopologyHosts, NeedTcpAndACacheOfTheHead) {
+  const std::string hosts = "hosts = [\"a\", \"b\"]";
+  EXPECT_THAT(ErrorOf(hosts, kCache),
+              AllOf(HasSubstr("\"data\" must be a tcp:// endpoint"), HasSubstr("<address of a>")));
+  EXPECT_THAT(ErrorOf(hosts, StrCat(kCache, "[transport]\ndata = \"ipc:///tmp/d\"\n")),
+              HasSubstr("t.toml:8:8: with several hosts"));
+  EXPECT_THAT(ErrorOf(hosts, StrCat(kCache, "[transport]\ndata = \"tcp://10.0.0.1:1\"\n")),
+              HasSubstr("\"control\" must be a tcp://"));
+  EXPECT_THAT(ErrorOf(hosts, kTransport),
+              AllOf(HasSubstr("the cache needs a \"folder\""), HasSubstr("a disk of a's own")));
+  EXPECT_EQ(ErrorOf(hosts, StrCat("[cache]\nenabled = false\n", kTransport)), "no error");
+  EXPECT_EQ(ErrorOf("hosts = [\"a\"]", ""), "no error") << "one alone needs neither";
+}
+
+TEST_F(TopologyHosts, WhatOthersCanReachIsAlwaysEncrypted) {
+  EXPECT_TRUE(Read("", kTransport).encrypt);
+  EXPECT_TRUE(Read("", "[transport]\ncontrol = \"tcp://node-7.cluster:5556\"\n").encrypt);
+  EXPECT_FALSE(Read("", "[transport]\ndata = \"tcp://127.0.0.1:5555\"\n").encrypt);
+  EXPECT_TRUE(Read("", "[transport]\nencrypt = true\n").encrypt);
+  EXPECT_THAT(ErrorOf("", StrCat(kTransport, "encrypt = false\n")),
+              AllOf(HasSubstr("t.toml:8:11"), HasSubstr("always encrypted")));
+  for (const char* nowhere : {"tcp://*:5555", "tcp://0.0.0.0:5555", "tcp://10.0.0.1", "udp://10.0.0.1:5"}) {
+    EXPECT_THAT(ErrorOf("", StrCat("[transport]\ndata = \"", nowhere, "\"\n")),
+                HasSubstr("the address that others connect to"))
+        << nowhere;
+  }
+}
+
+TEST_F(TopologyHosts, EndpointsMayHoldEnvironmentVariables) {
+  ::unsetenv("SGMD_TEST_HEAD");
+  const std::string fallback = "[transport]\ndata = \"tcp://${SGMD_TEST_HEAD:-10.0.0.9}:5555\"\n";
+  EXPECT_EQ(Read("", fallback).data_endpoint, "tcp://10.0.0.9:5555");
+  EXPECT_THAT(ErrorOf("", "[transport]\ndata = \"tcp://$SGMD_TEST_HEAD:5555\"\n"),
+              HasSubstr("environment variable SGMD_TEST_HEAD is not set"));
+  ::setenv("SGMD_TEST_HEAD", "10.0.0.7", 1);
+  EXPECT_EQ(Read("", fallback).data_endpoint, "tcp://10.0.0.7:5555");
+  EXPECT_EQ(Read("", "[transport]\ndata = \"tcp://$SGMD_TEST_HEAD:5555\"\n").data_endpoint, "tcp://10.0.0.7:5555");
+  ::unsetenv("SGMD_TEST_HEAD");
+}
+
+}  // namespace
+}  // namespace sgmd
