@@ -151,10 +151,8 @@ int Down(const Options& o) {
   const auto holder = sgmd::RunLock::HolderOf(run);
   if (!holder) throw sgmd::Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
   if (holder->machine == sgmd::RunLock::ThisMachine()) {
-    for (int i = 0; i < (o.now ? 2 : 1); ++i) {
-      ::kill(holder->pid, SIGTERM);
-      std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    }
+    ::kill(holder->pid, SIGTERM);
+    if (o.now) ::kill(holder->pid, SIGINT);  // the second; two of a kind at once would count as one
   } else if (o.now) {
     throw sgmd::Error("the run is up on " + holder->machine, run.string(), "--now works there alone; without it, from here too");
   } else {

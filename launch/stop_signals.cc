@@ -13,6 +13,8 @@ void CountStopSignals() {
   signals_seen = 0;
   struct sigaction action {};
   action.sa_handler = [](int) { signals_seen = signals_seen + 1; };
+  ::sigaddset(&action.sa_mask, SIGINT);  // one must not come in the middle of counting the other
+  ::sigaddset(&action.sa_mask, SIGTERM);
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
 }
