@@ -30,8 +30,12 @@ class Plan:
 
     def work(self):
         """Rough forward-equivalents a sample and step, to foretell durations; the report takes the counted ones."""
-        updates = self.experiment["inner"]["updates"]
-        return 7.5 + (1 if self.experiment["objective"]["name"] == "dmd2" else 2) + 3 * updates
+        e = self.experiment
+        weights = e["schedule"].get("exit_weights", [1] * len(e["schedule"]["student_steps"]))
+        rollout = 1 + sum(step * weight for step, weight in enumerate(weights)) / sum(weights)
+        rollouts = 1 + (e["inner"]["updates"] if e["inner"].get("source") == "fresh" else 0)
+        teacher = 1 if e["model"]["guidance"] == 1 else 2
+        return rollouts * rollout + 3 + teacher + (1 if e["objective"]["name"] == "dmd2" else 2) + 3 * e["inner"]["updates"]
 
 
 def digest(experiment):

@@ -215,6 +215,12 @@ def _side_by_side(paths, out):
     subprocess.run(["ffmpeg", "-v", "error", "-y", *inputs, "-filter_complex", join + palette, str(out)], check=True, stdin=subprocess.DEVNULL)
 
 
+def _exits(schedule):
+    """The numbers of the student steps that rollouts end at."""
+    steps = schedule["student_steps"]
+    return " ".join(str(i) for i, weight in enumerate(schedule.get("exit_weights", [1] * len(steps)), 1) if weight)
+
+
 def _methods(d, results):
     description = results.description
     d.heading("How it was done")
@@ -223,18 +229,19 @@ def _methods(d, results):
         e = about["experiment"]
         optimizers = e["optimizer"]
         rows.append([about["title"], e["objective"]["name"], _count(e["objective"].get("lambda")) if e["objective"]["name"] == "sgmd" else "-",
-                     _count(e["inner"]["updates"]), e["inner"].get("source", "shared"),
+                     _count(e["inner"]["updates"]), e["inner"].get("source", "shared"), _exits(e["schedule"]), f"{e['model']['guidance']:g}",
                      f"{optimizers['generator']['learning_rate']:g}", f"{optimizers['fake_score']['learning_rate']:g}",
                      _count(e["experiment"]["steps"]), about.get("tuned", "not tuned")])
-    d.table(["", "objective", "λ", "fake updates a step", "their samples", "learning rate", "of the fake score", "steps",
+    d.table(["", "objective", "λ", "fake updates a step", "their samples", "exit steps", "guidance", "learning rate", "of the fake score", "steps",
              "how it was tuned"], rows)
     one = next(iter(description["arms"].values()))["experiment"]
     seeds = sorted({run["seed"] for run in description["runs"]})
     trained = sum(sum(run.step_seconds) for run in results.runs)
-    d.items([f"Common to all: {one['data']['micro_batch'] * one['data']['micro_batches']} samples a step, guidance "
-             f"{one['model']['guidance']}, student steps {one['schedule']['student_steps']} at shift {one['schedule']['student_shift']}, EMA {one.get('ema', {}).get('decay', 0)} "
+    d.items([f"Common to all: {one['data']['micro_batch'] * one['data']['micro_batches']} samples a step, "
+             f"student steps {one['schedule']['student_steps']} at shift {one['schedule']['student_shift']}, EMA {one.get('ema', {}).get('decay', 0)} "
              f"(measured are the averaged weights), {one['threads']['generator']} thread a trained role.",
-             f"Reference: the teacher with {description['study']['teacher_steps']} uniform steps and guidance.",
+             f"Reference: the teacher with {description['study']['teacher_steps']} uniform steps and guidance "
+             f"{description['reference_guidance']:g}. The guidance in the table is that of the teacher's scores in training.",
              f"Seeds {', '.join(map(str, seeds))}; seed by seed, all arms in turn; {duration(trained)} of training in all.",
              f"Machine: {description['machine']}; load of others when the command was given: {description['load']}.",
              f"Commit: `{description['commit']}`.",

@@ -16,8 +16,8 @@ from study_parts import methods as settings
 from study_parts import records
 from study_parts.processes import Failed, Progress
 
-SECONDS_A_FORWARD = 0.036   # a step of 32 samples, on two cores; only to foretell
-SECONDS_A_VIDEO = 0.012     # drawn in four steps and measured, likewise
+SECONDS_A_FORWARD = 0.019   # a step of 32 samples, on two cores; only to foretell
+SECONDS_A_VIDEO = 0.008     # drawn in four steps and measured, likewise
 SECONDS_A_REFERENCE = 0.07  # video of the many-step teacher, likewise
 SECONDS_TO_START = 4
 

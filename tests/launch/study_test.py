@@ -62,7 +62,8 @@ class Recorded:
         arms = {plan.arm: self.settings["arms"][plan.arm] | {"experiment": plan.experiment} for plan, _ in self.runs}
         (self.out / "study.json").write_text(json.dumps({
             "command": "launch/study --recorded", "date": "today", "commit": "c0ffee", "machine": "an abacus, 2 cores", "load": 0, "samples": 64,
-            "steps": 30, "base": "runs/base", "study": self.settings["study"], "arms": arms, "runs": [entry for _, entry in self.runs]}))
+            "steps": 30, "base": "runs/base", "reference_guidance": 2, "study": self.settings["study"], "arms": arms,
+            "runs": [entry for _, entry in self.runs]}))
         subprocess.run([sys.executable, STUDY, "--only-report", "--out", self.out], check=True, stdout=subprocess.DEVNULL)
         return (self.out / "report/report.md").read_text()
 
