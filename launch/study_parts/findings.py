@@ -161,9 +161,11 @@ def _fewer(results):
 
 
 def _gone_wrong(results):
-    for run in results.runs:
-        base = run.points[0][1] if run.points[0][0] == 0 else None
-        if base and run.final()["frechet_teacher"] > base["frechet_teacher"]:
-            yield f"{results.title(run.arm)} on seed {run.seed} ended farther from the teacher than it began."
+    for arm in results.arms():
+        worse = [run.seed for run in results.of(arm)
+                 if run.points[0][0] == 0 and run.final()["frechet_teacher"] > run.points[0][1]["frechet_teacher"]]
+        if worse:
+            yield (f"{results.title(arm)} ended farther from the teacher than it began on {len(worse)} of "
+                   f"{counted(len(results.of(arm)), 'seed')}.")
     if results.unfinished:
         yield "Not finished, and so in no figure: " + ", ".join(f"{arm} seed {seed}" for arm, seed in results.unfinished) + "."

@@ -127,7 +127,7 @@ class Report(InTemporaryFolder):
         study.add("sgmd", 1, [9.0, 7.0, 6.0])
         text = study.report()
         self.assertIn("so its final distance is no goal", text)
-        self.assertIn("DMD2 on seed 1 ended farther from the teacher than it began", text)
+        self.assertIn("DMD2 ended farther from the teacher than it began on 1 of 1 seed.", text)
         self.assertIn("The nearest to the teacher at any checkpoint: DMD2 11.000, SGMD (λ 0.1) 6.000; the untrained student is at 10.000.", text)
 
     def test_without_a_count_of_work_the_rest_is_there(self):
