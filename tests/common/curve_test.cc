@@ -9,6 +9,7 @@
 #include "common/transport/heartbeat.h"
 #include "common/transport/socket.h"
 #include "tests/common/transport_fixture.h"
+#include "tests/support/error_of.h"
 
 namespace sgmd {
 namespace {
@@ -23,16 +24,6 @@ using testing::Message;
 using testing::Next;
 using ::testing::Not;
 constexpr std::chrono::milliseconds kBriefly{500};
-
-template <typename Action>
-std::string ErrorOf(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 class CurveTest : public ::testing::TestWithParam<const char*> {
  protected:

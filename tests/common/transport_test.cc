@@ -8,6 +8,7 @@
 #include "common/error/error.h"
 #include "common/transport/socket.h"
 #include "tests/common/transport_fixture.h"
+#include "tests/support/error_of.h"
 
 namespace sgmd {
 namespace {
@@ -38,16 +39,6 @@ class TransportTest : public ::testing::TestWithParam<const char*> {
   TempFolder folder_;
   std::string endpoint_ = MakeEndpoint();
 };
-
-template <typename Action>
-std::string ErrorOf(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST_P(TransportTest, HelloIsStampedAndWelcomed) {
   Server server(endpoint_);

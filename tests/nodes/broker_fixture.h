@@ -11,6 +11,7 @@
 #include "common/storage/atomic_folder.h"
 #include "common/transport/client.h"
 #include "nodes/broker/broker.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -50,16 +51,6 @@ inline Envelope ScoreFor(const Envelope& lease, std::vector<std::int64_t> shape 
   score.attempt = lease.attempt;
   score.tensors = {Floats("velocity", std::move(shape), 9)};
   return score;
-}
-
-template <typename Action>
-std::string ErrorOf(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 class BrokerFixture : public testing::Test {

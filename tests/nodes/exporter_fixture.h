@@ -16,22 +16,13 @@
 #include "pipeline/flow/random.h"
 #include "pipeline/models/lora.h"
 #include "pipeline/models/wan_transformer.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_config.h"
 
 namespace sgmd {
 
 namespace fs = std::filesystem;
-
-template <typename Action>
-std::string ErrorOf(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 inline std::vector<std::string> NamesIn(const fs::path& folder) {
   std::vector<std::string> names;

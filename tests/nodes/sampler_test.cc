@@ -12,6 +12,7 @@
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/flow/sampling.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_run.h"
 
@@ -25,15 +26,6 @@ WanConfig ConfigOf(std::int64_t channels) {
   WanConfig config;
   config.in_dim = config.out_dim = channels;
   return config;
-}
-
-std::string ErrorOf(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(LatentShape, IsThePublishedOneByDefault) {

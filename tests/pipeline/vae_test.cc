@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "pipeline/vae/vae_names.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_vae.h"
 
@@ -12,17 +13,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-// The text of the Error that `body` must throw.
-template <typename Body>
-std::string ErrorOf(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 class VaeForms : public testing::TestWithParam<bool> {
  protected:
