@@ -44,7 +44,9 @@ long TeachersAlive(const json& status) {
 }  // namespace
 
 Console::Console(bool quiet)
-    : quiet_(quiet), terminal_(::isatty(STDOUT_FILENO) != 0), colour_(terminal_ && std::getenv("NO_COLOR") == nullptr) {}
+    : quiet_(quiet),
+      terminal_(::isatty(STDOUT_FILENO) != 0),
+      colour_(terminal_ && std::getenv("NO_COLOR") == nullptr) {}
 
 Console::~Console() {
   if (terminal_ && !progress_.empty()) std::puts("");
@@ -81,12 +83,11 @@ void Console::Progress(const std::string& status_json) {
   const double done = step - first_step_;
   const double each = done > 0 ? std::chrono::duration<double>(now - first_step_time_).count() / done : 0;
   const int filled = static_cast<int>(kBarWidth * step / steps);
-  std::string line = StrCat("[", std::string(filled, '#'), std::string(kBarWidth - filled, '.'), "] step ", step, "/", steps,
-                            "  loss ", Fixed(scalars.value("generator_loss", 0.0), 4), "  fake ",
-                            Fixed(scalars.value("fake_score_loss", 0.0), 4), "  ",
-                            Fixed(scalars.value("step_time_sec", 0.0), 2), " s/step  cache hits ", HitRate(status),
-                            "  teachers ", TeachersAlive(status), "  ETA ",
-                            done > 0 ? FormatDuration(each * (steps - step)) : "-");
+  std::string line = StrCat(
+      "[", std::string(filled, '#'), std::string(kBarWidth - filled, '.'), "] step ", step, "/", steps, "  loss ",
+      Fixed(scalars.value("generator_loss", 0.0), 4), "  fake ", Fixed(scalars.value("fake_score_loss", 0.0), 4), "  ",
+      Fixed(scalars.value("step_time_sec", 0.0), 2), " s/step  cache hits ", HitRate(status), "  teachers ",
+      TeachersAlive(status), "  ETA ", done > 0 ? FormatDuration(each * (steps - step)) : "-");
   if (terminal_) {
     progress_ = line;
     std::fputs(("\r\x1b[K" + line).c_str(), stdout);
@@ -100,10 +101,10 @@ void Console::Progress(const std::string& status_json) {
 std::string StatusTable(const std::string& status_json) {
   const json status = json::parse(status_json);
   const json& cache = status["cache"];
-  std::string text = StrCat("state      ", status.value("state", ""), "\nstep       ", status.value("step", 0.0), " of ",
-                            status.value("steps", 0.0), "\nin flight  ", status.value("in_flight", 0), " leased, ",
-                            status.value("queued", 0), " waiting\ncache      ", cache.value("hits", 0), " hits, ",
-                            cache.value("misses", 0), " misses, ", cache.value("entries", 0), " entries, ",
+  std::string text = StrCat("state      ", status.value("state", ""), "\nstep       ", status.value("step", 0.0),
+                            " of ", status.value("steps", 0.0), "\nin flight  ", status.value("in_flight", 0),
+                            " leased, ", status.value("queued", 0), " waiting\ncache      ", cache.value("hits", 0),
+                            " hits, ", cache.value("misses", 0), " misses, ", cache.value("entries", 0), " entries, ",
                             Fixed(cache.value("bytes", 0.0) / 1048576, 1), " MiB\n");
   for (const auto& [name, value] : status["scalars"].items()) {
     if (name != "step") text += StrCat("  ", name, " ", value.get<double>(), "\n");

@@ -41,7 +41,8 @@ sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
   sgmd::Topology& topology = plan.topology;
   topology.run_folder = o.run_folder.empty() ? std::filesystem::path(topology.run_folder.string() + "-replay")
                                              : std::filesystem::absolute(o.run_folder);
-  if (!replay && !topology.hosts.empty()) return plan;  // endpoints and cache are places of the hosts, not of the folder
+  if (!replay && !topology.hosts.empty())
+    return plan;                            // endpoints and cache are places of the hosts, not of the folder
   if (!replay) topology.cache_folder = "";  // a replay keeps the cache of the original run
   topology = sgmd::OnOneHost(topology);
   return plan;
@@ -56,7 +57,8 @@ std::string HostOfThis(const Options& o, const sgmd::Topology& topology) {
   }
   if (topology.hosts.empty() && o.host.empty()) return "";
   if (topology.hosts.empty()) {
-    throw sgmd::Error("--host " + o.host + ", but the topology names no hosts", o.target.string(), "[run] hosts = [...]");
+    throw sgmd::Error("--host " + o.host + ", but the topology names no hosts", o.target.string(),
+                      "[run] hosts = [...]");
   }
   throw sgmd::Error(o.host.empty() ? "which of the topology's hosts is this?" : "the topology has no host " + o.host,
                     o.target.string(), "--host, one of: " + names);
@@ -149,12 +151,14 @@ int Scale(const Options& o) {
 int Down(const Options& o) {
   const auto run = sgmd::FindRunFolder(o.target);
   const auto holder = sgmd::RunLock::HolderOf(run);
-  if (!holder) throw sgmd::Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
+  if (!holder)
+    throw sgmd::Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
   if (holder->machine == sgmd::RunLock::ThisMachine()) {
     ::kill(holder->pid, SIGTERM);
     if (o.now) ::kill(holder->pid, SIGINT);  // the second; two of a kind at once would count as one
   } else if (o.now) {
-    throw sgmd::Error("the run is up on " + holder->machine, run.string(), "--now works there alone; without it, from here too");
+    throw sgmd::Error("the run is up on " + holder->machine, run.string(),
+                      "--now works there alone; without it, from here too");
   } else {
     sgmd::Envelope drain;
     drain.kind = sgmd::wire::Kind::Drain;

@@ -9,7 +9,7 @@
 namespace sgmd {
 namespace {
 
-constexpr double kWorthwhile = 0.99;   // a change that leaves more than this share of the need is not worth a line
+constexpr double kWorthwhile = 0.99;    // a change that leaves more than this share of the need is not worth a line
 constexpr std::int64_t kLoraRank = 64;  // of the public recipe (wan_facts §5)
 
 // The device that exceeds its memory most; its need - has is what the changes must bring to 0.
@@ -47,12 +47,13 @@ std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bo
   const Experiment& e = plan.experiment;
   std::vector<Change> changes;
   const std::string& worst = Worst(memory).device;
-  if (!cpu && std::count_if(memory.processes.begin(), memory.processes.end(), [&](const auto& p) { return p.device == worst; }) > 1) {
+  if (!cpu && std::count_if(memory.processes.begin(), memory.processes.end(),
+                            [&](const auto& p) { return p.device == worst; }) > 1) {
     changes.push_back({StrCat("a device each for ", ProcessesOn(memory, worst)), "no time", SpreadOverDevices});
   }
-  changes.push_back({"[generator] and [fake_score] checkpoint_blocks = true", "one more forward pass in each backward pass", [](LaunchPlan& p) {
-                       p.topology.generator_checkpoint_blocks = p.topology.fake_score_checkpoint_blocks = true;
-                     }});
+  changes.push_back(
+      {"[generator] and [fake_score] checkpoint_blocks = true", "one more forward pass in each backward pass",
+       [](LaunchPlan& p) { p.topology.generator_checkpoint_blocks = p.topology.fake_score_checkpoint_blocks = true; }});
   if (e.micro_batch > 1) {
     changes.push_back({StrCat("[data] micro_batch = 1, micro_batches = ", e.micro_batch * e.micro_batches),
                        "the same batch in smaller pieces", [](LaunchPlan& p) {
@@ -80,8 +81,8 @@ std::string OversizeAdvice(const LaunchPlan& original, const WanConfig& config, 
   std::string text = "\ndoes not fit:\n";
   for (const DeviceMemory& device : memory.devices) {
     if (device.fits()) continue;
-    text += StrCat("  ", device.device, " (", ProcessesOn(memory, device.device), ") needs ", Gigabytes(device.need), " GB and has ",
-                   Gigabytes(device.has), " GB\n");
+    text += StrCat("  ", device.device, " (", ProcessesOn(memory, device.device), ") needs ", Gigabytes(device.need),
+                   " GB and has ", Gigabytes(device.has), " GB\n");
   }
   text += "what to change, in order of cost, each on top of those before it:\n";
   const bool cpu = Worst(memory).device.ends_with("cpu");
@@ -98,9 +99,11 @@ std::string OversizeAdvice(const LaunchPlan& original, const WanConfig& config, 
     memory = after;
   }
   const DeviceMemory& worst = Worst(memory);
-  text += StrCat("  ", ++number, ". a device of at least ", Gigabytes(worst.need), " GB (", std::ceil(worst.need / kGibibyte), " GiB)");
+  text += StrCat("  ", ++number, ". a device of at least ", Gigabytes(worst.need), " GB (",
+                 std::ceil(worst.need / kGibibyte), " GiB)");
   if (cpu) return text + ", or fewer teachers\n";
-  return text + StrCat(", or ", std::ceil(worst.need / worst.has), " of these for that role together, which needs sharded roles: "
+  return text + StrCat(", or ", std::ceil(worst.need / worst.has),
+                       " of these for that role together, which needs sharded roles: "
                        "not available yet\n");
 }
 

@@ -169,8 +169,8 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
   const Setting setting(plan.experiment, config);
   const double forward = ForwardFlopsOf(config, setting.tokens).total();
   MemoryPlan memory;
-  const auto add = [&](const std::string& host, const std::string& process, Role role, const std::string& on, double gib,
-                       bool checkpoint_blocks, double share) {
+  const auto add = [&](const std::string& host, const std::string& process, Role role, const std::string& on,
+                       double gib, bool checkpoint_blocks, double share) {
     if (HostOf(t, process) != host) return;
     const std::string device = host.empty() ? Named(on) : StrCat(host, "/", Named(on));
     const bool cpu = on == "cpu";

@@ -38,7 +38,8 @@ std::string ExitReport::Reason() const {
   return signal != 0 ? StrCat("signal ", signal, " (", ::strsignal(signal), ")") : StrCat("exit code ", code);
 }
 
-Supervisor::Supervisor(std::filesystem::path logs, LineHandler on_line) : logs_(std::move(logs)), on_line_(std::move(on_line)) {
+Supervisor::Supervisor(std::filesystem::path logs, LineHandler on_line)
+    : logs_(std::move(logs)), on_line_(std::move(on_line)) {
   std::filesystem::create_directories(logs_);
 }
 
@@ -46,7 +47,8 @@ Supervisor::~Supervisor() { StopAll(std::chrono::milliseconds(0)); }
 
 void Supervisor::Start(const std::string& name, const std::vector<std::string>& command) {
   if (children_.contains(name)) throw Error("process " + name + " is already running");
-  if (::access(command.front().c_str(), X_OK) != 0) ThrowErrno("cannot execute", command.front(), "is the build complete?");
+  if (::access(command.front().c_str(), X_OK) != 0)
+    ThrowErrno("cannot execute", command.front(), "is the build complete?");
   Child child;
   const std::string log = (logs_ / (name + ".log")).string();
   child.log = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);

@@ -17,8 +17,8 @@ namespace sgmd {
 /// How a process ended.
 struct ExitReport {
   std::string name;
-  int code = 0;    // exit code, or 128 + signal
-  int signal = 0;  // 0: it exited by itself
+  int code = 0;                         // exit code, or 128 + signal
+  int signal = 0;                       // 0: it exited by itself
   std::vector<std::string> last_lines;  // of its output, at most 20
 
   /// "exit code 1" or "signal 9 (Killed)".
@@ -38,8 +38,8 @@ class Supervisor {
 
   /// Starts `command` (path, arguments...). Throws Error when it cannot be executed or the name is in use.
   void Start(const std::string& name, const std::vector<std::string>& command);
-  /// Waits until output, an exit or a signal arrives, at most `timeout`; handles all of them. Returns the processes that
-  /// ended. `extra_fd` (or -1) wakes it too.
+  /// Waits until output, an exit or a signal arrives, at most `timeout`; handles all of them. Returns the processes
+  /// that ended. `extra_fd` (or -1) wakes it too.
   std::vector<ExitReport> Poll(std::chrono::milliseconds timeout, int extra_fd = -1);
   /// Sends `signal` to the process group of `name`, or of every process. Unknown names are ignored.
   void Signal(const std::string& name, int signal);

@@ -29,7 +29,8 @@ RoleSettings SettingsOf(const LaunchPlan& plan, const std::string& role) {
 at::Device ParseDevice(const std::string& text) {
   const at::Device device(text);
   if (device.is_cuda() && !at::hasCUDA()) {
-    throw Error("device " + text + " is not available", {}, "build with -DSGMD_CUDA=ON on a machine with a GPU, or use cpu");
+    throw Error("device " + text + " is not available", {},
+                "build with -DSGMD_CUDA=ON on a machine with a GPU, or use cpu");
   }
   return device;
 }
@@ -60,7 +61,8 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     InitLog(node.identity.node);
     node.plan = LoadRun(run);
     node.identity.run_id = ExperimentDigest(node.plan.experiment);
-    if (node.plan.topology.encrypt) node.identity.keys = LoadClientKeys(RunFolder{node.plan.topology.run_folder}.Keys());
+    if (node.plan.topology.encrypt)
+      node.identity.keys = LoadClientKeys(RunFolder{node.plan.topology.run_folder}.Keys());
     const RoleSettings settings = SettingsOf(node.plan, role);
     at::set_num_threads(static_cast<int>(settings.threads));
     node.device = ParseDevice(device.empty() ? settings.device : device);

@@ -1,4 +1,5 @@
-// What the processes of the ring that compute have in common: their command line, their two connections, tensors in frames.
+// What the processes of the ring that compute have in common: their command line, their two connections, tensors in
+// frames.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,8 +26,8 @@ struct RingNode {
   Client Connect(Envelope hello = {}) const;
 };
 
-/// Parses --run, --epoch, --device (default: the topology's for `role`) and for teachers --name, sets the CPU threads of
-/// the role, and runs `body`. Logs the CPU time of all threads at the end. Returns the process's exit code.
+/// Parses --run, --epoch, --device (default: the topology's for `role`) and for teachers --name, sets the CPU threads
+/// of the role, and runs `body`. Logs the CPU time of all threads at the end. Returns the process's exit code.
 int RunRingNode(int argc, char** argv, const std::string& role, const std::string& description,
                 const std::function<int(const RingNode&)>& body);
 

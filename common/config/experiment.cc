@@ -211,7 +211,9 @@ std::string ToToml(const Experiment& e) {
   out.Table("data").Integers("latent", e.latent).Integer("micro_batch", e.micro_batch);
   out.Integer("micro_batches", e.micro_batches);
   out.Table("schedule").Integers("student_steps", e.student_steps).Integers("exit_weights", e.exit_weights);
-  out.Real("student_shift", e.student_shift).Real("score_shift", e.score_shift).Real("score_sigma_min", e.score_sigma_min);
+  out.Real("student_shift", e.student_shift)
+      .Real("score_shift", e.score_shift)
+      .Real("score_sigma_min", e.score_sigma_min);
   out.Real("score_sigma_max", e.score_sigma_max);
   out.Table("objective").Text("name", e.objective).Text("weighting", e.weighting).Real("lambda", e.lambda);
   out.Table("inner")

@@ -48,12 +48,13 @@ struct Experiment {
   std::int64_t micro_batches = 1;    // [data] micro-batches per outer iteration, >= 1
 
   std::vector<std::int64_t> student_steps{1000, 750, 500, 250};  // [schedule] timesteps before the shift, descending
-  std::vector<std::int64_t> exit_weights{1, 1, 1, 1};  // [schedule] how often each student step is the exit step, relative
-                                                       // to the others, >= 0, not all 0; default: all 1
-  double student_shift = 5.0;                                    // [schedule] > 0
-  double score_shift = 5.0;                                      // [schedule] > 0
-  double score_sigma_min = 0.02;  // [schedule] (0,1): score sigma is clamped to [min, max]
-  double score_sigma_max = 0.98;  // [schedule] (0,1)
+  std::vector<std::int64_t> exit_weights{1, 1, 1,
+                                         1};  // [schedule] how often each student step is the exit step, relative
+                                              // to the others, >= 0, not all 0; default: all 1
+  double student_shift = 5.0;                 // [schedule] > 0
+  double score_shift = 5.0;                   // [schedule] > 0
+  double score_sigma_min = 0.02;              // [schedule] (0,1): score sigma is clamped to [min, max]
+  double score_sigma_max = 0.98;              // [schedule] (0,1)
 
   std::string objective = "sgmd";      // [objective] name: one of kObjectives
   std::string weighting = "lightx2v";  // [objective] weighting: lightx2v | paper

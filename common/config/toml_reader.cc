@@ -119,7 +119,8 @@ std::string TomlTable::Choice(std::string_view key, const std::vector<std::strin
 std::int64_t TomlTable::Integer(std::string_view key, NumberRange range, std::optional<std::int64_t> fallback) {
   const auto read = node_->Read<std::int64_t>(key, "an integer", fallback.has_value());
   const std::int64_t value = read ? *read : *fallback;
-  if (!Inside(static_cast<double>(value), range)) Fail(key, StrCat("\"", key, "\" is out of range"), "allowed: " + RangeText(range));
+  if (!Inside(static_cast<double>(value), range))
+    Fail(key, StrCat("\"", key, "\" is out of range"), "allowed: " + RangeText(range));
   return value;
 }
 
@@ -144,14 +145,16 @@ std::vector<std::int64_t> TomlTable::Integers(std::string_view key, NumberRange 
                                               std::optional<std::vector<std::int64_t>> fallback) {
   const toml::node* found = node_->Find(key);
   if (found == nullptr && fallback) return *fallback;
-  if (found == nullptr) Fail(key, StrCat("key \"", key, "\" is missing in [", node_->name, "]"), StrCat("add ", key, " = [...]"));
+  if (found == nullptr)
+    Fail(key, StrCat("key \"", key, "\" is missing in [", node_->name, "]"), StrCat("add ", key, " = [...]"));
   std::vector<std::int64_t> values;
   if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of integers"));
   for (const toml::node& item : *found->as_array()) {
     const auto value = item.value_exact<std::int64_t>();
     if (!value) FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of integers"), {});
     if (!Inside(static_cast<double>(*value), range)) {
-      FailAt(*node_->source, item.source().begin, StrCat("an entry of \"", key, "\" is out of range"), "allowed: " + RangeText(range));
+      FailAt(*node_->source, item.source().begin, StrCat("an entry of \"", key, "\" is out of range"),
+             "allowed: " + RangeText(range));
     }
     values.push_back(*value);
   }
@@ -161,12 +164,14 @@ std::vector<std::int64_t> TomlTable::Integers(std::string_view key, NumberRange 
 std::vector<std::string> TomlTable::Texts(std::string_view key, std::optional<std::vector<std::string>> fallback) {
   const toml::node* found = node_->Find(key);
   if (found == nullptr && fallback) return *fallback;
-  if (found == nullptr) Fail(key, StrCat("key \"", key, "\" is missing in [", node_->name, "]"), StrCat("add ", key, " = [\"...\"]"));
+  if (found == nullptr)
+    Fail(key, StrCat("key \"", key, "\" is missing in [", node_->name, "]"), StrCat("add ", key, " = [\"...\"]"));
   if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of texts in quotes"));
   std::vector<std::string> values;
   for (const toml::node& item : *found->as_array()) {
     const auto value = item.value_exact<std::string>();
-    if (!value) FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of texts in quotes"), {});
+    if (!value)
+      FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of texts in quotes"), {});
     values.push_back(*value);
   }
   return values;
@@ -174,19 +179,22 @@ std::vector<std::string> TomlTable::Texts(std::string_view key, std::optional<st
 
 namespace {
 
-// Expands the environment variable that `text` begins with, if it does. Resolved settings hold absolute paths, which never do.
+// Expands the environment variable that `text` begins with, if it does. Resolved settings hold absolute paths, which
+// never do.
 std::filesystem::path WithVariable(const TomlTable& table, std::string_view key, const std::string& text) {
   static const std::regex pattern(R"(\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^}]*))?\})(.*))");
   std::smatch match;
   if (!text.starts_with('$')) return text;
   if (!std::regex_match(text, match, pattern)) {
-    table.Fail(key, StrCat("\"", key, "\" begins with $ but names no variable"), "$NAME, ${NAME} or ${NAME:-fallback}, and the rest of the path");
+    table.Fail(key, StrCat("\"", key, "\" begins with $ but names no variable"),
+               "$NAME, ${NAME} or ${NAME:-fallback}, and the rest of the path");
   }
   const std::string name = match[1].matched ? match[1].str() : match[2].str(), rest = match[4].str();
   const char* value = std::getenv(name.c_str());
   if (value != nullptr && *value != '\0') return std::filesystem::absolute(value).string() + rest;
   if (match[3].matched) return match[3].str() + rest;
-  table.Fail(key, StrCat("environment variable ", name, " is not set"), StrCat("export ", name, "=<folder>: \"", key, "\" is ", name, rest));
+  table.Fail(key, StrCat("environment variable ", name, " is not set"),
+             StrCat("export ", name, "=<folder>: \"", key, "\" is ", name, rest));
 }
 
 }  // namespace

@@ -24,14 +24,17 @@ class TomlTable {
  public:
   /// Each returns the value, or `fallback` when the key is absent; without a fallback an absent key is an Error.
   std::string Text(std::string_view key, std::optional<std::string> fallback = {});
-  std::string Choice(std::string_view key, const std::vector<std::string>& allowed, std::optional<std::string> fallback = {});
+  std::string Choice(std::string_view key, const std::vector<std::string>& allowed,
+                     std::optional<std::string> fallback = {});
   std::int64_t Integer(std::string_view key, NumberRange range, std::optional<std::int64_t> fallback = {});
   double Real(std::string_view key, NumberRange range, std::optional<double> fallback = {});
   bool Boolean(std::string_view key, std::optional<bool> fallback = {});
-  std::vector<std::int64_t> Integers(std::string_view key, NumberRange range, std::optional<std::vector<std::int64_t>> fallback = {});
+  std::vector<std::int64_t> Integers(std::string_view key, NumberRange range,
+                                     std::optional<std::vector<std::int64_t>> fallback = {});
   std::vector<std::string> Texts(std::string_view key, std::optional<std::vector<std::string>> fallback = {});
-  /// Relative paths are taken from the folder of the file. A value that begins with $NAME, ${NAME} or ${NAME:-fallback} begins
-  /// with that environment variable (relative to the working directory) or the fallback; an unset one without is an Error.
+  /// Relative paths are taken from the folder of the file. A value that begins with $NAME, ${NAME} or ${NAME:-fallback}
+  /// begins with that environment variable (relative to the working directory) or the fallback; an unset one without is
+  /// an Error.
   std::filesystem::path Path(std::string_view key, std::optional<std::filesystem::path> fallback = {});
   /// An absent table reads as empty.
   TomlTable Table(std::string_view key);

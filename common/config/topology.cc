@@ -67,9 +67,11 @@ std::string ToToml(const Topology& t) {
   out.Table("run").Text("experiment", t.experiment.string()).Text("folder", t.run_folder.string());
   if (!t.hosts.empty()) out.Texts("hosts", t.hosts);
   out.Table("generator").Text("host", t.generator_host).Text("device", t.generator_device);
-  out.Real("device_memory_gib", t.generator_device_memory_gib).Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
+  out.Real("device_memory_gib", t.generator_device_memory_gib)
+      .Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
   out.Table("fake_score").Text("host", t.fake_score_host).Text("device", t.fake_score_device);
-  out.Real("device_memory_gib", t.fake_score_device_memory_gib).Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
+  out.Real("device_memory_gib", t.fake_score_device_memory_gib)
+      .Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
   out.Table("teacher").Integer("replicas", t.teacher_replicas).Text("device", t.teacher_device);
   if (!t.teacher_devices.empty()) out.Texts("devices", t.teacher_devices);
   if (!t.teacher_hosts.empty()) out.Texts("hosts", t.teacher_hosts);

@@ -16,12 +16,20 @@ void InitLog(std::string_view process_name, LogLevel threshold = LogLevel::kInfo
 void WriteLog(LogLevel level, std::string_view text);
 
 template <typename... Parts>
-void LogDebug(const Parts&... parts) { WriteLog(LogLevel::kDebug, StrCat(parts...)); }
+void LogDebug(const Parts&... parts) {
+  WriteLog(LogLevel::kDebug, StrCat(parts...));
+}
 template <typename... Parts>
-void LogInfo(const Parts&... parts) { WriteLog(LogLevel::kInfo, StrCat(parts...)); }
+void LogInfo(const Parts&... parts) {
+  WriteLog(LogLevel::kInfo, StrCat(parts...));
+}
 template <typename... Parts>
-void LogWarning(const Parts&... parts) { WriteLog(LogLevel::kWarning, StrCat(parts...)); }
+void LogWarning(const Parts&... parts) {
+  WriteLog(LogLevel::kWarning, StrCat(parts...));
+}
 template <typename... Parts>
-void LogError(const Parts&... parts) { WriteLog(LogLevel::kError, StrCat(parts...)); }
+void LogError(const Parts&... parts) {
+  WriteLog(LogLevel::kError, StrCat(parts...));
+}
 
 }  // namespace sgmd

@@ -25,7 +25,9 @@ void PutFixed(std::string& out, T value) {
   for (std::size_t i = 0; i < sizeof value; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
 }
 
-void PutField(std::string& out, int field, int wire_type) { PutVarint(out, static_cast<std::uint64_t>(field << 3 | wire_type)); }
+void PutField(std::string& out, int field, int wire_type) {
+  PutVarint(out, static_cast<std::uint64_t>(field << 3 | wire_type));
+}
 
 void PutBytes(std::string& out, int field, std::string_view bytes) {
   PutField(out, field, 2);
@@ -81,7 +83,8 @@ struct EventWriter::File {
 
 EventWriter::EventWriter(const std::filesystem::path& folder) : file_(std::make_unique<File>()) {
   std::filesystem::create_directories(folder);
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
   file_->path = (folder / StrCat("events.out.tfevents.", seconds.count(), ".", ::getpid())).string();
   file_->stream = std::fopen(file_->path.c_str(), "ab");
   if (file_->stream == nullptr) ThrowErrno("cannot create", file_->path);

@@ -8,8 +8,8 @@
 
 namespace sgmd {
 
-/// Appends to one new file `events.out.tfevents.<unix seconds>.<pid>` in `folder`; each call is one flushed record, so a
-/// kill loses at most the last one. Not thread-safe. Throws Error when the folder or file cannot be written.
+/// Appends to one new file `events.out.tfevents.<unix seconds>.<pid>` in `folder`; each call is one flushed record, so
+/// a kill loses at most the last one. Not thread-safe. Throws Error when the folder or file cannot be written.
 class EventWriter {
  public:
   explicit EventWriter(const std::filesystem::path& folder);
@@ -17,7 +17,8 @@ class EventWriter {
 
   void Scalar(std::string_view tag, std::int64_t step, double value);
   /// `encoded` is a whole PNG or GIF file; TensorBoard plays GIFs. height and width in pixels.
-  void Image(std::string_view tag, std::int64_t step, std::int64_t height, std::int64_t width, std::string_view encoded);
+  void Image(std::string_view tag, std::int64_t step, std::int64_t height, std::int64_t width,
+             std::string_view encoded);
 
  private:
   struct File;

@@ -13,8 +13,8 @@
 namespace sgmd {
 
 /// Folder `checkpoints/step-<8 digits>/` with state files and MANIFEST.json {step, experiment, files: {name: digest}}.
-/// Both trained roles write their files into the staging folder; the generator writes the manifest and renames, which is
-/// the commit point.
+/// Both trained roles write their files into the staging folder; the generator writes the manifest and renames, which
+/// is the commit point.
 class CheckpointStore {
  public:
   /// `experiment`: ExperimentDigest; checkpoints of another experiment are refused.

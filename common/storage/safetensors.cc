@@ -186,7 +186,8 @@ void SafetensorsFile::Release(std::span<const std::byte> bytes) const {
   const auto end = reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size()) / page * page;
   const auto first = reinterpret_cast<std::uintptr_t>(mapping_->address);
   if (begin < first || end > first + mapping_->size || begin >= end) return;
-  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);  // a private, never written mapping: read again on use
+  ::madvise(reinterpret_cast<void*>(begin), end - begin,
+            MADV_DONTNEED);  // a private, never written mapping: read again on use
 }
 
 }  // namespace sgmd

@@ -31,8 +31,8 @@ class SafetensorsFile {
   const TensorView& At(std::string_view name) const;
   const Metadata& metadata() const;
   const std::filesystem::path& path() const;
-  /// Lets go of the memory behind `bytes` of this file, which come from the disk again when they are read again: for going
-  /// through a file that is as large as the memory. Bytes that are not of this file are left alone.
+  /// Lets go of the memory behind `bytes` of this file, which come from the disk again when they are read again: for
+  /// going through a file that is as large as the memory. Bytes that are not of this file are left alone.
   void Release(std::span<const std::byte> bytes) const;
 
  private:
@@ -53,9 +53,11 @@ struct TensorEntry {
   std::vector<std::int64_t> shape;
 };
 
-/// As WriteSafetensors, one tensor at a time, for models that do not fit into memory twice. `bytes_of` is called once for
-/// each tensor with its index in `tensors`, in the order of the file; what it returns is written before the next call.
+/// As WriteSafetensors, one tensor at a time, for models that do not fit into memory twice. `bytes_of` is called once
+/// for each tensor with its index in `tensors`, in the order of the file; what it returns is written before the next
+/// call.
 void StreamSafetensors(const std::filesystem::path& path, std::span<const TensorEntry> tensors,
-                       const std::function<std::span<const std::byte>(std::size_t index)>& bytes_of, Metadata metadata = {});
+                       const std::function<std::span<const std::byte>(std::size_t index)>& bytes_of,
+                       Metadata metadata = {});
 
 }  // namespace sgmd

@@ -31,12 +31,14 @@ std::filesystem::path Choose(const std::filesystem::path& folder) {
                   "name the file itself, or keep one model in the folder");
     }
   }
-  throw Error("no *.safetensors here", folder.string(), "weights are read from safetensors files, single or sharded with an index");
+  throw Error("no *.safetensors here", folder.string(),
+              "weights are read from safetensors files, single or sharded with an index");
 }
 
 std::map<std::string, std::string> WeightMap(const std::filesystem::path& index) {
   const auto json = nlohmann::json::parse(ReadFile(index), nullptr, /*allow_exceptions=*/false);
-  const bool whole = json.is_object() && json.contains("weight_map") && json["weight_map"].is_object() && !json["weight_map"].empty();
+  const bool whole =
+      json.is_object() && json.contains("weight_map") && json["weight_map"].is_object() && !json["weight_map"].empty();
   if (!whole) throw Error("not an index: \"weight_map\" is missing or empty", index.string());
   std::map<std::string, std::string> files;
   for (const auto& [tensor, file] : json["weight_map"].items()) {
@@ -63,7 +65,8 @@ ShardedSafetensors ShardedSafetensors::Open(const std::filesystem::path& path) {
   for (const auto& [tensor, file] : weight_map) shards.insert(file);
   for (const std::string& shard : shards) {
     const auto file = all.path_.parent_path() / shard;
-    if (!std::filesystem::exists(file)) throw Error("shard " + shard + " is missing", all.path_.string(), "download it again");
+    if (!std::filesystem::exists(file))
+      throw Error("shard " + shard + " is missing", all.path_.string(), "download it again");
     all.Add(SafetensorsFile::Open(file));
     for (const TensorView& view : all.files_.back().tensors()) {
       const auto promised = weight_map.find(view.name);
@@ -73,7 +76,8 @@ ShardedSafetensors ShardedSafetensors::Open(const std::filesystem::path& path) {
     }
   }
   for (const auto& [tensor, file] : weight_map) {
-    if (all.Find(tensor) == nullptr) throw Error("lacks \"" + tensor + "\", which the index promises", (all.path_.parent_path() / file).string());
+    if (all.Find(tensor) == nullptr)
+      throw Error("lacks \"" + tensor + "\", which the index promises", (all.path_.parent_path() / file).string());
   }
   return all;
 }

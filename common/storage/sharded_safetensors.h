@@ -14,9 +14,10 @@ namespace sgmd {
 /// Every tensor of one model by name, mapped and validated. Views stay valid while this object or a copy of it lives.
 class ShardedSafetensors {
  public:
-  /// `path`: a .safetensors file; an index (*.safetensors.index.json, wan_facts §6: {"weight_map": {tensor: file}}); or a
-  /// folder that holds one index, or else exactly one .safetensors file. Throws Error on anything missing or ambiguous,
-  /// on a shard that lacks a tensor the index promises or holds one that it does not, and as SafetensorsFile::Open does.
+  /// `path`: a .safetensors file; an index (*.safetensors.index.json, wan_facts §6: {"weight_map": {tensor: file}}); or
+  /// a folder that holds one index, or else exactly one .safetensors file. Throws Error on anything missing or
+  /// ambiguous, on a shard that lacks a tensor the index promises or holds one that it does not, and as
+  /// SafetensorsFile::Open does.
   static ShardedSafetensors Open(const std::filesystem::path& path);
 
   /// By file, then in file order.

@@ -11,8 +11,18 @@ struct Info {
   std::string_view name;
   std::size_t bytes;
 };
-constexpr std::array<Info, kDTypeCount> kInfo{{{"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},
-                                               {"BF16", 2}, {"I32", 4}, {"U32", 4}, {"F32", 4}, {"F64", 8}, {"I64", 8},
+constexpr std::array<Info, kDTypeCount> kInfo{{{"BOOL", 1},
+                                               {"U8", 1},
+                                               {"I8", 1},
+                                               {"I16", 2},
+                                               {"U16", 2},
+                                               {"F16", 2},
+                                               {"BF16", 2},
+                                               {"I32", 4},
+                                               {"U32", 4},
+                                               {"F32", 4},
+                                               {"F64", 8},
+                                               {"I64", 8},
                                                {"U64", 8}}};
 
 const Info& InfoOf(DType dtype) {

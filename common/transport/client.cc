@@ -36,8 +36,9 @@ struct Client::Impl {
   std::string Advice() const {
     const std::string up = "is the run still up? sgmd-launch status shows it";
     if (!identity.keys) return up;
-    return up + "; is this port of its host open to others, and is keys/ in the run folder the same on both hosts? "
-                "(logs/broker.log names those that it refused)";
+    return up +
+           "; is this port of its host open to others, and is keys/ in the run folder the same on both hosts? "
+           "(logs/broker.log names those that it refused)";
   }
 
   // One waiting message if it is valid and of this run.
@@ -69,7 +70,8 @@ Client::Client(const std::string& endpoint, NodeIdentity identity, Envelope hell
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
     const std::optional<Envelope> answer = left.count() > 0 ? Receive(left) : std::nullopt;
     if (!answer) throw Error("the broker does not answer", endpoint, impl_->Advice());
-    if (answer->kind == wire::Kind::Refused) throw Error("the broker refused " + identity.node + ": " + answer->text, endpoint);
+    if (answer->kind == wire::Kind::Refused)
+      throw Error("the broker refused " + identity.node + ": " + answer->text, endpoint);
     if (answer->kind == wire::Kind::Welcome) return;
     // A process that had this name before may still have been owed something.
     LogDebug("dropped a ", wire::EnumNameKind(answer->kind), " that came before Welcome");

@@ -10,7 +10,7 @@ namespace {
 constexpr int kVerifierDepth = 8;
 constexpr int kVerifierTables = 512;
 constexpr std::size_t kMinFlatbufferBytes = 8;  // root offset and file identifier
-constexpr std::size_t kTrailerBytes = 8;  // XXH3-64 of the flatbuffer before it
+constexpr std::size_t kTrailerBytes = 8;        // XXH3-64 of the flatbuffer before it
 
 static_assert(static_cast<int>(wire::DType::U64) + 1 == kDTypeCount, "wire::DType and DType list the same types");
 
@@ -22,7 +22,8 @@ Digest FromWire(const wire::Digest128* digest) {
 
 std::string TextOf(const flatbuffers::String* text) { return text == nullptr ? std::string() : text->str(); }
 
-// The flatbuffer of a header frame, copied because the verifier reads aligned words and a received frame starts anywhere.
+// The flatbuffer of a header frame, copied because the verifier reads aligned words and a received frame starts
+// anywhere.
 std::vector<std::byte> CheckedFlatbuffer(std::span<const std::byte> frame) {
   if (frame.size() < kMinFlatbufferBytes + kTrailerBytes) throw Error("message header is too short");
   const auto flatbuffer = frame.first(frame.size() - kTrailerBytes);
@@ -100,10 +101,9 @@ std::vector<std::byte> EncodeHeader(const Envelope& e) {
   }
   const wire::Digest128 run_id = ToWire(e.run_id), digest = ToWire(e.digest);
   const auto node = builder.CreateString(e.node), text = builder.CreateString(e.text);
-  wire::FinishHeaderBuffer(
-      builder, wire::CreateHeader(builder, e.kind, node, &run_id, e.epoch, e.request_id, e.attempt, e.step, e.index,
-                                  e.version, e.count, &digest, text, builder.CreateVector(scalars),
-                                  builder.CreateVector(tensors)));
+  wire::FinishHeaderBuffer(builder, wire::CreateHeader(builder, e.kind, node, &run_id, e.epoch, e.request_id, e.attempt,
+                                                       e.step, e.index, e.version, e.count, &digest, text,
+                                                       builder.CreateVector(scalars), builder.CreateVector(tensors)));
   const auto flatbuffer = std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize()));
   std::vector<std::byte> frame(flatbuffer.size() + kTrailerBytes);
   const std::uint64_t checksum = Checksum(flatbuffer);
@@ -122,7 +122,8 @@ Envelope DecodeEnvelope(std::span<const std::byte> header, std::vector<Frame> fr
   const wire::Header& h = *wire::GetHeader(aligned.data());
   Envelope e = DecodeFields(h);
   const std::size_t described = h.tensors() == nullptr ? 0 : h.tensors()->size();
-  if (described != frames.size()) throw Error(StrCat("message describes ", described, " tensors and has ", frames.size()));
+  if (described != frames.size())
+    throw Error(StrCat("message describes ", described, " tensors and has ", frames.size()));
   for (std::size_t i = 0; i < described; ++i) {
     e.tensors.push_back(DecodeTensor(*h.tensors()->Get(i), std::move(frames[i]), limits));
   }

@@ -1,4 +1,5 @@
-// A message between processes and its encoding: one FlatBuffers header frame, one raw frame per tensor (schemas/wire.fbs).
+// A message between processes and its encoding: one FlatBuffers header frame, one raw frame per tensor
+// (schemas/wire.fbs).
 #pragma once
 
 #include <cstdint>
@@ -61,9 +62,10 @@ struct EnvelopeLimits {
 /// The header frame of `envelope`, with a checksum computed for every tensor and one for the header itself.
 std::vector<std::byte> EncodeHeader(const Envelope& envelope);
 
-/// Verifies, in this order, sizes, the header's checksum, the flatbuffer (depth, tables, identifier), the number of frames,
-/// and for each tensor its shape with checked products against its frame's size, then its checksum. The tensors of the result share the frames' bytes.
-/// Throws Error saying which check failed.
-Envelope DecodeEnvelope(std::span<const std::byte> header, std::vector<Frame> tensor_frames, const EnvelopeLimits& limits = {});
+/// Verifies, in this order, sizes, the header's checksum, the flatbuffer (depth, tables, identifier), the number of
+/// frames, and for each tensor its shape with checked products against its frame's size, then its checksum. The tensors
+/// of the result share the frames' bytes. Throws Error saying which check failed.
+Envelope DecodeEnvelope(std::span<const std::byte> header, std::vector<Frame> tensor_frames,
+                        const EnvelopeLimits& limits = {});
 
 }  // namespace sgmd

@@ -10,8 +10,8 @@
 
 namespace sgmd {
 
-/// Tells the broker every `beat_seconds` how much this process has done; owns its control socket and thread. A process that
-/// hangs stops counting, which is how it differs from a slow one.
+/// Tells the broker every `beat_seconds` how much this process has done; owns its control socket and thread. A process
+/// that hangs stops counting, which is how it differs from a slow one.
 class Heartbeat {
  public:
   Heartbeat(const std::string& control_endpoint, NodeIdentity identity, double beat_seconds);

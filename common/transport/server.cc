@@ -62,7 +62,8 @@ std::string ToBind(const std::string& endpoint) {
 
 std::string BindHint(int error) {
   if (error == EADDRINUSE) return "another process uses it; is the run already up?";
-  if (error == EADDRNOTAVAIL) return "this host does not have this address; give that of the broker's host, the first of hosts";
+  if (error == EADDRNOTAVAIL)
+    return "this host does not have this address; give that of the broker's host, the first of hosts";
   return "";
 }
 
@@ -93,8 +94,8 @@ Server::Server(const std::string& endpoint, const CurveGate* gate)
   }
 }
 
-// The IO thread closes a listener in its own time, and with it the file of an ipc endpoint. Waiting for it here keeps it
-// from closing what a later Server has bound meanwhile. Connections stay open for what is still to be sent.
+// The IO thread closes a listener in its own time, and with it the file of an ipc endpoint. Waiting for it here keeps
+// it from closing what a later Server has bound meanwhile. Connections stay open for what is still to be sent.
 Server::~Server() {
   try {
     const std::string address = StrCat("inproc://closing-", this);
@@ -120,7 +121,8 @@ std::optional<Server::Incoming> Server::TryReceive() {
       return Incoming{raw->peer, DecodeEnvelope(raw->header.bytes, std::move(raw->tensors))};
     } catch (const Error& error) {
       ++impl_->malformed;
-      LogWarning("dropped a malformed message from ", Readable(raw->peer), " on ", impl_->endpoint, ": ", error.message());
+      LogWarning("dropped a malformed message from ", Readable(raw->peer), " on ", impl_->endpoint, ": ",
+                 error.message());
     }
   }
   return {};

@@ -22,8 +22,8 @@ class Server {
   };
 
   /// Binds on exactly the address that others connect to; a host name is resolved here. With a `gate`, everything is
-  /// encrypted and the gate decides who comes in. Throws Error when the endpoint is in use (naming it), malformed, or not
-  /// an address of this host.
+  /// encrypted and the gate decides who comes in. Throws Error when the endpoint is in use (naming it), malformed, or
+  /// not an address of this host.
   explicit Server(const std::string& endpoint, const CurveGate* gate = nullptr);
   ~Server();
 

@@ -5,8 +5,8 @@
 namespace sgmd {
 namespace {
 
-constexpr int kHighWaterMark = 4096;             // messages
-constexpr int kLingerMs = 1000;                  // a closing process still delivers its last words
+constexpr int kHighWaterMark = 4096;  // messages
+constexpr int kLingerMs = 1000;       // a closing process still delivers its last words
 constexpr int kHandshakeMs = 10'000;
 constexpr int kZmtpHeartbeatMs = 2000, kZmtpTimeoutMs = 10'000;
 constexpr std::int64_t kMaxMessageBytes = std::int64_t{1} << 32;

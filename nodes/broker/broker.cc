@@ -21,14 +21,19 @@ bool MaySend(const std::string& node, wire::Kind kind) {
     case wire::Kind::Sample:
     case wire::Kind::AnchorRequest:
     case wire::Kind::InnerSample:
-    case wire::Kind::Finished: return node == "generator";
-    case wire::Kind::Gradient: return node == "fake_score";
-    case wire::Kind::CheckpointPart: return node == "generator" || node == "fake_score";
+    case wire::Kind::Finished:
+      return node == "generator";
+    case wire::Kind::Gradient:
+      return node == "fake_score";
+    case wire::Kind::CheckpointPart:
+      return node == "generator" || node == "fake_score";
     case wire::Kind::Credit:
     case wire::Kind::Score:
     case wire::Kind::Anchor:
-    case wire::Kind::Leave: return IsTeacher(node);
-    default: return false;
+    case wire::Kind::Leave:
+      return IsTeacher(node);
+    default:
+      return false;
   }
 }
 
@@ -65,8 +70,8 @@ Broker::Broker(LaunchPlan plan, Options options)
       dispatcher_(std::chrono::duration<double>(plan_.topology.lease_seconds)) {}
 
 int Broker::Run(const volatile bool& stop) {
-  LogInfo("serving on ", plan_.topology.data_endpoint, gate_ ? ", encrypted" : "", options_.replay ? ", replay" : "", ", cache ",
-          plan_.topology.cache_enabled ? plan_.topology.cache_folder.string() : "off");
+  LogInfo("serving on ", plan_.topology.data_endpoint, gate_ ? ", encrypted" : "", options_.replay ? ", replay" : "",
+          ", cache ", plan_.topology.cache_enabled ? plan_.topology.cache_folder.string() : "off");
   while (!exit_code_ && !stop) {
     Server::Wait({&data_, &control_}, kTick);
     while (auto in = control_.TryReceive()) OnControl(*in);
@@ -99,9 +104,12 @@ void Broker::OnData(const Server::Incoming& in) {
   if (!MaySend(in.peer, e.kind)) return LogWarning("unexpected ", wire::EnumNameKind(e.kind), " from ", in.peer);
   switch (e.kind) {
     case wire::Kind::Sample:
-    case wire::Kind::AnchorRequest: return OnRequest(e);
-    case wire::Kind::InnerSample: return Forward("fake_score", e);
-    case wire::Kind::Gradient: return Forward("generator", e);
+    case wire::Kind::AnchorRequest:
+      return OnRequest(e);
+    case wire::Kind::InnerSample:
+      return Forward("fake_score", e);
+    case wire::Kind::Gradient:
+      return Forward("generator", e);
     case wire::Kind::CheckpointPart:
       if (in.peer == "generator") return Forward("fake_score", e);
       fake_score_work_ = Work(e);
@@ -114,8 +122,10 @@ void Broker::OnData(const Server::Incoming& in) {
       dispatcher_.AddCredit(in.peer, e.count);
       return GrantLeases();
     case wire::Kind::Score:
-    case wire::Kind::Anchor: return OnAnswer(in.peer, e);
-    default: return LoseTeacher(in.peer, "left");
+    case wire::Kind::Anchor:
+      return OnAnswer(in.peer, e);
+    default:
+      return LoseTeacher(in.peer, "left");
   }
 }
 

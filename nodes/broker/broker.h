@@ -21,8 +21,9 @@ namespace sgmd {
 /// One run, one loop thread that owns sockets, dispatcher and cache. What it does with a message:
 ///
 ///   from        message         done
-///   any node    Hello           Welcome; or Refused: other run or epoch, unknown role, teacher of another model, trained
-///                               role that another process has. All else from a node that is not welcome is dropped.
+///   any node    Hello           Welcome; or Refused: other run or epoch, unknown role, teacher of another model, a
+///                               trained role that another process has. All else from a node that is not welcome is
+///                               dropped.
 ///   generator   Sample          ScoredSample to fake_score: from the cache, or after Lease to a teacher and its Score
 ///   generator   AnchorRequest   Anchor to generator: from the cache, or after AnchorLease to a teacher and its Anchor
 ///   generator   InnerSample     to fake_score
@@ -31,15 +32,15 @@ namespace sgmd {
 ///   fake_score  Gradient        to generator
 ///   fake_score  CheckpointPart  to generator, once every score and anchor of earlier steps is safe on disk
 ///   teacher.N   Credit          leases
-///   teacher.N   Score, Anchor   the first valid answer fills the slot of its request, later ones are dropped; one of the wrong
-///                               kind, dtype or shape sends the teacher away and its leases go to others
+///   teacher.N   Score, Anchor   the first valid answer fills the slot of its request, later ones are dropped; one of
+///                               the wrong kind, dtype or shape sends the teacher away and its leases go to others
 ///   teacher.N   Leave           its leases go to others
 ///
-/// On the control socket: Beat, StatusRequest, Drain (to the generator), NodeExited (a teacher's leases go to others), Scale
-/// (to the launchers of all hosts), RoleFailed (to the launcher of this host).
+/// On the control socket: Beat, StatusRequest, Drain (to the generator), NodeExited (a teacher's leases go to others),
+/// Scale (to the launchers of all hosts), RoleFailed (to the launcher of this host).
 ///
-/// A trained role that is silent for silence_seconds fails the run (Failed to all; exit code 1); a silent teacher loses its
-/// leases until it is heard again.
+/// A trained role that is silent for silence_seconds fails the run (Failed to all; exit code 1); a silent teacher loses
+/// its leases until it is heard again.
 class Broker {
  public:
   struct Options {
@@ -50,20 +51,20 @@ class Broker {
   /// Binds both endpoints. Throws Error when one is in use, or when a replay finds nothing recorded.
   Broker(LaunchPlan plan, Options options);
 
-  /// Until the generator has finished (0), or the run cannot go on or `stop` becomes true by a signal (1). In every case
-  /// the cache is flushed by the destructor.
+  /// Until the generator has finished (0), or the run cannot go on or `stop` becomes true by a signal (1). In every
+  /// case the cache is flushed by the destructor.
   int Run(const volatile bool& stop);
 
  private:
   using Time = Dispatcher::Time;
   struct Node {
-    std::uint64_t process = 0;            // which process said Hello
-    bool joined = false;                  // its Hello was accepted, and it has not left since
-    bool alive = true;                    // heard of within silence_seconds
+    std::uint64_t process = 0;  // which process said Hello
+    bool joined = false;        // its Hello was accepted, and it has not left since
+    bool alive = true;          // heard of within silence_seconds
     Time last_beat = std::chrono::steady_clock::now();
     std::int64_t progress = 0;
     std::map<std::string, double> scalars;
-    std::deque<Envelope> outbox;          // waits until it has joined and its connection takes more
+    std::deque<Envelope> outbox;  // waits until it has joined and its connection takes more
   };
   struct Pending {
     Envelope request;  // a Sample or an AnchorRequest
@@ -118,12 +119,12 @@ class Broker {
   Dispatcher dispatcher_;
   std::map<std::string, Node> nodes_;
   std::map<std::uint64_t, Pending> pending_;  // requests without an answer, by ticket
-  std::vector<Envelope> held_parts_;          // of the fake score's checkpoints, until answers of earlier steps are on disk
+  std::vector<Envelope> held_parts_;  // of the fake score's checkpoints, until answers of earlier steps are on disk
   Served samples_, anchors_;
   double generator_work_ = 0, fake_score_work_ = 0;  // forward-equivalents since the start
   bool draining_ = false;
-  std::set<std::string> launchers_;           // of the hosts that have joined
-  int teachers_wanted_ = 0;                   // by the last Scale; 0: none came
+  std::set<std::string> launchers_;  // of the hosts that have joined
+  int teachers_wanted_ = 0;          // by the last Scale; 0: none came
   std::optional<int> exit_code_;
 };
 

@@ -37,22 +37,29 @@ void Broker::OnControl(const Server::Incoming& in) {
     return;
   }
   switch (e.kind) {
-    case wire::Kind::Hello: control_.Send(in.peer, Make(wire::Kind::Welcome)); return OnLauncher(in.peer);
-    case wire::Kind::Beat: return OnBeat(in.peer, e);
-    case wire::Kind::StatusRequest: control_.Send(in.peer, Make(wire::Kind::Status, StatusText())); return;
+    case wire::Kind::Hello:
+      control_.Send(in.peer, Make(wire::Kind::Welcome));
+      return OnLauncher(in.peer);
+    case wire::Kind::Beat:
+      return OnBeat(in.peer, e);
+    case wire::Kind::StatusRequest:
+      control_.Send(in.peer, Make(wire::Kind::Status, StatusText()));
+      return;
     case wire::Kind::Drain:
       if (!draining_) LogInfo("draining: the generator finishes its step and checkpoints");
       draining_ = true;
       control_.Send("generator", Make(wire::Kind::Drain));
       return;
-    case wire::Kind::Scale: return OnScale(in);
+    case wire::Kind::Scale:
+      return OnScale(in);
     case wire::Kind::RoleFailed:
       control_.Send(kLauncher, e);
       return;
     case wire::Kind::NodeExited:
       if (IsTeacher(e.text)) LoseTeacher(e.text, "exited");
       return;
-    default: LogWarning("unexpected ", wire::EnumNameKind(e.kind), " on the control socket from ", in.peer);
+    default:
+      LogWarning("unexpected ", wire::EnumNameKind(e.kind), " on the control socket from ", in.peer);
   }
 }
 
@@ -81,7 +88,8 @@ void Broker::OnBeat(const std::string& peer, const Envelope& beat) {
   node.last_beat = std::chrono::steady_clock::now();
   node.progress = beat.version;
   for (const auto& [name, value] : beat.scalars) node.scalars[name] = value;
-  if (draining_ && peer == "generator") control_.Send(peer, Make(wire::Kind::Drain));  // it may have come after the order
+  if (draining_ && peer == "generator")
+    control_.Send(peer, Make(wire::Kind::Drain));  // it may have come after the order
   if (node.alive || !node.joined) return;
   node.alive = true;
   dispatcher_.Resume(peer);
@@ -138,7 +146,9 @@ std::string Broker::StatusText() const {
                    {"corrupt", s.corrupt},
                    {"evicted", s.evicted},
                    {"hit_mb_per_s", s.HitMegabytesPerSecond()}};
-  const Json status{{"state", draining_ ? "draining" : options_.replay ? "replay" : "running"},
+  const Json status{{"state", draining_         ? "draining"
+                              : options_.replay ? "replay"
+                                                : "running"},
                     {"step", static_cast<std::int64_t>(scalars.value("step", 0.0))},
                     {"steps", plan_.experiment.steps},
                     {"scalars", scalars},
@@ -152,13 +162,16 @@ std::string Broker::StatusText() const {
 
 void Broker::LogSummary() const {
   const TeacherScores::Stats s = scores_->stats();
-  LogInfo("served ", samples_.asked, " samples: ", samples_.cached, " from the cache, ", samples_.asked - samples_.cached,
-          " not; ", dispatcher_.redispatched(), " leases dispatched again, ", dispatcher_.dropped(), " late answers dropped, ",
-          data_.malformed() + control_.malformed(), " malformed messages");
-  const double per_sample = 1.0 / static_cast<double>(std::max<std::int64_t>(samples_.asked * plan_.experiment.micro_batch, 1));
+  LogInfo("served ", samples_.asked, " samples: ", samples_.cached, " from the cache, ",
+          samples_.asked - samples_.cached, " not; ", dispatcher_.redispatched(), " leases dispatched again, ",
+          dispatcher_.dropped(), " late answers dropped, ", data_.malformed() + control_.malformed(),
+          " malformed messages");
+  const double per_sample =
+      1.0 / static_cast<double>(std::max<std::int64_t>(samples_.asked * plan_.experiment.micro_batch, 1));
   LogInfo("work per sample in forward-equivalents: generator ", generator_work_ * per_sample, ", fake score ",
-          fake_score_work_ * per_sample, ", teacher ", samples_.work * per_sample, " for scores and ", anchors_.work * per_sample,
-          " for anchors, together ", (generator_work_ + fake_score_work_ + samples_.work + anchors_.work) * per_sample);
+          fake_score_work_ * per_sample, ", teacher ", samples_.work * per_sample, " for scores and ",
+          anchors_.work * per_sample, " for anchors, together ",
+          (generator_work_ + fake_score_work_ + samples_.work + anchors_.work) * per_sample);
   if (anchors_.asked > 0) LogInfo("served ", anchors_.asked, " anchors: ", anchors_.cached, " from the cache");
   if (s.hits > 0) LogInfo("cache hits read at ", s.HitMegabytesPerSecond(), " MB/s");
   if (plan_.topology.cache_enabled) {

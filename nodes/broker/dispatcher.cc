@@ -23,8 +23,8 @@ void Dispatcher::AddCredit(const std::string& teacher, int count) {
 }
 
 int Dispatcher::HeldBy(const std::string& teacher) const {
-  return static_cast<int>(
-      std::count_if(leased_.begin(), leased_.end(), [&](const auto& lease) { return lease.second.teacher == teacher; }));
+  return static_cast<int>(std::count_if(leased_.begin(), leased_.end(),
+                                        [&](const auto& lease) { return lease.second.teacher == teacher; }));
 }
 
 std::optional<Dispatcher::Lease> Dispatcher::NextLease(Time now) {

@@ -36,8 +36,8 @@ class Dispatcher {
   /// `lease_time`: an unanswered lease goes to the next teacher after this long.
   explicit Dispatcher(std::chrono::duration<double> lease_time) : lease_time_(lease_time) {}
 
-  /// Tickets are served in ascending order. `cost` > 0: how many times the work of a score it is; its leases last as many
-  /// times as long. False when this one has been here before.
+  /// Tickets are served in ascending order. `cost` > 0: how many times the work of a score it is; its leases last as
+  /// many times as long. False when this one has been here before.
   bool Add(std::uint64_t ticket, double cost = 1);
   void AddCredit(const std::string& teacher, int count);
   /// The lowest waiting ticket to the teacher with credit that holds the fewest leases; nothing when either lacks.

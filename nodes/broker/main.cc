@@ -12,8 +12,9 @@ volatile bool stop_requested = false;
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"The score broker of a run: routes samples, leases them to teachers, keeps their scores.\n"
-               "Started by sgmd-launch."};
+  CLI::App app{
+      "The score broker of a run: routes samples, leases them to teachers, keeps their scores.\n"
+      "Started by sgmd-launch."};
   std::filesystem::path run;
   sgmd::Broker::Options options;
   app.add_option("--run", run, "Run folder")->required();

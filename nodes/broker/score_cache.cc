@@ -26,7 +26,8 @@ constexpr std::uint64_t kMinBlobBytes = 512;  // smaller values stay in the tabl
 constexpr double kCollectedPart = 0.25;
 constexpr std::size_t kFilesOfLimit = 16, kMinFileBytes = 64 << 10, kMaxFileBytes = 32 << 20;
 
-void Check(const rocksdb::Status& status, const char* action, const std::string& where, const char* hint = "is the disk full?") {
+void Check(const rocksdb::Status& status, const char* action, const std::string& where,
+           const char* hint = "is the disk full?") {
   if (!status.ok()) throw Error(StrCat("score cache: cannot ", action, ": ", status.ToString()), where, hint);
 }
 
@@ -67,7 +68,8 @@ rocksdb::Options MakeOptions(std::int64_t limit_bytes) {
   options.create_if_missing = true;
   options.enable_blob_files = true;
   options.min_blob_size = kMinBlobBytes;
-  options.write_buffer_size = std::clamp(static_cast<std::size_t>(limit_bytes) / kFilesOfLimit, kMinFileBytes, kMaxFileBytes);
+  options.write_buffer_size =
+      std::clamp(static_cast<std::size_t>(limit_bytes) / kFilesOfLimit, kMinFileBytes, kMaxFileBytes);
   options.blob_file_size = options.write_buffer_size;
   options.max_background_jobs = 2;
   options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
@@ -116,7 +118,8 @@ void ScoreCache::Impl::Open() {
   if (db->Get({}, kFormatKey, &format).IsNotFound()) {
     Check(db->Put(no_log, kFormatKey, kFormat), "write", folder);
   } else if (format != kFormat) {
-    throw Error("score cache has format \"" + format + "\", this program reads " + kFormat, folder, "use another folder");
+    throw Error("score cache has format \"" + format + "\", this program reads " + kFormat, folder,
+                "use another folder");
   }
   VisitIndex(*db, [&](const rocksdb::Slice& index_key, const IndexEntry& entry) {
     std::uint64_t big_endian = 0;
@@ -284,8 +287,9 @@ void ScoreCache::RequireFingerprint(const ScorerFingerprint& scorer) const {
   for (it->Seek("f"); it->Valid() && it->key().starts_with("f"); it->Next()) {
     recorded += "\n  recorded: " + it->key().ToString().substr(1);
   }
-  throw Error(StrCat("the score cache holds nothing of ", scorer.Text(), recorded.empty() ? "\n  it is empty" : recorded),
-              impl_->folder, "replay the experiment that was recorded, or run it with `up` to record it");
+  throw Error(
+      StrCat("the score cache holds nothing of ", scorer.Text(), recorded.empty() ? "\n  it is empty" : recorded),
+      impl_->folder, "replay the experiment that was recorded, or run it with `up` to record it");
 }
 
 TeacherScores::Stats ScoreCache::stats() const {

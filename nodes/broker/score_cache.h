@@ -1,5 +1,5 @@
-// Teacher scores on disk, content-addressed: the same inputs give the same bytes, so a score is never computed twice and a
-// run can be replayed without a teacher.
+// Teacher scores on disk, content-addressed: the same inputs give the same bytes, so a score is never computed twice
+// and a run can be replayed without a teacher.
 #pragma once
 
 #include <filesystem>
@@ -16,9 +16,9 @@ namespace sgmd {
 ///   "version"            -> "sgmd-score-cache-1"
 class ScoreCache : public TeacherScores {
  public:
-  /// Opens or creates. Throws Error when the folder cannot be opened, is open in another process, or is of another format
-  /// version. `limit_gib`: of values; above it the oldest entries go first, a tenth of the limit at a time. The disk
-  /// holds up to a quarter more, in blob files whose dead values have not been collected.
+  /// Opens or creates. Throws Error when the folder cannot be opened, is open in another process, or is of another
+  /// format version. `limit_gib`: of values; above it the oldest entries go first, a tenth of the limit at a time. The
+  /// disk holds up to a quarter more, in blob files whose dead values have not been collected.
   ScoreCache(const std::filesystem::path& folder, double limit_gib);
   /// Drains the writer and flushes.
   ~ScoreCache() override;

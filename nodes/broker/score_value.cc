@@ -27,8 +27,12 @@ bool SizeFits(const TensorView& view) {
 }  // namespace
 
 std::string EncodeScore(const TensorView& view) {
-  const Header header{kMagic, kVersion, static_cast<std::uint8_t>(view.dtype), static_cast<std::uint8_t>(view.shape.size()),
-                      0, Checksum(view.bytes)};
+  const Header header{kMagic,
+                      kVersion,
+                      static_cast<std::uint8_t>(view.dtype),
+                      static_cast<std::uint8_t>(view.shape.size()),
+                      0,
+                      Checksum(view.bytes)};
   std::string value;
   value.reserve(sizeof header + 8 * view.shape.size() + view.bytes.size());
   value.append(reinterpret_cast<const char*>(&header), sizeof header);

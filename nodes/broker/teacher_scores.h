@@ -12,8 +12,8 @@ namespace sgmd {
 
 /// What besides the sample decides a score.
 struct ScorerFingerprint {
-  Digest teacher;         // ModelDigest
-  double guidance = 1.0;  // w in u + w (c - u)
+  Digest teacher;                   // ModelDigest
+  double guidance = 1.0;            // w in u + w (c - u)
   std::string compute = "float32";  // [precision] compute
 
   /// "teacher <digest>, guidance <w>", and the precision where it is not float32.
@@ -23,14 +23,15 @@ struct ScorerFingerprint {
 /// XXH3-128 over length-prefixed (fingerprint, then dtype, shape and bytes of sigma, prompts and x_s).
 Digest ScoreKey(const ScorerFingerprint& scorer, const Envelope& sample);
 
-/// The trajectory that ends in an anchor (pipeline/objectives/diversity.h): `steps` of a grid of `grid` steps with `shift`.
+/// The trajectory that ends in an anchor (pipeline/objectives/diversity.h): `steps` of a grid of `grid` steps with
+/// `shift`.
 struct AnchorSettings {
   std::int64_t steps = 0, grid = 0;
   double shift = 0;
 };
 
-/// XXH3-128 over length-prefixed ("anchor", fingerprint, settings, then dtype, shape and bytes of noise and prompts): no score
-/// and no anchor of another trajectory has it.
+/// XXH3-128 over length-prefixed ("anchor", fingerprint, settings, then dtype, shape and bytes of noise and prompts):
+/// no score and no anchor of another trajectory has it.
 Digest AnchorKey(const ScorerFingerprint& scorer, const AnchorSettings& settings, const Envelope& request);
 
 /// Teacher scores by content key, and anchors, which are tensors like them. All calls come from one thread.

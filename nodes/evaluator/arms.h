@@ -20,15 +20,16 @@ struct Arm {
   at::Tensor videos;      // float32 [samples, C, F, H, W] once drawn
 };
 
-/// The many-step teacher (`steps` uniform Euler steps at the student's shift), and a model on the grid of `student_steps`
-/// (timesteps before the shift, descending).
+/// The many-step teacher (`steps` uniform Euler steps at the student's shift), and a model on the grid of
+/// `student_steps` (timesteps before the shift, descending).
 Arm TeacherArm(const Experiment& experiment, const WanTransformer& teacher, std::int64_t steps);
-Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps, const WanTransformer& model,
-               const std::string& name, double guidance);
+Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps,
+               const WanTransformer& model, const std::string& name, double guidance);
 
-/// Fills arm.videos; prompts in turn. Noise is a function of (seed, sample), so all arms of one seed start from the same.
-/// Shows progress.
-void DrawVideos(const Experiment& experiment, const PromptBank& bank, std::int64_t samples, std::uint64_t seed, Arm& arm);
+/// Fills arm.videos; prompts in turn. Noise is a function of (seed, sample), so all arms of one seed start from the
+/// same. Shows progress.
+void DrawVideos(const Experiment& experiment, const PromptBank& bank, std::int64_t samples, std::uint64_t seed,
+                Arm& arm);
 
 /// uint8 [F or 1, H', W', 3]: one row a video, the arms side by side between grey lines; with `frames_in_a_row` each
 /// cell is a strip of all frames, otherwise the result moves. `rows` <= samples.

@@ -9,11 +9,11 @@
 namespace sgmd {
 
 struct ComparisonOptions {
-  Experiment experiment;             // teacher, prompts, guidance, student grid, latent shape
-  std::filesystem::path student;     // model folder
-  std::filesystem::path features;    // see LoadVideoFeatures
-  std::filesystem::path out;         // report.md, videos/
-  std::int64_t samples = 512;        // videos behind the figures, >= 64
+  Experiment experiment;           // teacher, prompts, guidance, student grid, latent shape
+  std::filesystem::path student;   // model folder
+  std::filesystem::path features;  // see LoadVideoFeatures
+  std::filesystem::path out;       // report.md, videos/
+  std::int64_t samples = 512;      // videos behind the figures, >= 64
   std::int64_t teacher_steps = 50;
   std::uint64_t seed = 1000;
 };

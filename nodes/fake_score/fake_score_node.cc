@@ -45,12 +45,18 @@ int FakeScoreNode::Run() {
 
 void FakeScoreNode::OnMessage(const Envelope& message) {
   switch (message.kind) {
-    case wire::Kind::ScoredSample: scored_[message.step].push_back(message); return;
-    case wire::Kind::InnerSample:
-      fake_.samples().AddFresh(message.step, message.version, message.index, {TensorOf(message, "x_g"), PromptsOf(message)});
+    case wire::Kind::ScoredSample:
+      scored_[message.step].push_back(message);
       return;
-    case wire::Kind::CheckpointPart: parts_wanted_.insert(message.step); break;
-    default: LogWarning("unexpected ", wire::EnumNameKind(message.kind));
+    case wire::Kind::InnerSample:
+      fake_.samples().AddFresh(message.step, message.version, message.index,
+                               {TensorOf(message, "x_g"), PromptsOf(message)});
+      return;
+    case wire::Kind::CheckpointPart:
+      parts_wanted_.insert(message.step);
+      break;
+    default:
+      LogWarning("unexpected ", wire::EnumNameKind(message.kind));
   }
   if (parts_wanted_.contains(step_)) SaveCheckpointPart();
 }

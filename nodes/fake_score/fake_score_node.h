@@ -12,8 +12,8 @@
 
 namespace sgmd {
 
-/// Gradients of step k are taken with the parameters after k * R updates: all micro-batches of a step first, in the order
-/// in which they arrive (they do not touch parameters), then the R inner updates over them, in order of index.
+/// Gradients of step k are taken with the parameters after k * R updates: all micro-batches of a step first, in the
+/// order in which they arrive (they do not touch parameters), then the R inner updates over them, in order of index.
 class FakeScoreNode {
  public:
   explicit FakeScoreNode(const RingNode& node);
@@ -36,9 +36,9 @@ class FakeScoreNode {
   EventWriter events_;
   Heartbeat heartbeat_;
   Client client_;
-  std::int64_t step_ = 0;                                       // inner loops done
-  std::map<std::int64_t, std::vector<Envelope>> scored_;        // by step, not yet answered
-  std::set<std::int64_t> parts_wanted_;                         // checkpoints asked for beside the periodic ones
+  std::int64_t step_ = 0;                                 // inner loops done
+  std::map<std::int64_t, std::vector<Envelope>> scored_;  // by step, not yet answered
+  std::set<std::int64_t> parts_wanted_;                   // checkpoints asked for beside the periodic ones
 };
 
 }  // namespace sgmd

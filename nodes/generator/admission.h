@@ -9,8 +9,9 @@ namespace sgmd {
 ///
 ///   admitted(k)  <=>  k <= landed + max_staleness
 ///
-/// where `landed` counts the updates that are done. max_staleness = 0 (strict): every gradient is taken with the student
-/// that it updates; = 1: the rollout of k + 1 fills the time in which the scores and gradients of k are on their way.
+/// where `landed` counts the updates that are done. max_staleness = 0 (strict): every gradient is taken with the
+/// student that it updates; = 1: the rollout of k + 1 fills the time in which the scores and gradients of k are on
+/// their way.
 struct Admission {
   std::int64_t max_staleness = 0;
 

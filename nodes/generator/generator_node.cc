@@ -113,7 +113,8 @@ void GeneratorNode::SendFreshSamples(std::int64_t step) {
       const SamplePlan plan = PlanFreshSample(experiment(), generator_.bank(), step, index, update);
       Envelope sample = Message(wire::Kind::InnerSample, step, index);
       sample.version = update;
-      sample.tensors = {ToFrame("x_g", generator_.RollOut(plan).x_g), ToFrame("prompts", PromptsToTensor(plan.prompts))};
+      sample.tensors = {ToFrame("x_g", generator_.RollOut(plan).x_g),
+                        ToFrame("prompts", PromptsToTensor(plan.prompts))};
       client_.Send(std::move(sample));
       heartbeat_.Progress();
     }
@@ -129,15 +130,16 @@ void GeneratorNode::Land(std::int64_t step) {
   ReportStep(step, report, std::move(terms));
 }
 
-// While the gradients of the step are on their way. Always first and in order of index: the order of the sums decides their
-// last bit.
+// While the gradients of the step are on their way. Always first and in order of index: the order of the sums decides
+// their last bit.
 void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
   const double share = 1.0 / static_cast<double>(experiment().micro_batches);
   for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
     WaitUntil([&] { return anchors_.Has(step, index); });
     const Timed timed(&backward_seconds_);
     const Anchors::Anchor anchor = anchors_.Take(step, index);
-    terms["diversity_loss"] += share * generator_.AccumulateDiversity(anchor.plan, CopyToTensor(anchor.answer.At("x_a").view));
+    terms["diversity_loss"] +=
+        share * generator_.AccumulateDiversity(anchor.plan, CopyToTensor(anchor.answer.At("x_a").view));
     terms["anchor_hit_rate"] += share * anchor.answer.scalars.at("cache_hit");
     heartbeat_.Progress();
   }
@@ -151,7 +153,8 @@ void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
     const Envelope answer = std::move(gradients_.extract({step, index}).mapped());
     const InFlight sample = std::move(in_flight_.extract({step, index}).mapped());
     generator_.Accumulate(sample.plan, sample.x_exit, CopyToTensor(answer.At("gradient").view));
-    for (const auto& [name, value] : answer.scalars) terms[name == "cache_hit" ? "cache_hit_rate" : name] += share * value;
+    for (const auto& [name, value] : answer.scalars)
+      terms[name == "cache_hit" ? "cache_hit_rate" : name] += share * value;
     terms["staleness"] += share * static_cast<double>(landed_ - sample.version);
     heartbeat_.Progress();
   }
@@ -170,10 +173,14 @@ void GeneratorNode::OnMessage(const Envelope& message) {
     case wire::Kind::Gradient:
       if (in_flight_.contains({message.step, message.index})) gradients_[{message.step, message.index}] = message;
       return;
-    case wire::Kind::Anchor: return anchors_.Accept(message);
-    case wire::Kind::CheckpointPart: return OnCheckpointPart(message);
-    case wire::Kind::Close: throw Error("the broker closed the run before it was finished");
-    default: LogWarning("unexpected ", wire::EnumNameKind(message.kind));
+    case wire::Kind::Anchor:
+      return anchors_.Accept(message);
+    case wire::Kind::CheckpointPart:
+      return OnCheckpointPart(message);
+    case wire::Kind::Close:
+      throw Error("the broker closed the run before it was finished");
+    default:
+      LogWarning("unexpected ", wire::EnumNameKind(message.kind));
   }
 }
 

@@ -58,17 +58,17 @@ class GeneratorNode {
   Heartbeat heartbeat_;
   Client client_;
   Anchors anchors_;
-  std::int64_t landed_ = 0;       // updates done
+  std::int64_t landed_ = 0;  // updates done
   std::int64_t next_rollout_ = 0;
   std::map<Ticket, InFlight> in_flight_;
-  std::map<Ticket, Envelope> gradients_;  // arrived, not yet used
+  std::map<Ticket, Envelope> gradients_;                                  // arrived, not yet used
   double rollout_seconds_ = 0, wait_seconds_ = 0, backward_seconds_ = 0;  // of the current step
 
   struct Staged {
     std::map<std::string, Digest> files;
-    int parts = 0;           // files of the fake score that have arrived
-    std::optional<int> of;   // how many it announced
-    bool own = false;        // ours are written
+    int parts = 0;          // files of the fake score that have arrived
+    std::optional<int> of;  // how many it announced
+    bool own = false;       // ours are written
   };
   std::map<std::int64_t, Staged> staged_;
   std::int64_t committed_ = -1;  // step of the newest commit

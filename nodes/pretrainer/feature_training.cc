@@ -26,10 +26,13 @@ void TrainFeatures(const FeatureTrainingOptions& o) {
   ProgressLine progress("training features", o.steps);
   double smoothed = 0;
   for (std::int64_t step = 0; step < o.steps; ++step) {
-    const at::Tensor loss = network.Loss(DrawBouncingBalls(o.shape, o.batch, SeedFor(o.seed, step, 0, "features_video")));
+    const at::Tensor loss =
+        network.Loss(DrawBouncingBalls(o.shape, o.batch, SeedFor(o.seed, step, 0, "features_video")));
     loss.backward();
     const double value = loss.item<double>();
-    if (optimizer.Step(0.5 * (1 + std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(o.steps)))).skipped) {
+    if (optimizer
+            .Step(0.5 * (1 + std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(o.steps))))
+            .skipped) {
       throw Error(StrCat("the loss became ", value, " at update ", step), o.out.string(), "lower --learning-rate");
     }
     smoothed = smoothed == 0 ? value : 0.98 * smoothed + 0.02 * value;
@@ -39,8 +42,8 @@ void TrainFeatures(const FeatureTrainingOptions& o) {
   const auto accuracy = network.Test(DrawBouncingBalls(o.shape, 4096, SeedFor(o.seed, 0, 0, "features_test")));
   LogInfo("on unseen videos: ", 100 * accuracy.prompt, " % of the prompts named, speed off by ", accuracy.speed_error,
           " px a frame");
-  network.Save(o.out, {{"sgmd.training", StrCat("steps=", o.steps, " batch=", o.batch, " learning_rate=", o.learning_rate,
-                                                " seed=", o.seed)},
+  network.Save(o.out, {{"sgmd.training", StrCat("steps=", o.steps, " batch=", o.batch,
+                                                " learning_rate=", o.learning_rate, " seed=", o.seed)},
                        {"sgmd.accuracy", StrCat("prompt=", accuracy.prompt, " speed_error=", accuracy.speed_error)}});
 }
 

@@ -9,16 +9,16 @@
 namespace sgmd {
 
 struct FeatureTrainingOptions {
-  std::filesystem::path out;      // safetensors file to write
-  std::int64_t steps = 4000;      // updates, >= 1
-  std::int64_t batch = 128;       // videos per update, >= 1
-  double learning_rate = 1e-3;    // peak; cosine decay to 0
+  std::filesystem::path out;    // safetensors file to write
+  std::int64_t steps = 4000;    // updates, >= 1
+  std::int64_t batch = 128;     // videos per update, >= 1
+  double learning_rate = 1e-3;  // peak; cosine decay to 0
   std::uint64_t seed = 1;
   BouncingBallsShape shape;
 };
 
-/// Trains MotionFeatures on procedural videos and writes the file, with its accuracy on 4096 unseen videos in the metadata.
-/// Minutes; a function of the options.
+/// Trains MotionFeatures on procedural videos and writes the file, with its accuracy on 4096 unseen videos in the
+/// metadata. Minutes; a function of the options.
 void TrainFeatures(const FeatureTrainingOptions& options);
 
 }  // namespace sgmd

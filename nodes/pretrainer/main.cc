@@ -13,21 +13,26 @@ int main(int argc, char** argv) {
   CLI::App app{"Trains what the embedded default needs on procedural videos of a bouncing ball."};
   app.require_subcommand(1);
   int threads = 1;
-  app.add_option("--threads", threads, "CPU threads; part of the result")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--threads", threads, "CPU threads; part of the result")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
 
   sgmd::PretrainingOptions teacher;
   CLI::App* t = app.add_subcommand("teacher", "A tiny Wan model. Interrupt it at any time; the same command resumes.");
-  t->add_option("--out", teacher.out, "Model folder to write (config.json, weights, prompt_bank.safetensors)")->required();
+  t->add_option("--out", teacher.out, "Model folder to write (config.json, weights, prompt_bank.safetensors)")
+      ->required();
   t->add_option("--steps", teacher.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
   t->add_option("--batch", teacher.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();
-  t->add_option("--learning-rate", teacher.learning_rate, "Peak learning rate of AdamW (warm-up, then cosine to 0)")->capture_default_str();
+  t->add_option("--learning-rate", teacher.learning_rate, "Peak learning rate of AdamW (warm-up, then cosine to 0)")
+      ->capture_default_str();
   t->add_option("--seed", teacher.seed, "Seed of initialisation and data")->capture_default_str();
   t->add_option("--save-every", teacher.save_every, "Updates between the states it resumes from")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 
   sgmd::FeatureTrainingOptions features;
-  CLI::App* f = app.add_subcommand("features", "The network whose features the Fréchet distance compares (about a minute)");
+  CLI::App* f =
+      app.add_subcommand("features", "The network whose features the Fréchet distance compares (about a minute)");
   f->add_option("--out", features.out, "safetensors file to write")->required();
   f->add_option("--steps", features.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
   f->add_option("--batch", features.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();

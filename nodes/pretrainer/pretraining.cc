@@ -23,8 +23,8 @@
 namespace sgmd {
 namespace {
 
-// Half uniform, half logit-normal around 0.38: where a video ends up is decided at high noise, how exactly it gets there at
-// low noise.
+// Half uniform, half logit-normal around 0.38: where a video ends up is decided at high noise, how exactly it gets
+// there at low noise.
 at::Tensor TrainingSigma(std::int64_t batch, const std::function<std::uint64_t(const char*)>& seed) {
   constexpr double kCentre = -0.5;
   const at::Tensor normal = Noise({batch}, seed("pretrain_sigma_normal"));
@@ -94,9 +94,9 @@ class Run {
     for (std::size_t i = 0; i < average.parameters().size(); ++i) {
       average.parameters()[i].second.copy_(ema_.average()[i].second);
     }
-    average.Save(options_.out, {{"sgmd.pretraining", StrCat("steps=", options_.steps, " batch=", options_.batch,
-                                                            " learning_rate=", options_.learning_rate,
-                                                            " seed=", options_.seed)}});
+    average.Save(options_.out,
+                 {{"sgmd.pretraining", StrCat("steps=", options_.steps, " batch=", options_.batch,
+                                              " learning_rate=", options_.learning_rate, " seed=", options_.seed)}});
     std::filesystem::remove_all(options_.out / ".pretraining");
   }
 

@@ -10,15 +10,15 @@
 namespace sgmd {
 
 struct PretrainingOptions {
-  std::filesystem::path out;          // model folder to write: config.json, weights, prompt_bank.safetensors
-  std::int64_t steps = 10000;         // updates, >= 1
-  std::int64_t batch = 64;            // videos per update, >= 1
-  double learning_rate = 4e-3;        // peak, of AdamW; linear warm-up, cosine decay to 0; block matrices take Muon's own
-  std::int64_t warmup_steps = 100;    // >= 0
-  double ema_decay = 0.998;           // [0, 1); the average is what is saved
-  double prompt_dropout = 0.1;        // share of samples trained on the negative prompt, [0, 1]
+  std::filesystem::path out;        // model folder to write: config.json, weights, prompt_bank.safetensors
+  std::int64_t steps = 10000;       // updates, >= 1
+  std::int64_t batch = 64;          // videos per update, >= 1
+  double learning_rate = 4e-3;      // peak, of AdamW; linear warm-up, cosine decay to 0; block matrices take Muon's own
+  std::int64_t warmup_steps = 100;  // >= 0
+  double ema_decay = 0.998;         // [0, 1); the average is what is saved
+  double prompt_dropout = 0.1;      // share of samples trained on the negative prompt, [0, 1]
   std::uint64_t seed = 1;
-  std::int64_t save_every = 200;      // updates between resumable states, >= 1
+  std::int64_t save_every = 200;  // updates between resumable states, >= 1
   BouncingBallsShape shape;
 };
 

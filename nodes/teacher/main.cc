@@ -9,7 +9,8 @@ volatile bool stop_requested = false;
 }  // namespace
 
 int main(int argc, char** argv) {
-  return sgmd::RunRingNode(argc, argv, "teacher", "A frozen teacher: scores noised samples with classifier-free guidance.",
+  return sgmd::RunRingNode(argc, argv, "teacher",
+                           "A frozen teacher: scores noised samples with classifier-free guidance.",
                            [](const sgmd::RingNode& node) {
                              std::signal(SIGTERM, [](int) { stop_requested = true; });
                              return sgmd::RunTeacher(node, stop_requested);

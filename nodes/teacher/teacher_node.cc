@@ -16,10 +16,13 @@ Envelope CreditFor(int count) {
   return credit;
 }
 
-std::vector<Digest> PromptsOf(const Envelope& lease) { return PromptsFromTensor(CopyToTensor(lease.At("prompts").view)); }
+std::vector<Digest> PromptsOf(const Envelope& lease) {
+  return PromptsFromTensor(CopyToTensor(lease.At("prompts").view));
+}
 
 TensorFrame Score(const Envelope& lease, Teacher& teacher) {
-  return ToFrame("velocity", teacher.Score(CopyToTensor(lease.At("x_s").view), CopyToTensor(lease.At("sigma").view), PromptsOf(lease)));
+  return ToFrame("velocity", teacher.Score(CopyToTensor(lease.At("x_s").view), CopyToTensor(lease.At("sigma").view),
+                                           PromptsOf(lease)));
 }
 
 TensorFrame Anchor(const Envelope& lease, Teacher& teacher) {

@@ -14,7 +14,8 @@ constexpr std::array<const char*, 2> kSizes{"small", "large"};
 constexpr std::array<const char*, 4> kColours{"red", "green", "blue", "yellow"};
 constexpr float kRgb[4][3] = {{1.0F, 0.15F, 0.15F}, {0.15F, 1.0F, 0.25F}, {0.2F, 0.4F, 1.0F}, {1.0F, 0.9F, 0.1F}};
 
-// Position at every frame of a point that starts at `start` and is reflected between `low` and `high`. All [B] -> [B, F].
+// Position at every frame of a point that starts at `start` and is reflected between `low` and `high`. All [B] -> [B,
+// F].
 at::Tensor Reflect(const at::Tensor& start, const at::Tensor& velocity, std::int64_t frames, double low, double high) {
   const double span = high - low;
   const at::Tensor free = start.unsqueeze(1) - low + at::outer(velocity, at::arange(frames, at::kFloat));

@@ -25,8 +25,9 @@ struct BouncingBallBatch {
   at::Tensor velocity;               // float32 [B, 2] at the first frame: right, down; px a frame
 };
 
-/// Radius (Gaussian sigma) 1.0 or 1.5 px; speed uniform in [0.05, 0.2] for one half of the videos and in [0.6, 0.9] px a
-/// frame for the other; direction and place uniform; reflected at one pixel from the border. A pure function of the arguments.
+/// Radius (Gaussian sigma) 1.0 or 1.5 px; speed uniform in [0.05, 0.2] for one half of the videos and in [0.6, 0.9] px
+/// a frame for the other; direction and place uniform; reflected at one pixel from the border. A pure function of the
+/// arguments.
 BouncingBallBatch DrawBouncingBalls(const BouncingBallsShape& shape, std::int64_t batch, std::uint64_t seed);
 
 }  // namespace sgmd

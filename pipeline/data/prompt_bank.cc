@@ -36,7 +36,8 @@ at::Tensor EncodeWords(const std::string& prompt, std::int64_t text_dim) {
 PromptBank PromptBank::Open(const std::filesystem::path& path) {
   PromptBank bank(SafetensorsFile::Open(path));
   const auto texts = nlohmann::json::parse(RequiredMetadata(bank.file_, "sgmd.prompts"), nullptr, false);
-  if (!texts.is_array() || texts.empty()) throw Error("metadata \"sgmd.prompts\" is not a list of texts", path.string());
+  if (!texts.is_array() || texts.empty())
+    throw Error("metadata \"sgmd.prompts\" is not a list of texts", path.string());
   bank.texts_ = texts.get<std::vector<std::string>>();
   for (const std::string& text : bank.texts_) bank.prompts_.push_back(DigestText(text));
   bank.negative_ = DigestText(RequiredMetadata(bank.file_, "sgmd.negative"));
@@ -47,8 +48,10 @@ PromptBank PromptBank::Open(const std::filesystem::path& path) {
   for (const Digest& digest : all) {
     const TensorView& rows = bank.file_.At(digest.Hex());
     if (bank.text_dim_ < 0 && !rows.shape.empty()) bank.text_dim_ = rows.shape.back();
-    if (rows.shape.size() != 2 || rows.shape[1] != bank.text_dim_ || (rows.dtype != DType::kF32 && rows.dtype != DType::kBF16)) {
-      throw Error("prompt " + rows.name + " is not float32 or bfloat16 [rows, text_dim] like the others", path.string());
+    if (rows.shape.size() != 2 || rows.shape[1] != bank.text_dim_ ||
+        (rows.dtype != DType::kF32 && rows.dtype != DType::kBF16)) {
+      throw Error("prompt " + rows.name + " is not float32 or bfloat16 [rows, text_dim] like the others",
+                  path.string());
     }
     bank.longest_ = std::max(bank.longest_, rows.shape[0]);
   }
@@ -102,8 +105,8 @@ void WriteWordPromptBank(const std::filesystem::path& path, const std::vector<st
   WritePromptBank(path, views, prompts, negative, {{kPromptEncoderKey, kWordEncoder}});
 }
 
-void WritePromptBank(const std::filesystem::path& path, std::span<const TensorView> rows, const std::vector<std::string>& prompts,
-                     const std::string& negative, Metadata metadata) {
+void WritePromptBank(const std::filesystem::path& path, std::span<const TensorView> rows,
+                     const std::vector<std::string>& prompts, const std::string& negative, Metadata metadata) {
   if (!metadata.contains(kPromptEncoderKey)) throw Error("a prompt bank names its encoder", path.string());
   metadata["sgmd.prompts"] = nlohmann::json(prompts).dump();
   metadata["sgmd.negative"] = negative;

@@ -1,4 +1,5 @@
-// Prompts and their embeddings. Prompts travel as digests; the embeddings live in one safetensors file that every node maps.
+// Prompts and their embeddings. Prompts travel as digests; the embeddings live in one safetensors file that every node
+// maps.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,12 +13,13 @@
 
 namespace sgmd {
 
-/// Metadata key of the encoder's identity: a name, and for trained encoders a space and the hexadecimal digest of its weights.
+/// Metadata key of the encoder's identity: a name, and for trained encoders a space and the hexadecimal digest of its
+/// weights.
 inline constexpr char kPromptEncoderKey[] = "sgmd.encoder";
 
-/// File: one float32 or bfloat16 tensor [rows, text_dim] per prompt, named by the hexadecimal DigestText of the prompt, rows not
-/// padded (words: 0 rows for the empty prompt; umT5: 1). Metadata: "sgmd.encoder", "sgmd.prompts" (JSON array of texts, the
-/// drawable ones in order), "sgmd.negative" (text of the unconditional prompt).
+/// File: one float32 or bfloat16 tensor [rows, text_dim] per prompt, named by the hexadecimal DigestText of the prompt,
+/// rows not padded (words: 0 rows for the empty prompt; umT5: 1). Metadata: "sgmd.encoder", "sgmd.prompts" (JSON array
+/// of texts, the drawable ones in order), "sgmd.negative" (text of the unconditional prompt).
 class PromptBank {
  public:
   /// Throws Error on a missing file, missing metadata, a prompt without embedding or embeddings of several widths.
@@ -50,13 +52,14 @@ class PromptBank {
   std::int64_t text_dim_ = 0, longest_ = 0;  // longest: rows
 };
 
-/// Writes a bank of `rows` (one tensor a prompt as above, the negative's among them) with the encoder's identity and whatever else
-/// `metadata` tells of their making. Throws Error when kPromptEncoderKey is missing there.
-void WritePromptBank(const std::filesystem::path& path, std::span<const TensorView> rows, const std::vector<std::string>& prompts,
-                     const std::string& negative, Metadata metadata);
+/// Writes a bank of `rows` (one tensor a prompt as above, the negative's among them) with the encoder's identity and
+/// whatever else `metadata` tells of their making. Throws Error when kPromptEncoderKey is missing there.
+void WritePromptBank(const std::filesystem::path& path, std::span<const TensorView> rows,
+                     const std::vector<std::string>& prompts, const std::string& negative, Metadata metadata);
 
-/// Writes a bank of `prompts` and the negative prompt with the embedded word encoder: one row per word, a unit-variance normal vector
-/// that is a function of the word alone. For the embedded model, whose prompts differ by words and not by their order.
+/// Writes a bank of `prompts` and the negative prompt with the embedded word encoder: one row per word, a unit-variance
+/// normal vector that is a function of the word alone. For the embedded model, whose prompts differ by words and not by
+/// their order.
 void WriteWordPromptBank(const std::filesystem::path& path, const std::vector<std::string>& prompts,
                          const std::string& negative, std::int64_t text_dim);
 

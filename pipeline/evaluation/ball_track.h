@@ -11,14 +11,14 @@ struct BallTrack {
   at::Tensor mass;    // [B] mean over frames of the summed brightness above the floor
 };
 
-/// `video` float32 [B, 3, F, H, W] in about [-1, 1], black = -1; F >= 3. The position is the brightness-weighted centroid
-/// of what is brighter than 15 % in its brightest channel.
+/// `video` float32 [B, 3, F, H, W] in about [-1, 1], black = -1; F >= 3. The position is the brightness-weighted
+/// centroid of what is brighter than 15 % in its brightest channel.
 BallTrack TrackBalls(const at::Tensor& video);
 
 /// What a set of videos does, as means over it.
 struct MotionSummary {
-  double mean_speed = 0;   // px a frame
-  double fast_share = 0;   // share of videos with speed above kFastSpeed
+  double mean_speed = 0;  // px a frame
+  double fast_share = 0;  // share of videos with speed above kFastSpeed
   double jitter = 0;
   double mass = 0;
   double speed_distance = 0;  // to `reference`: mean |difference| of the sorted speeds (Wasserstein-1), px a frame

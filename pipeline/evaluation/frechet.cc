@@ -27,7 +27,8 @@ double FrechetDistance(const FeatureStatistics& a, const FeatureStatistics& b) {
   const at::Tensor root = SquareRoot(a.covariance);
   const at::Tensor product = at::matmul(at::matmul(root, b.covariance), root);
   const at::Tensor cross = std::get<0>(at::linalg_eigh((product + product.t()) / 2)).clamp_min(0).sqrt().sum();
-  const at::Tensor distance = (a.mean - b.mean).square().sum() + at::trace(a.covariance) + at::trace(b.covariance) - 2 * cross;
+  const at::Tensor distance =
+      (a.mean - b.mean).square().sum() + at::trace(a.covariance) + at::trace(b.covariance) - 2 * cross;
   return distance.item<double>();
 }
 

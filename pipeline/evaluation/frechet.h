@@ -14,8 +14,8 @@ struct FeatureStatistics {
 /// `features` floating [N, D], N >= 2. Throws Error on a value that is not finite.
 FeatureStatistics StatisticsOf(const at::Tensor& features);
 
-/// |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^(1/2) C2 C1^(1/2))^(1/2)), >= 0 up to rounding (Heusel et al. 2017, as in FID and FVD).
-/// Singular covariances are fine. Biased upwards for few samples: compare sets of the same size, at least 10 D.
+/// |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^(1/2) C2 C1^(1/2))^(1/2)), >= 0 up to rounding (Heusel et al. 2017, as in FID and
+/// FVD). Singular covariances are fine. Biased upwards for few samples: compare sets of the same size, at least 10 D.
 double FrechetDistance(const FeatureStatistics& a, const FeatureStatistics& b);
 
 }  // namespace sgmd

@@ -43,8 +43,8 @@ MotionFeatures MotionFeatures::Load(const std::filesystem::path& path) {
   const auto text = file.metadata().find("sgmd.video_shape");
   BouncingBallsShape shape;
   long long f = 0, h = 0, w = 0;
-  if (text == file.metadata().end() || std::sscanf(text->second.c_str(), "%lldx%lldx%lld", &f, &h, &w) != 3 || f < 2 || h < 1 ||
-      w < 1 || f * h * w > 1'000'000) {
+  if (text == file.metadata().end() || std::sscanf(text->second.c_str(), "%lldx%lldx%lld", &f, &h, &w) != 3 || f < 2 ||
+      h < 1 || w < 1 || f * h * w > 1'000'000) {
     throw Error("not a feature network", path.string(), "sgmd-pretrainer features --out <file> makes one");
   }
   shape = {f, h, w};
@@ -80,7 +80,8 @@ at::Tensor MotionFeatures::Loss(const BouncingBallBatch& batch) const {
   const at::Tensor prompt = at::tensor(batch.prompt);
   const at::Tensor size = at::cross_entropy_loss(heads.slice(1, 0, 2), prompt.div(4, "floor"));
   const at::Tensor colour = at::cross_entropy_loss(heads.slice(1, 2, 6), prompt % 4);
-  return size + colour + 4 * at::mse_loss(heads.select(1, 6), batch.speed) + 4 * at::mse_loss(heads.slice(1, 7, 9), batch.velocity);
+  return size + colour + 4 * at::mse_loss(heads.select(1, 6), batch.speed) +
+         4 * at::mse_loss(heads.slice(1, 7, 9), batch.velocity);
 }
 
 MotionFeatures::Accuracy MotionFeatures::Test(const BouncingBallBatch& batch) const {

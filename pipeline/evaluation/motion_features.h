@@ -1,5 +1,5 @@
-// Features of a video that see shape and motion: a small network trained to name size, colour, speed and direction of the
-// procedural balls. What the Fréchet distance of the embedded model is measured on.
+// Features of a video that see shape and motion: a small network trained to name size, colour, speed and direction of
+// the procedural balls. What the Fréchet distance of the embedded model is measured on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,7 +11,8 @@
 
 namespace sgmd {
 
-/// A perceptron with two hidden layers over all pixels of a video of one fixed shape; the features are its last hidden layer.
+/// A perceptron with two hidden layers over all pixels of a video of one fixed shape; the features are its last hidden
+/// layer.
 class MotionFeatures {
  public:
   static constexpr std::int64_t kFeatures = 64, kHidden = 256;
@@ -22,7 +23,8 @@ class MotionFeatures {
   static MotionFeatures Load(const std::filesystem::path& path);
   void Save(const std::filesystem::path& path, Metadata metadata = {}) const;
 
-  /// float32 [B, kFeatures] of `video` [B, 3, F, H, W] in about [-1, 1]. Throws Error on another shape than the network's.
+  /// float32 [B, kFeatures] of `video` [B, 3, F, H, W] in about [-1, 1]. Throws Error on another shape than the
+  /// network's.
   at::Tensor Features(const at::Tensor& video) const;
   /// The training loss on a batch: cross-entropy of size and colour, squared errors of speed (px a frame) and of the
   /// velocity of the first frames. Differentiable in the parameters.

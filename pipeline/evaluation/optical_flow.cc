@@ -56,9 +56,11 @@ PairFlow Between(const cv::Mat& from, const cv::Mat& to, double background) {
 }  // namespace
 
 FlowSummary OpticalFlow(const at::Tensor& video, std::int64_t enlarge) {
-  if (video.dim() != 5 || video.size(2) < 2) throw Error(StrCat("videos must be [B, 3, F >= 2, H, W], got ", video.sizes()));
+  if (video.dim() != 5 || video.size(2) < 2)
+    throw Error(StrCat("videos must be [B, 3, F >= 2, H, W], got ", video.sizes()));
   cv::setNumThreads(1);  // the caller decides how many threads there are
-  const at::Tensor grey = video.to(at::kFloat).amax(1).clamp(-1, 1).contiguous();  // [B, F, H, W]: saturated colours count in full
+  const at::Tensor grey =
+      video.to(at::kFloat).amax(1).clamp(-1, 1).contiguous();  // [B, F, H, W]: saturated colours count in full
   FlowSummary out{at::empty({video.size(0)}), at::empty({video.size(0)})};
   for (std::int64_t b = 0; b < video.size(0); ++b) {
     PairFlow sum;

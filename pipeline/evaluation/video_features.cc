@@ -28,7 +28,8 @@ VideoFeatures LoadTorchScript(const std::filesystem::path& path) {
     return [module, path](const at::Tensor& videos) {
       const at::Tensor features = module->forward({videos}).toTensor();
       if (features.dim() != 2 || features.size(0) != videos.size(0)) {
-        throw Error(StrCat("features must be [", videos.size(0), ", D], the network gives ", features.sizes()), path.string());
+        throw Error(StrCat("features must be [", videos.size(0), ", D], the network gives ", features.sizes()),
+                    path.string());
       }
       return features;
     };

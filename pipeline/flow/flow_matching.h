@@ -21,8 +21,8 @@ at::Tensor CleanFromVelocity(const at::Tensor& x, const at::Tensor& velocity, co
 double Shift(double u, double m);
 at::Tensor Shift(const at::Tensor& u, double m);
 
-/// The student's grid: sigma_i for each entry of `steps` (timesteps before the shift, descending, in (0, 1000]), then 0.
-/// sigma = S_shift(step / 1000): [1000, 750, 500, 250] at shift 5 gives 1, 0.9375, 0.8333, 0.625, 0 (wan_facts §5).
+/// The student's grid: sigma_i for each entry of `steps` (timesteps before the shift, descending, in (0, 1000]), then
+/// 0. sigma = S_shift(step / 1000): [1000, 750, 500, 250] at shift 5 gives 1, 0.9375, 0.8333, 0.625, 0 (wan_facts §5).
 std::vector<double> StudentSigmas(const std::vector<std::int64_t>& steps, double shift);
 
 /// A uniform grid of `steps` intervals, shifted: S_shift(linspace(1, 0, steps + 1)).

@@ -14,7 +14,10 @@ at::Generator GeneratorFor(std::uint64_t seed) { return at::detail::createCPUGen
 
 std::uint64_t SeedFor(std::uint64_t run_seed, std::int64_t step, std::int64_t index, std::string_view purpose) {
   Hasher hasher;
-  hasher.Integer(run_seed).Integer(static_cast<std::uint64_t>(step)).Integer(static_cast<std::uint64_t>(index)).Text(purpose);
+  hasher.Integer(run_seed)
+      .Integer(static_cast<std::uint64_t>(step))
+      .Integer(static_cast<std::uint64_t>(index))
+      .Text(purpose);
   const Digest digest = hasher.Finish();
   return digest.hi ^ digest.lo;
 }

@@ -9,7 +9,8 @@
 
 namespace sgmd {
 
-/// The seed of one draw: XXH3-128 of the four fields, folded to 64 bits. `purpose` names the draw, such as "rollout_noise".
+/// The seed of one draw: XXH3-128 of the four fields, folded to 64 bits. `purpose` names the draw, such as
+/// "rollout_noise".
 std::uint64_t SeedFor(std::uint64_t run_seed, std::int64_t step, std::int64_t index, std::string_view purpose);
 
 /// Standard normal float32 CPU tensor.

@@ -12,7 +12,8 @@ namespace sgmd {
 namespace {
 
 // A step that is run again after a rollback is run with other draws: the same ones would lead to the same end.
-std::uint64_t DrawSeed(const Experiment& experiment, std::int64_t step, std::int64_t index, const std::string& purpose) {
+std::uint64_t DrawSeed(const Experiment& experiment, std::int64_t step, std::int64_t index,
+                       const std::string& purpose) {
   const std::string again = experiment.rollbacks > 0 ? StrCat(".rollback.", experiment.rollbacks) : "";
   return SeedFor(experiment.seed, step, index, purpose + again);
 }
@@ -80,14 +81,17 @@ AnchorPlan PlanAnchor(const Experiment& experiment, const PromptBank& bank, std:
 
 ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {
   const auto draw = [&](const char* what, std::int64_t low, std::int64_t high) {
-    return Integers(low, high, 1, DrawSeed(experiment, step, index, StrCat("replay.", update, ".", what))).item<std::int64_t>();
+    return Integers(low, high, 1, DrawSeed(experiment, step, index, StrCat("replay.", update, ".", what)))
+        .item<std::int64_t>();
   };
   return {draw("step", std::max<std::int64_t>(0, step - experiment.inner_max_age), step + 1),
           draw("index", 0, experiment.micro_batches)};
 }
 
 InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {
-  const auto seed = [&](const char* draw) { return DrawSeed(experiment, step, index, StrCat("inner.", update, ".", draw)); };
+  const auto seed = [&](const char* draw) {
+    return DrawSeed(experiment, step, index, StrCat("inner.", update, ".", draw));
+  };
   return {ScoreSigma(experiment, seed("sigma")), Noise(BatchShape(experiment), seed("noise"))};
 }
 

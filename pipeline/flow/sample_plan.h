@@ -1,5 +1,5 @@
-// A sample is a ticket: everything random about it is a pure function of (run seed, rollbacks so far, step, index), so results do not
-// depend on timing, on the number of teachers, or on who crashed.
+// A sample is a ticket: everything random about it is a pure function of (run seed, rollbacks so far, step, index), so
+// results do not depend on timing, on the number of teachers, or on who crashed.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,10 +17,11 @@ namespace sgmd {
 struct SamplePlan {
   std::vector<Digest> prompts;  // [B]
   at::Tensor noise;             // [B, C, F, H, W], the start of the rollout at sigma = 1
-  std::int64_t exit_step = 0;   // e in [0, student steps), as often as exit_weights say, with the diversity loss never 0;
-                                // one for the micro-batch (wan_facts §5 "Rollout": uniform)
-  at::Tensor score_sigma;       // [B], S_shift(t / 1000), t uniform integer in [0, 1000), clamped
-  at::Tensor score_noise;       // [B, C, F, H, W]
+  std::int64_t exit_step =
+      0;                   // e in [0, student steps), as often as exit_weights say, with the diversity loss never 0;
+                           // one for the micro-batch (wan_facts §5 "Rollout": uniform)
+  at::Tensor score_sigma;  // [B], S_shift(t / 1000), t uniform integer in [0, 1000), clamped
+  at::Tensor score_noise;  // [B, C, F, H, W]
 };
 
 /// The sample that the generator is trained on.
@@ -31,18 +32,19 @@ SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank,
                            std::int64_t update);
 
 /// One micro-batch of the noise bank, which the diversity loss draws its anchors from. The bank is a finite list of
-/// [diversity] noise_bank entries; entry i is a noise and a prompt that are functions of (run seed, i) alone, and its micro-batch
-/// b holds the entries b B .. b B + B - 1. Whole micro-batches are what repeats, not single entries: an anchor is bitwise the
-/// same only when the teacher computes it in the same batch, so only a whole micro-batch can be taken from the cache.
+/// [diversity] noise_bank entries; entry i is a noise and a prompt that are functions of (run seed, i) alone, and its
+/// micro-batch b holds the entries b B .. b B + B - 1. Whole micro-batches are what repeats, not single entries: an
+/// anchor is bitwise the same only when the teacher computes it in the same batch, so only a whole micro-batch can be
+/// taken from the cache.
 struct AnchorPlan {
   std::vector<Digest> prompts;  // [B]
   at::Tensor noise;             // [B, C, F, H, W], at sigma = 1
 };
 
-/// The anchors of micro-batch `index` of `step`: one for every micro-batch of samples, so that the diversity loss is a mean
-/// over as many samples as the objective's. The bank is gone through in order, b = (step * micro_batches + index) mod
-/// (noise_bank / B), which computes every anchor once in the first noise_bank / (B * micro_batches) steps and never again.
-/// A rollback changes nothing here.
+/// The anchors of micro-batch `index` of `step`: one for every micro-batch of samples, so that the diversity loss is a
+/// mean over as many samples as the objective's. The bank is gone through in order, b = (step * micro_batches + index)
+/// mod (noise_bank / B), which computes every anchor once in the first noise_bank / (B * micro_batches) steps and never
+/// again. A rollback changes nothing here.
 AnchorPlan PlanAnchor(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index);
 
 /// New s', e' for inner update `update` on the sample (step, index).

@@ -10,8 +10,8 @@
 
 namespace sgmd {
 
-/// Guided velocity u + w (c - u) (wan_facts §4 "CFG"), conditional and unconditional halves in one batch.
-/// x [B, C, F, H, W], sigma [B], context and null_context [B, text_len, text_dim]. w = 1 runs the conditional pass only.
+/// Guided velocity u + w (c - u) (wan_facts §4 "CFG"), conditional and unconditional halves in one batch. x [B, C, F,
+/// H, W], sigma [B], context and null_context [B, text_len, text_dim]. w = 1 runs the conditional pass only.
 at::Tensor GuidedVelocity(const WanTransformer& model, const at::Tensor& x, const at::Tensor& sigma,
                           const at::Tensor& context, const at::Tensor& null_context, double guidance);
 

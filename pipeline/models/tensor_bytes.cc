@@ -84,7 +84,8 @@ void LoadTensors(const SafetensorsFile& file, const NamedTensors& tensors) {
     if (view == nullptr) {
       problems += StrCat("\n  missing: ", name);
     } else if (at::IntArrayRef(view->shape) != tensor.sizes()) {
-      problems += StrCat("\n  shape of ", name, ": file ", ShapeText(view->shape), ", model ", ShapeText(tensor.sizes()));
+      problems +=
+          StrCat("\n  shape of ", name, ": file ", ShapeText(view->shape), ", model ", ShapeText(tensor.sizes()));
     }
   }
   for (const TensorView& view : file.tensors()) {

@@ -12,13 +12,13 @@ namespace sgmd {
 struct WanConfig {
   /// "t2v", or "ti2v" (TI2V-5B in its text-to-video form). Shapes nothing.
   std::string model_type = "t2v";
-  std::int64_t in_dim = 16;    // latent channels in
-  std::int64_t out_dim = 16;   // latent channels out
-  std::int64_t dim = 1536;     // D, divisible by num_heads; head size even
-  std::int64_t ffn_dim = 8960; // F
-  std::int64_t freq_dim = 256; // sinusoid of the timestep, even
+  std::int64_t in_dim = 16;     // latent channels in
+  std::int64_t out_dim = 16;    // latent channels out
+  std::int64_t dim = 1536;      // D, divisible by num_heads; head size even
+  std::int64_t ffn_dim = 8960;  // F
+  std::int64_t freq_dim = 256;  // sinusoid of the timestep, even
   std::int64_t text_dim = 4096;
-  std::int64_t text_len = 512; // every prompt is zero-padded to this many rows, and all rows are attended
+  std::int64_t text_len = 512;  // every prompt is zero-padded to this many rows, and all rows are attended
   std::int64_t num_heads = 12;
   std::int64_t num_layers = 30;
   std::array<std::int64_t, 3> patch_size{1, 2, 2};  // frames, height, width
@@ -27,13 +27,15 @@ struct WanConfig {
   std::int64_t head_dim() const { return dim / num_heads; }
   std::int64_t patch_volume() const { return patch_size[0] * patch_size[1] * patch_size[2]; }
 
-  /// Reads both forms (wan_facts §6); the Diffusers form has no text_len, 512 is taken unless the key is there all the same.
-  /// Throws Error naming file and key on a missing or impossible size, and on what is not a text-to-video transformer: image
-  /// conditioning (i2v, flf2v, image_dim, added_kv_proj_dim, more channels in than out), vace, other classes.
+  /// Reads both forms (wan_facts §6); the Diffusers form has no text_len, 512 is taken unless the key is there all the
+  /// same. Throws Error naming file and key on a missing or impossible size, and on what is not a text-to-video
+  /// transformer: image conditioning (i2v, flf2v, image_dim, added_kv_proj_dim, more channels in than out), vace, other
+  /// classes.
   static WanConfig FromFile(const std::filesystem::path& path);
   /// The original form of config.json.
   std::string ToJson() const;
-  /// The form of Diffusers' WanTransformer3DModel. Has text_len only where it is not 512 (Diffusers ignores it, with a warning).
+  /// The form of Diffusers' WanTransformer3DModel. Has text_len only where it is not 512 (Diffusers ignores it, with a
+  /// warning).
   std::string ToDiffusersJson() const;
   /// Throws Error unless sizes are positive and divide as they must.
   void Validate(const std::string& where) const;

@@ -44,9 +44,11 @@ std::int64_t BlockParameterCount(const WanConfig& c) {
 
 std::int64_t ParameterCount(const WanConfig& c) {
   const std::int64_t text = LinearParameters(c.text_dim, c.dim) + LinearParameters(c.dim, c.dim);
-  const std::int64_t time = LinearParameters(c.freq_dim, c.dim) + LinearParameters(c.dim, c.dim) + LinearParameters(c.dim, 6 * c.dim);
+  const std::int64_t time =
+      LinearParameters(c.freq_dim, c.dim) + LinearParameters(c.dim, c.dim) + LinearParameters(c.dim, 6 * c.dim);
   const std::int64_t head = LinearParameters(c.dim, c.patch_volume() * c.out_dim) + 2 * c.dim;
-  return LinearParameters(c.in_dim * c.patch_volume(), c.dim) + text + time + c.num_layers * BlockParameterCount(c) + head;
+  return LinearParameters(c.in_dim * c.patch_volume(), c.dim) + text + time + c.num_layers * BlockParameterCount(c) +
+         head;
 }
 
 std::int64_t LoraParameterCount(const WanConfig& c, std::int64_t rank, const std::vector<std::string>& targets) {
@@ -62,7 +64,8 @@ std::int64_t LoraParameterCount(const WanConfig& c, std::int64_t rank, const std
   }
   std::int64_t widths = 0;  // in + out of the adapted Linears of a block
   for (const std::string& linear : linears) {
-    const bool adapted = std::any_of(targets.begin(), targets.end(), [&](const auto& target) { return matches(linear, target); });
+    const bool adapted =
+        std::any_of(targets.begin(), targets.end(), [&](const auto& target) { return matches(linear, target); });
     if (adapted) widths += c.dim + (linear.starts_with("ffn.") ? c.ffn_dim : c.dim);
   }
   return c.num_layers * rank * widths;
@@ -96,16 +99,20 @@ ForwardFlops ForwardFlopsOf(const WanConfig& config, std::int64_t tokens) {
   return flops;
 }
 
-SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward, std::int64_t lora_rank) {
+SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward,
+                                 std::int64_t lora_rank) {
   const Sizes s(config);
   const double n = static_cast<double>(tokens), nd = n * s.d, md = s.m * s.d, nf = n * s.f;
   const double statistics = n * (2 * s.h + 9) + s.m;
   switch (backward) {
-    case Backward::kNone: return {};
-    case Backward::kInput: return {6 * nd + statistics, 6 * nd + 2 * md + nf};
+    case Backward::kNone:
+      return {};
+    case Backward::kInput:
+      return {6 * nd + statistics, 6 * nd + 2 * md + nf};
     case Backward::kAdapters:
       return {6 * nd + md + statistics, 9 * nd + 2 * md + 2 * nf + static_cast<double>(lora_rank) * (8 * n + 2 * s.m)};
-    case Backward::kFull: return {13 * nd + 2 * md + statistics, 9 * nd + 2 * md + 2 * nf};
+    case Backward::kFull:
+      return {13 * nd + 2 * md + statistics, 9 * nd + 2 * md + 2 * nf};
   }
   return {};
 }

@@ -1,6 +1,7 @@
 // What a Wan transformer costs, from its sizes alone: parameters, tokens, FLOPs, activation bytes. No LibTorch.
 //
-// Symbols (wan_facts §1, §7): L blocks, width D, feed-forward width F, H heads, N latent tokens, M = text_len text rows.
+// Symbols (wan_facts §1, §7): L blocks, width D, feed-forward width F, H heads, N latent tokens, M = text_len text
+// rows.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +16,17 @@ namespace sgmd {
 std::int64_t ParameterCount(const WanConfig& config);
 std::int64_t BlockParameterCount(const WanConfig& config);
 
-/// Parameters of rank-r adapters (A [r, in], B [out, r]) on the Linears of every block whose names end in one of `targets`
-/// (wan_facts §5 "LoRA"): "q" stands for self- and cross-attention, "ffn.0" for itself. Throws Error on one that none ends in.
+/// Parameters of rank-r adapters (A [r, in], B [out, r]) on the Linears of every block whose names end in one of
+/// `targets` (wan_facts §5 "LoRA"): "q" stands for self- and cross-attention, "ffn.0" for itself. Throws Error on one
+/// that none ends in.
 std::int64_t LoraParameterCount(const WanConfig& config, std::int64_t rank, const std::vector<std::string>& targets);
 
 /// N of one latent video [C, F, H, W]. Throws Error unless C is in_dim and the extents divide into patches.
 std::int64_t TokenCount(const WanConfig& config, const std::vector<std::int64_t>& latent);
 
 /// Floating-point operations of one sample's forward pass, a multiply-add counted as two (wan_facts §7):
-///   linear           L 2(6 N D^2 + 2 M D^2 + 2 N D F) + 2 N P(Cin + Cout) D + 2 M (T D + D^2), P the patch volume, T text_dim
+///   linear           L 2(6 N D^2 + 2 M D^2 + 2 N D F) + 2 N P(Cin + Cout) D + 2 M (T D + D^2), P the patch volume, T
+///                    text_dim
 ///   self_attention   L 4 N^2 D
 ///   cross_attention  L 4 N M D
 /// Norms, gates and the timestep embedding are left out: below a thousandth at real sizes.
@@ -47,8 +50,9 @@ struct SavedElements {
   double narrow = 0;  // of the compute dtype: inputs of Linears and of attention
 };
 
-/// What autograd keeps of one block's forward pass, counted from RunBlock of the transformer; attention must be a fused kernel
-/// (an N x N matrix is not counted). By part of the block, in units of N D (M D for text rows, N F where it says so):
+/// What autograd keeps of one block's forward pass, counted from RunBlock of the transformer; attention must be a fused
+/// kernel (an N x N matrix is not counted). By part of the block, in units of N D (M D for text rows, N F where it says
+/// so):
 ///
 ///                                          kFull                         kAdapters            kInput
 ///   3 norms: their inputs                  3 wide                        3 wide               3 wide
@@ -64,14 +68,15 @@ struct SavedElements {
 ///   sum                              22 N D + 4 M D + 2 N F   15 N D + 3 M D + 2 N F + ..   12 N D + 2 M D + N F
 ///
 /// and N (2 H + 9) + M wide statistics (log-sum-exp of attention, means and deviations).
-SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward, std::int64_t lora_rank = 0);
+SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward,
+                                 std::int64_t lora_rank = 0);
 
 /// How a pass is run.
 struct PassSettings {
   Backward backward = Backward::kNone;
-  std::int64_t samples = 1;           // videos in the batch
-  std::int64_t compute_bytes = 4;     // 4 float32, 2 bfloat16: Linears, attention, and the residual stream between blocks
-  bool checkpoint_blocks = false;     // keep the input of every block, run the block again in the backward pass
+  std::int64_t samples = 1;        // videos in the batch
+  std::int64_t compute_bytes = 4;  // 4 float32, 2 bfloat16: Linears, attention, and the residual stream between blocks
+  bool checkpoint_blocks = false;  // keep the input of every block, run the block again in the backward pass
   std::int64_t lora_rank = 0;
 };
 
@@ -79,12 +84,13 @@ struct PassSettings {
 double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t stream_bytes);
 
 /// Most bytes of activations alive at any time of a pass:
-///   kNone                without gradients: the larger of attention's 4 N D and 5 wide N D, and the feed-forward's 8 N D + 2 N F
+///   kNone                without gradients: the larger of attention's 4 N D and 5 wide N D, and the feed-forward's
+///                        8 N D + 2 N F
 ///   otherwise            kept by all blocks + outside of the blocks + the backward pass's own 4 wide N D + 2 N F
 ///   checkpoint_blocks    CheckpointBytes + kept by one block + outside + the backward pass's own
-/// Outside of the blocks, kFull keeps 3 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the others N D
-/// and M D. Held against every allocation of real passes (tests/pipeline/wan_activation_test.cc): up to a quarter more than is
-/// used, never noticeably less. Copies of weights in another dtype are not counted here.
+/// Outside of the blocks, kFull keeps 3 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the
+/// others N D and M D. Held against every allocation of real passes (tests/pipeline/wan_activation_test.cc): up to a
+/// quarter more than is used, never noticeably less. Copies of weights in another dtype are not counted here.
 double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
 
 }  // namespace sgmd

@@ -96,7 +96,8 @@ WanTransformer::WanTransformer(const WanConfig& config, at::Device device, WanPr
   config_.Validate("WanConfig");
   const auto& c = config_;
   Builder build(config_, source, parameters_);
-  patch_weight_ = build.Add("patch_embedding.weight", {c.dim, c.in_dim, c.patch_size[0], c.patch_size[1], c.patch_size[2]});
+  patch_weight_ =
+      build.Add("patch_embedding.weight", {c.dim, c.in_dim, c.patch_size[0], c.patch_size[1], c.patch_size[2]});
   patch_bias_ = build.Add("patch_embedding.bias", {c.dim});
   text_in_ = build.Linear("text_embedding.0", c.text_dim, c.dim);
   text_out_ = build.Linear("text_embedding.2", c.dim, c.dim);
@@ -111,9 +112,8 @@ WanTransformer::WanTransformer(const WanConfig& config, at::Device device, WanPr
 WanTransformer WanTransformer::WithAdapters(const LoraConfig& lora, std::uint64_t seed) const {
   if (!adapters_.empty()) throw Error("the model has adapters already");
   std::size_t next = 0;
-  WanTransformer adapted(config_, device_, precision_, [&](const std::string&, at::IntArrayRef) {
-    return parameters_[next++].second.detach();
-  });
+  WanTransformer adapted(config_, device_, precision_,
+                         [&](const std::string&, at::IntArrayRef) { return parameters_[next++].second.detach(); });
   adapted.lora_ = lora;
   const auto options = at::TensorOptions(wide()).device(device_);
   for (std::size_t n = 0; n < adapted.blocks_.size(); ++n) {
@@ -141,7 +141,8 @@ void WanTransformer::Initialise(std::uint64_t seed) {
     };
     if (ends_with(name, "modulation")) {
       normal(1.0 / std::sqrt(static_cast<double>(config_.dim)));
-    } else if (ends_with(name, "norm_q.weight") || ends_with(name, "norm_k.weight") || ends_with(name, "norm3.weight")) {
+    } else if (ends_with(name, "norm_q.weight") || ends_with(name, "norm_k.weight") ||
+               ends_with(name, "norm3.weight")) {
       p.fill_(1);
     } else if (ends_with(name, "bias") || name == "head.head.weight") {
       p.zero_();
@@ -191,16 +192,17 @@ at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma,
               "context must be [B, ", c.text_len, ", ", c.text_dim, "], got ", context.sizes());
   std::array<std::int64_t, 3> grid{};
   for (int axis = 0; axis < 3; ++axis) {
-    TORCH_CHECK(x.size(axis + 2) % c.patch_size[axis] == 0, "latent extents ", x.sizes(), " do not divide into patches");
+    TORCH_CHECK(x.size(axis + 2) % c.patch_size[axis] == 0, "latent extents ", x.sizes(),
+                " do not divide into patches");
     grid[axis] = x.size(axis + 2) / c.patch_size[axis];
   }
   const auto compute = at::TensorOptions(precision_.compute).device(device_);
   const at::Tensor& rope = RopeFor(grid);
 
   const at::Tensor sinusoid = TimestepSinusoid(sigma * 1000.0, c.freq_dim).to(wide());
-  const at::Tensor e = time_out_(at::silu(time_in_(sinusoid))).to(compute);                   // [B, D]
-  const at::Tensor e0 = time_projection_(at::silu(e)).view({x.size(0), 6, c.dim});            // [B, 6, D]
-  const at::Tensor text = text_out_(at::gelu(text_in_(context.to(compute)), "tanh"));         // [B, text_len, D]
+  const at::Tensor e = time_out_(at::silu(time_in_(sinusoid))).to(compute);            // [B, D]
+  const at::Tensor e0 = time_projection_(at::silu(e)).view({x.size(0), 6, c.dim});     // [B, 6, D]
+  const at::Tensor text = text_out_(at::gelu(text_in_(context.to(compute)), "tanh"));  // [B, text_len, D]
 
   at::Tensor tokens = EmbedPatches(x.to(compute));
   const auto run = checkpoint_blocks_ ? RunBlockCheckpointed : RunBlock;

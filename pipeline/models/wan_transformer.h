@@ -19,11 +19,13 @@ namespace sgmd {
 
 /// What a model is kept and computed in (wan_facts §1.3 "Precision variants", the semantics of diffusers).
 struct WanPrecision {
-  at::ScalarType storage = at::kFloat;  // of the parameters, but float32 for IsFloat32Island (float64 for all with float64)
+  at::ScalarType storage =
+      at::kFloat;  // of the parameters, but float32 for IsFloat32Island (float64 for all with float64)
   at::ScalarType compute = at::kFloat;  // of Linears, attention and the residual stream
 
   WanPrecision(at::ScalarType both = at::kFloat) : WanPrecision(both, both) {}  // NOLINT: one dtype reads as itself
-  WanPrecision(at::ScalarType storage_type, at::ScalarType compute_type) : storage(storage_type), compute(compute_type) {}
+  WanPrecision(at::ScalarType storage_type, at::ScalarType compute_type)
+      : storage(storage_type), compute(compute_type) {}
 };
 
 /// Whether a parameter stays in float32 where the others are kept in bfloat16: time embedding, modulations, norm3.
@@ -38,13 +40,14 @@ class WanTransformer {
   WanTransformer(WanTransformer&&) = default;
   WanTransformer& operator=(WanTransformer&&) = default;
 
-  /// From an original or a Diffusers model, sharded or not (FindModel says what `model` may be); weights of any floating
-  /// dtype are converted. Goes through the files once: the memory needed is the model and its largest tensor. Throws Error
-  /// naming every tensor that is missing, unexpected or misshapen, and on models that are not supported (WanConfig::FromFile).
+  /// From an original or a Diffusers model, sharded or not (FindModel says what `model` may be); weights of any
+  /// floating dtype are converted. Goes through the files once: the memory needed is the model and its largest tensor.
+  /// Throws Error naming every tensor that is missing, unexpected or misshapen, and on models that are not supported
+  /// (WanConfig::FromFile).
   static WanTransformer Load(const std::filesystem::path& model, at::Device device, WanPrecision precision = {});
 
-  /// Writes config.json and diffusion_pytorch_model.safetensors, original names, into an existing folder; of a model with
-  /// adapters the base alone (MergeLora puts them in).
+  /// Writes config.json and diffusion_pytorch_model.safetensors, original names, into an existing folder; of a model
+  /// with adapters the base alone (MergeLora puts them in).
   void Save(const std::filesystem::path& folder, Metadata metadata = {}) const;
 
   /// Draws the from-scratch initialisation (end of wan_facts §1.3) from `seed`.
@@ -53,21 +56,21 @@ class WanTransformer {
   WanTransformer Clone() const;
 
   /// A model that computes with the same parameters, sharing their storage, plus new adapters drawn from `seed`
-  /// (pipeline/models/lora.h), which are all that is trained of it. At first it computes the same. Throws Error when a target
-  /// matches no Linear, or on a model that has adapters.
+  /// (pipeline/models/lora.h), which are all that is trained of it. At first it computes the same. Throws Error when a
+  /// target matches no Linear, or on a model that has adapters.
   WanTransformer WithAdapters(const LoraConfig& lora, std::uint64_t seed) const;
 
   /// Of what is trained: the adapters if there are any, else the parameters.
   void SetRequiresGrad(bool requires_grad);
 
-  /// Whether Forward keeps only the inputs of each block for the backward pass and runs the block again there: the same results,
-  /// bit for bit, with the activations of one block in place of all, for one more forward pass.
+  /// Whether Forward keeps only the inputs of each block for the backward pass and runs the block again there: the same
+  /// results, bit for bit, with the activations of one block in place of all, for one more forward pass.
   void SetBlockCheckpointing(bool enabled) { checkpoint_blocks_ = enabled; }
   bool block_checkpointing() const { return checkpoint_blocks_; }
 
-  /// Velocity [B, out_dim, F, H, W] of latents `x` [B, in_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000 sigma)
-  /// given text embeddings `context` [B, text_len, text_dim]. F, H, W divisible by the patch size.
-  /// In the dtype of the float32 islands. Differentiable in x and, where they require it, in what is trained.
+  /// Velocity [B, out_dim, F, H, W] of latents `x` [B, in_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000
+  /// sigma) given text embeddings `context` [B, text_len, text_dim]. F, H, W divisible by the patch size. In the dtype
+  /// of the float32 islands. Differentiable in x and, where they require it, in what is trained.
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& context) const;
 
   const WanConfig& config() const { return config_; }
@@ -88,8 +91,8 @@ class WanTransformer {
   /// Takes its parameters from `source`, which is asked in the order of parameters().
   WanTransformer(const WanConfig& config, at::Device device, WanPrecision precision, const Source& source);
 
-  at::ScalarType wide() const;                             // dtype of the float32 islands and of results
-  at::Tensor EmbedPatches(const at::Tensor& x) const;      // [B, C, F, H, W] -> [B, N, D]
+  at::ScalarType wide() const;                         // dtype of the float32 islands and of results
+  at::Tensor EmbedPatches(const at::Tensor& x) const;  // [B, C, F, H, W] -> [B, N, D]
   at::Tensor Unpatchify(const at::Tensor& tokens, at::IntArrayRef grid) const;
   const at::Tensor& RopeFor(const std::array<std::int64_t, 3>& grid) const;
 
@@ -109,7 +112,8 @@ class WanTransformer {
 at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim);
 
 /// Rotations e^{i p w} for the tokens of a (frames, height, width) grid, complex128 [N, head_dim/2], N = f h w with w
-/// fastest. Of c = head_dim/2 pairs, c - 2 floor(c/3) turn with the frame, floor(c/3) with the row, floor(c/3) with the column.
+/// fastest. Of c = head_dim/2 pairs, c - 2 floor(c/3) turn with the frame, floor(c/3) with the row, floor(c/3) with the
+/// column.
 at::Tensor RopeTable(at::IntArrayRef grid, std::int64_t head_dim);
 
 }  // namespace sgmd

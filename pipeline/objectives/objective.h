@@ -1,7 +1,7 @@
 // What the generator is trained on: gradients with respect to the student's sample x_g. Plain functions of tensors.
 //
-// x_s = (1 - s) x_g + s e is the noised sample, x_f = x_s - s v_fake(x_s) what the fake score makes of it, x_r = x_s - s
-// v_teacher what the teacher does. Terms are means over all elements of the micro-batch.
+// x_s = (1 - s) x_g + s e is the noised sample, x_f = x_s - s v_fake(x_s) what the fake score makes of it, x_r = x_s -
+// s v_teacher what the teacher does. Terms are means over all elements of the micro-batch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,11 +21,11 @@ struct ObjectiveSettings {
 
 /// One scored micro-batch. Latents are [B, C, F, H, W].
 struct ScoredSample {
-  at::Tensor x_g;              // the student's sample
-  at::Tensor x_s;              // noised to sigma
-  at::Tensor sigma;            // [B]
-  at::Tensor teacher_velocity; // guided, at x_s
-  at::Tensor context;          // [B, text_len, text_dim]
+  at::Tensor x_g;               // the student's sample
+  at::Tensor x_s;               // noised to sigma
+  at::Tensor sigma;             // [B]
+  at::Tensor teacher_velocity;  // guided, at x_s
+  at::Tensor context;           // [B, text_len, text_dim]
 };
 
 struct GeneratorGradient {

@@ -12,7 +12,8 @@ at::Tensor SampleNormaliser(const at::Tensor& x_g, const at::Tensor& x_r) {
   return (x_g - x_r).detach().abs().mean({1, 2, 3, 4}, true);
 }
 
-at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma, const std::string& weighting) {
+at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma,
+                       const std::string& weighting) {
   constexpr double kFloor = 1e-8;
   if (weighting != "paper") return 1 / (SampleNormaliser(x_g, x_r) + kFloor);
   const at::Tensor s = Broadcast(sigma, x_g);
@@ -32,8 +33,8 @@ at::Tensor NegativeResidualTerm(const at::Tensor& x_f, const at::Tensor& x_g, co
   return linear + (0.5 * d.square().mean() - linear).detach();
 }
 
-at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g, const at::Tensor& sigma,
-                             const std::string& weighting) {
+at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g,
+                             const at::Tensor& sigma, const std::string& weighting) {
   return (ScoreWeight(x_g, x_r, sigma, weighting) * (x_r.detach() - x_f) * (x_f - x_g)).mean();
 }
 

@@ -15,7 +15,8 @@ at::Tensor SampleNormaliser(const at::Tensor& x_g, const at::Tensor& x_r);
 
 /// Weight w of the Fisher and score-identity terms, [B, 1, 1, 1, 1], detached: alpha^2 / sigma^4 (`paper`, the squared
 /// difference of scores) or 1 / (n + 1e-8) (`lightx2v`, n the normaliser).
-at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma, const std::string& weighting);
+at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma,
+                       const std::string& weighting);
 
 /// Fisher term: mean 1/2 w (x_f - x_r)^2, gradient through x_f alone (teacher stop-gradient).
 at::Tensor FisherTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g, const at::Tensor& sigma,
@@ -27,11 +28,11 @@ at::Tensor NegativeResidualTerm(const at::Tensor& x_f, const at::Tensor& x_g, co
                                 const std::string& weighting);
 
 /// Score identity term (score implicit matching): mean w (x_r - x_f) (x_f - x_g), gradient through x_f and x_g.
-at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g, const at::Tensor& sigma,
-                             const std::string& weighting);
+at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g,
+                             const at::Tensor& sigma, const std::string& weighting);
 
-/// dL/dx_g of `loss`(x_f, x_r, x_g), where x_s moves with x_g by (1 - s): (1 - s) dL/dx_s + dL/dx_g. One forward and one
-/// input backward of `fake`. Its terms hold generator_loss.
+/// dL/dx_g of `loss`(x_f, x_r, x_g), where x_s moves with x_g by (1 - s): (1 - s) dL/dx_s + dL/dx_g. One forward and
+/// one input backward of `fake`. Its terms hold generator_loss.
 GeneratorGradient ThroughFakeScore(
     const WanTransformer& fake, const ScoredSample& sample,
     const std::function<at::Tensor(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g)>& loss);

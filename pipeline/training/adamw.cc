@@ -10,7 +10,8 @@
 namespace sgmd {
 namespace {
 
-constexpr std::int64_t kElementsAtOnce = 16 << 20;  // parameters updated together, and the rest of the last tensor: bounds the temporaries
+constexpr std::int64_t kElementsAtOnce =
+    16 << 20;  // parameters updated together, and the rest of the last tensor: bounds the temporaries
 
 at::Tensor Count(std::int64_t value) { return at::full({1}, value, at::kLong); }
 
@@ -27,7 +28,8 @@ std::int64_t LoadWithCounter(const SafetensorsFile& file, NamedTensors state, co
 
 double GlobalNorm(const std::vector<at::Tensor>& tensors) {
   std::vector<at::Tensor> defined;
-  std::copy_if(tensors.begin(), tensors.end(), std::back_inserter(defined), [](const at::Tensor& t) { return t.defined(); });
+  std::copy_if(tensors.begin(), tensors.end(), std::back_inserter(defined),
+               [](const at::Tensor& t) { return t.defined(); });
   if (defined.empty()) return 0;
   // One transfer from the device, then float64 in a fixed order: the same on every run.
   const at::Tensor norms = at::stack(at::_foreach_norm(defined)).to(at::TensorOptions(at::kCPU).dtype(at::kDouble));
@@ -56,10 +58,9 @@ AdamW::StepReport AdamW::Step(double scale) {
   report.skipped = !std::isfinite(report.gradient_norm);
   if (report.skipped) return report;
   ++steps_;
-  const double warmup =
-      config_.warmup_steps == 0
-          ? 1.0
-          : std::min(1.0, static_cast<double>(steps_) / static_cast<double>(config_.warmup_steps));
+  const double warmup = config_.warmup_steps == 0
+                            ? 1.0
+                            : std::min(1.0, static_cast<double>(steps_) / static_cast<double>(config_.warmup_steps));
   report.learning_rate = config_.learning_rate * scale * warmup;
   const double clip = report.gradient_norm > config_.clip_norm ? config_.clip_norm / report.gradient_norm : 1.0;
   for (std::size_t first = 0, last = 0; first < parameters_.size(); first = last) {

@@ -24,7 +24,8 @@ struct InnerSample {
 /// The samples that update r of step k trains on, by [inner] source:
 ///   shared  the scored micro-batches of step k, in order: no rollout beyond the generator's own
 ///   fresh   rollouts of their own with the student of step k
-///   replay  scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of updates a step
+///   replay  scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of updates
+///           a step
 /// The student of step k has made k updates, so a step's number is the version of its samples. Draws are functions of
 /// (seed, step, update, index).
 class InnerSamples {

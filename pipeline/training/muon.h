@@ -1,5 +1,5 @@
-// Muon: momentum whose direction is made orthogonal (Jordan et al. 2024). For the matrices inside transformer blocks of a
-// model trained from scratch: on the embedded teacher it comes further than AdamW in the same time.
+// Muon: momentum whose direction is made orthogonal (Jordan et al. 2024). For the matrices inside transformer blocks of
+// a model trained from scratch: on the embedded teacher it comes further than AdamW in the same time.
 #pragma once
 
 #include <vector>
@@ -9,9 +9,10 @@
 namespace sgmd {
 
 struct MuonConfig {
-  double learning_rate = 0.02;  // > 0, of a matrix with no more rows than columns; taller ones take sqrt(rows / columns) of it
-  double momentum = 0.95;       // [0, 1), Nesterov
-  double weight_decay = 0.01;   // >= 0, decoupled
+  double learning_rate =
+      0.02;  // > 0, of a matrix with no more rows than columns; taller ones take sqrt(rows / columns) of it
+  double momentum = 0.95;      // [0, 1), Nesterov
+  double weight_decay = 0.01;  // >= 0, decoupled
 };
 
 class Muon {

@@ -115,10 +115,12 @@ void Generator::Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, con
 
 double Generator::AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& x_a) {
   const at::Device device = model_.device();
-  const double sigma_a = AnchorSigmas(experiment_.anchor_steps, experiment_.anchor_grid, experiment_.student_shift).back();
+  const double sigma_a =
+      AnchorSigmas(experiment_.anchor_steps, experiment_.anchor_grid, experiment_.student_shift).back();
   const at::Tensor context = bank_.Gather(plan.prompts, model_.config().text_len).to(device);
-  const at::Tensor loss = DiversityLoss(model_, plan.noise.to(device), AnchorTarget(plan.noise, x_a, sigma_a).to(device), context,
-                                        experiment_.diversity_weight);
+  const at::Tensor loss =
+      DiversityLoss(model_, plan.noise.to(device), AnchorTarget(plan.noise, x_a, sigma_a).to(device), context,
+                    experiment_.diversity_weight);
   (loss / static_cast<double>(experiment_.micro_batches)).backward();
   work_.forward += x_a.size(0);
   CountTrainingBackward(model_, x_a.size(0), work_);
@@ -179,7 +181,8 @@ GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x
   const ObjectiveSettings settings{experiment_.objective, experiment_.weighting, experiment_.lambda};
   model_.SetRequiresGrad(false);
   GeneratorGradient result = ComputeGeneratorGradient(
-      settings, model_, {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device), Context(prompts)});
+      settings, model_,
+      {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device), Context(prompts)});
   work_.forward += x_g.size(0);
   if (DifferentiatesFakeScore(settings.name)) {
     work_.backward_input += x_g.size(0);
@@ -194,8 +197,8 @@ double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_
   const InnerPlan plan = PlanInner(experiment_, step, index, update);
   const at::Device device = model_.device();
   model_.SetRequiresGrad(true);
-  const at::Tensor loss = ResidualContractionLoss(model_, x_g.to(device), plan.sigma.to(device), plan.noise.to(device),
-                                                  Context(prompts));
+  const at::Tensor loss =
+      ResidualContractionLoss(model_, x_g.to(device), plan.sigma.to(device), plan.noise.to(device), Context(prompts));
   (loss / static_cast<double>(experiment_.micro_batches)).backward();
   work_.forward += x_g.size(0);
   CountTrainingBackward(model_, x_g.size(0), work_);

@@ -1,5 +1,5 @@
-// The three roles as plain classes of tensors, without sockets: what a teacher, fake_score and generator process wraps, and
-// what a single-process loop can drive directly.
+// The three roles as plain classes of tensors, without sockets: what a teacher, fake_score and generator process wraps,
+// and what a single-process loop can drive directly.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,7 +20,8 @@
 
 namespace sgmd {
 
-/// The frozen teacher phi: guided velocity u + w (c - u). A pure function of its inputs, bitwise independent of threads.
+/// The frozen teacher phi: guided velocity u + w (c - u). A pure function of its inputs, bitwise independent of
+/// threads.
 class Teacher {
  public:
   Teacher(const Experiment& experiment, at::Device device);
@@ -38,7 +39,8 @@ class Teacher {
   Work work_;
 };
 
-/// The student theta. With [lora] rank > 0 only adapters are trained, averaged and kept in checkpoints. Files: generator.model, generator.optimizer, generator.ema (.safetensors).
+/// The student theta. With [lora] rank > 0 only adapters are trained, averaged and kept in checkpoints. Files:
+/// generator.model, generator.optimizer, generator.ema (.safetensors).
 class Generator {
  public:
   /// Starts from the teacher's weights. `checkpoint_blocks`: see WanTransformer::SetBlockCheckpointing.
@@ -52,8 +54,9 @@ class Generator {
   Rollout RollOut(const SamplePlan& plan);
   /// Re-runs the exit step with gradient and adds the parameter gradients of <dL/dx_g, x_g> / micro_batches.
   void Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient);
-  /// Adds the parameter gradients of the diversity loss / micro_batches; a forward and backward of its own. x_a float32 CPU as
-  /// Teacher::Anchor gives it. Returns the loss. In a step it comes before Accumulate: the order of sums decides their last bit.
+  /// Adds the parameter gradients of the diversity loss / micro_batches; a forward and backward of its own. x_a float32
+  /// CPU as Teacher::Anchor gives it. Returns the loss. In a step it comes before Accumulate: the order of sums decides
+  /// their last bit.
   double AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& x_a);
   /// AdamW and EMA; clears the gradients. A step whose gradient is not finite is skipped.
   AdamW::StepReport Update();
@@ -81,8 +84,8 @@ class Generator {
   Work work_;
 };
 
-/// The fake score psi and the samples of its inner loop. Files: fake_score.model, fake_score.optimizer, and with replayed
-/// samples fake_score.samples (.safetensors).
+/// The fake score psi and the samples of its inner loop. Files: fake_score.model, fake_score.optimizer, and with
+/// replayed samples fake_score.samples (.safetensors).
 class FakeScore {
  public:
   /// Starts from the teacher's weights.

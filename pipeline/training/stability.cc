@@ -7,13 +7,14 @@
 
 namespace sgmd {
 
-std::map<std::string, double> StabilityMonitor::Observe(std::int64_t step, const AdamW::StepReport& report, double loss) {
+std::map<std::string, double> StabilityMonitor::Observe(std::int64_t step, const AdamW::StepReport& report,
+                                                        double loss) {
   std::map<std::string, double> scalars;
   if (report.skipped) {
     ++skipped_;
     ++skips_in_a_row_;
-    LogWarning(role_, " step ", step, " skipped: gradient norm ", report.gradient_norm, ", loss ", loss, " (", skips_in_a_row_,
-               " of ", kSkipsToRollBack, " in a row before the run goes back to its last checkpoint)");
+    LogWarning(role_, " step ", step, " skipped: gradient norm ", report.gradient_norm, ", loss ", loss, " (",
+               skips_in_a_row_, " of ", kSkipsToRollBack, " in a row before the run goes back to its last checkpoint)");
   } else {
     skips_in_a_row_ = 0;
     scalars[role_ + "_grad_norm_ratio"] = Ratio(role_ + "_grad_norm", report.gradient_norm, step);

@@ -1,5 +1,6 @@
 // Work counted in forward-equivalents of one sample: a forward pass 1, a backward pass to inputs 1, a backward pass to
-// inputs and weights 2 (wan_facts §7); to inputs and adapters over a frozen base 1, as the adapters themselves cost percents.
+// inputs and weights 2 (wan_facts §7); to inputs and adapters over a frozen base 1, as the adapters themselves cost
+// percents.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,9 @@ void BM_CacheHit(benchmark::State& state) {
   constexpr std::uint64_t kEntries = 32;
   for (std::uint64_t i = 0; i < kEntries; ++i) {
     auto data = std::make_shared<std::vector<float>>(floats, static_cast<float>(i));
-    cache.Store({0, i}, {{"velocity", DType::kF32, {static_cast<std::int64_t>(floats)}, std::as_bytes(std::span(*data))}, data});
+    cache.Store(
+        {0, i},
+        {{"velocity", DType::kF32, {static_cast<std::int64_t>(floats)}, std::as_bytes(std::span(*data))}, data});
   }
   cache.Sync();
   std::uint64_t i = 0;

@@ -50,7 +50,8 @@ class Config : public testing::Test {
   std::string With(const std::string& section, const std::string& line) {
     std::string text = kExperiment;
     const std::size_t at = text.find(section);
-    return at == std::string::npos ? text + section + "\n" + line + "\n" : text.insert(at + section.size() + 1, line + "\n");
+    return at == std::string::npos ? text + section + "\n" + line + "\n"
+                                   : text.insert(at + section.size() + 1, line + "\n");
   }
   TempFolder folder_;
 };
@@ -105,7 +106,8 @@ TEST_F(Config, ABankOfAnotherEncoderIsAnErrorWhereTheExperimentNamesOne) {
   const std::string error = ErrorOf(With("[model]", "prompt_encoder = \"" + ours + "\""));
   EXPECT_THAT(error, HasSubstr("e.toml:5:18: the prompts were encoded by umt5 " + theirs + ", not by " + ours));
   EXPECT_THAT(error, HasSubstr("sgmd-encode"));
-  EXPECT_THAT(ErrorOf(With("[model]", "prompt_encoder = \"b\"")), HasSubstr("not by b")) << "a part of a digest is not enough";
+  EXPECT_THAT(ErrorOf(With("[model]", "prompt_encoder = \"b\"")), HasSubstr("not by b"))
+      << "a part of a digest is not enough";
 
   const Experiment named = Load(With("[model]", "prompt_encoder = \"" + theirs + "\""));
   EXPECT_THAT(ToToml(named), HasSubstr(theirs));
@@ -137,7 +139,8 @@ TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
 TEST_F(Config, AdaptersDefaultToTheRankAndReadBack) {
   EXPECT_EQ(Load(kExperiment).compute, "float32");
   EXPECT_EQ(Load(kExperiment).lora_rank, 0);
-  const Experiment e = Load(With("[lora]", "rank = 64\ntargets = [\"q\", \"ffn.2\"]\n[precision]\ncompute = \"bfloat16\""));
+  const Experiment e =
+      Load(With("[lora]", "rank = 64\ntargets = [\"q\", \"ffn.2\"]\n[precision]\ncompute = \"bfloat16\""));
   EXPECT_EQ(e.lora_alpha, 64.0);
   WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
   const Experiment again = LoadExperiment(folder_ / "resolved.toml");
@@ -150,7 +153,8 @@ TEST_F(Config, AdaptersDefaultToTheRankAndReadBack) {
 
 TEST_F(Config, TopologyReadsBlockCheckpointing) {
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
-  WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[fake_score]\ncheckpoint_blocks = true\n");
+  WriteFileAtomically(folder_ / "t.toml",
+                      "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[fake_score]\ncheckpoint_blocks = true\n");
   SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
   const Topology topology = LoadRun(folder_ / "run").topology;
   EXPECT_FALSE(topology.generator_checkpoint_blocks);
@@ -179,9 +183,11 @@ TEST_F(Config, PathsMayBeginWithAnEnvironmentVariable) {
     return text.replace(text.find("\"model\""), 7, "\"" + path + "\"");
   };
   ::unsetenv("SGMD_TEST_MODELS");
-  EXPECT_THAT(ErrorOf(with_teacher("$SGMD_TEST_MODELS/model")), HasSubstr("environment variable SGMD_TEST_MODELS is not set"));
+  EXPECT_THAT(ErrorOf(with_teacher("$SGMD_TEST_MODELS/model")),
+              HasSubstr("environment variable SGMD_TEST_MODELS is not set"));
   EXPECT_EQ(Load(with_teacher("${SGMD_TEST_MODELS:-model}")).teacher, folder_ / "model");
-  EXPECT_THAT(ErrorOf(with_teacher("${SGMD_TEST_MODELS:-.}/none")), HasSubstr("the path is ${SGMD_TEST_MODELS:-.}/none"));
+  EXPECT_THAT(ErrorOf(with_teacher("${SGMD_TEST_MODELS:-.}/none")),
+              HasSubstr("the path is ${SGMD_TEST_MODELS:-.}/none"));
   ::setenv("SGMD_TEST_MODELS", folder_.path().c_str(), 1);
   EXPECT_EQ(Load(with_teacher("$SGMD_TEST_MODELS/model")).teacher, folder_ / "model");
   EXPECT_EQ(Load(with_teacher("${SGMD_TEST_MODELS:-elsewhere}/model")).teacher, folder_ / "model");

@@ -11,8 +11,8 @@
 namespace sgmd {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::FloatFrame;
+using ::testing::HasSubstr;
 using Bytes = std::vector<std::byte>;
 
 Envelope FullEnvelope() {

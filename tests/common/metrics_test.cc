@@ -40,7 +40,8 @@ TEST(EventWriter, WritesRecordsWhoseChecksumsHold) {
   ASSERT_EQ(events.size(), 2U);
   EXPECT_NE(events[0].find("brain.Event:2"), std::string::npos);
   // step (field 2) = 7; summary (5) { value (1) { tag (1), simple_value (2) = 0.5F } }
-  const std::string tail = std::string("\x10\x07\x2a\x17\x0a\x15\x0a\x0egenerator_loss\x15", 23) + std::string("\0\0\0\x3f", 4);
+  const std::string tail =
+      std::string("\x10\x07\x2a\x17\x0a\x15\x0a\x0egenerator_loss\x15", 23) + std::string("\0\0\0\x3f", 4);
   EXPECT_EQ(events[1].substr(9), tail);
 }
 

@@ -39,16 +39,16 @@ TEST_F(Safetensors, WritesTheFormatByteForByte) {
   const std::string small("\x01\x02", 2), large(8, 'z');
   const std::vector<TensorView> tensors{{"b", DType::kU8, {2}, Bytes(small)}, {"a", DType::kF32, {2, 1}, Bytes(large)}};
   WriteSafetensors(path_, tensors);
-  std::string header =
-      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},)"
-      R"("b":{"dtype":"U8","shape":[2],"data_offsets":[8,10]}})";
+  std::string header = R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},)"
+                       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[8,10]}})";
   header.resize((header.size() + 7) / 8 * 8, ' ');
   EXPECT_EQ(ReadFile(path_), File(header, large + small));
 }
 
 TEST_F(Safetensors, ReadsBackScalarsAndEmptyTensors) {
   const std::string scalar(8, '\x05'), none;
-  const std::vector<TensorView> tensors{{"s", DType::kI64, {}, Bytes(scalar)}, {"e", DType::kBF16, {0, 3}, Bytes(none)}};
+  const std::vector<TensorView> tensors{{"s", DType::kI64, {}, Bytes(scalar)},
+                                        {"e", DType::kBF16, {0, 3}, Bytes(none)}};
   WriteSafetensors(path_, tensors, {{"k", "v"}});
   const SafetensorsFile file = SafetensorsFile::Open(path_);
   EXPECT_EQ(file.At("s").shape, std::vector<std::int64_t>{});
@@ -75,8 +75,16 @@ TEST_F(Safetensors, RefusesWhatIsOutsideTheFormat) {
   ExpectRefused(std::string("\xff\xff\xff\xff\xff\xff\xff\x7f", 8) + "{}", "header length");
   ExpectRefused(File("[]", ""), "begin with '{'");
   ExpectRefused(File("{\"a\":", ""), "not JSON");
-  ExpectRefused(File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})", d8 + "dddd"), "hole");
-  ExpectRefused(File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})", "dddddd"), "overlaps");
+  ExpectRefused(
+      File(
+          R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+          d8 + "dddd"),
+      "hole");
+  ExpectRefused(
+      File(
+          R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
+          "dddddd"),
+      "overlaps");
   ExpectRefused(File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", d8), "after the last");
   ExpectRefused(File(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", d8), "disagree");
   ExpectRefused(File(R"({"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,8]}})", d8), "overflow");
@@ -84,7 +92,11 @@ TEST_F(Safetensors, RefusesWhatIsOutsideTheFormat) {
   ExpectRefused(File(R"({"a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})", d8), "tensor a");
   ExpectRefused(File(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", d8), "offsets");
   ExpectRefused(File(R"({"a":{"dtype":"F32","shape":[2]}})", d8), "data_offsets");
-  ExpectRefused(File(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", d8), "duplicate key");
+  ExpectRefused(
+      File(
+          R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+          d8),
+      "duplicate key");
   ExpectRefused(File(R"({"__metadata__":{"x":1}})", ""), "not a string");
 }
 

@@ -24,7 +24,8 @@ class ShardedSafetensorsTest : public ::testing::Test {
     WriteSafetensors(folder_ / file, views);
   }
   void WriteIndex(const std::string& weight_map) {
-    WriteFileAtomically(folder_ / "model.safetensors.index.json", R"({"metadata":{"total_size":3},"weight_map":)" + weight_map + "}");
+    WriteFileAtomically(folder_ / "model.safetensors.index.json",
+                        R"({"metadata":{"total_size":3},"weight_map":)" + weight_map + "}");
   }
   std::string Refusal() const {
     try {

@@ -69,9 +69,8 @@ inline std::optional<Server::Incoming> Next(Server& server, std::chrono::millise
 inline std::unique_ptr<Client> Join(Server& server, const std::string& endpoint, const std::string& node,
                                     Envelope answer = Message(wire::Kind::Welcome),
                                     std::optional<Server::Incoming>* hello = nullptr) {
-  auto client = std::async(std::launch::async, [&] {
-    return std::make_unique<Client>(endpoint, Identity(node), Envelope{}, kSoon);
-  });
+  auto client = std::async(std::launch::async,
+                           [&] { return std::make_unique<Client>(endpoint, Identity(node), Envelope{}, kSoon); });
   auto incoming = Next(server);
   if (incoming) server.Send(incoming->peer, answer);
   if (hello != nullptr) *hello = std::move(incoming);

@@ -13,8 +13,8 @@
 namespace sgmd {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::FloatFrame;
+using ::testing::HasSubstr;
 using testing::Identity;
 using testing::Join;
 using testing::kSoon;
@@ -66,8 +66,9 @@ TEST_P(TransportTest, NoBrokerIsAnErrorAfterPatience) {
 }
 
 TEST_P(TransportTest, ClientMayStartBeforeTheServer) {
-  auto client = std::async(std::launch::async,
-                           [&] { return std::make_unique<Client>(endpoint_, Identity("generator"), Envelope{}, kSoon); });
+  auto client = std::async(std::launch::async, [&] {
+    return std::make_unique<Client>(endpoint_, Identity("generator"), Envelope{}, kSoon);
+  });
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   Server server(endpoint_);
   const auto hello = Next(server);
@@ -78,8 +79,9 @@ TEST_P(TransportTest, ClientMayStartBeforeTheServer) {
 
 TEST_P(TransportTest, WhatComesBeforeWelcomeIsSkipped) {
   Server server(endpoint_);
-  auto client = std::async(std::launch::async,
-                           [&] { return std::make_unique<Client>(endpoint_, Identity("teacher.0"), Envelope{}, kSoon); });
+  auto client = std::async(std::launch::async, [&] {
+    return std::make_unique<Client>(endpoint_, Identity("teacher.0"), Envelope{}, kSoon);
+  });
   const auto hello = Next(server);
   ASSERT_TRUE(hello);
   EXPECT_TRUE(server.Send(hello->peer, Message(wire::Kind::Lease)));
@@ -195,10 +197,10 @@ TEST_P(TransportTest, MalformedMessagesAreCountedAndDropped) {
   zmq::socket_t peer = RawPeer("teacher.0");
   Envelope good = Message(wire::Kind::Credit, "teacher.0");
   const auto header = EncodeHeader(good);
-  peer.send(zmq::message_t(), zmq::send_flags::none);                                     // an empty frame
-  peer.send(zmq::str_buffer("\x00\x01garbage"), zmq::send_flags::none);                   // no flatbuffer
-  peer.send(zmq::buffer(header.data(), header.size() / 2), zmq::send_flags::none);        // half a header
-  peer.send(zmq::buffer(header.data(), header.size()), zmq::send_flags::sndmore);         // a frame too many
+  peer.send(zmq::message_t(), zmq::send_flags::none);                               // an empty frame
+  peer.send(zmq::str_buffer("\x00\x01garbage"), zmq::send_flags::none);             // no flatbuffer
+  peer.send(zmq::buffer(header.data(), header.size() / 2), zmq::send_flags::none);  // half a header
+  peer.send(zmq::buffer(header.data(), header.size()), zmq::send_flags::sndmore);   // a frame too many
   peer.send(zmq::str_buffer("tail"), zmq::send_flags::none);
   for (int i = 0; i < 100; ++i) peer.send(zmq::message_t(), i < 99 ? zmq::send_flags::sndmore : zmq::send_flags::none);
   EXPECT_TRUE(SendEnvelope(peer, {}, good));
@@ -211,8 +213,9 @@ TEST_P(TransportTest, MalformedMessagesAreCountedAndDropped) {
 TEST_P(TransportTest, ClientSkipsMalformedMessages) {
   zmq::socket_t router = MakeSocket(zmq::socket_type::router);
   router.bind(endpoint_);
-  auto client = std::async(std::launch::async,
-                           [&] { return std::make_unique<Client>(endpoint_, Identity("generator"), Envelope{}, kSoon); });
+  auto client = std::async(std::launch::async, [&] {
+    return std::make_unique<Client>(endpoint_, Identity("generator"), Envelope{}, kSoon);
+  });
   zmq::message_t part;
   do {
     ASSERT_TRUE(router.recv(part));

@@ -98,7 +98,8 @@ TEST_F(BrokerControlTest, OfAnEncryptedRunAnswersThoseWithItsKeyAlone) {
   MakeRunKeys(keys);
   Start();
   NodeIdentity identity = Identity("client.1");
-  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.control_endpoint, identity, {}, kBriefly); }), testing::HasSubstr("does not answer"));
+  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.control_endpoint, identity, {}, kBriefly); }),
+              testing::HasSubstr("does not answer"));
   identity.keys = LoadClientKeys(keys);
   Client control(plan_.topology.control_endpoint, identity, {}, kSoon);
   EXPECT_EQ(Status(control)["state"], "running");

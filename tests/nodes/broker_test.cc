@@ -64,7 +64,8 @@ class BrokerTest : public testing::Test {
     Envelope sample;
     sample.kind = wire::Kind::Sample;
     sample.step = step;
-    sample.tensors = {Floats("x_g", {1, 2}, x), Floats("x_s", {1, 2}, x), Floats("sigma", {1}, 0.5F), Floats("prompts", {1, 4}, 1)};
+    sample.tensors = {Floats("x_g", {1, 2}, x), Floats("x_s", {1, 2}, x), Floats("sigma", {1}, 0.5F),
+                      Floats("prompts", {1, 4}, 1)};
     return sample;
   }
   static Envelope Credit(int count) {

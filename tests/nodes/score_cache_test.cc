@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
 
-#include "common/error/error.h"
 #include <cstring>
+#include "common/error/error.h"
 
 #include "tests/support/temp_folder.h"
 

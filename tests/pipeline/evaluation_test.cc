@@ -18,8 +18,8 @@ namespace {
 TEST(FrechetDistance, OfGaussiansIsTheClosedForm) {
   const at::Tensor i = at::eye(3, at::kDouble), m = at::tensor({1.0, -2.0, 0.5}, at::kDouble);
   EXPECT_NEAR(FrechetDistance({m, i}, {m, i}), 0, 1e-9);
-  EXPECT_NEAR(FrechetDistance({m, i}, {m + 1, i}), 3, 1e-9);             // |shift|^2
-  EXPECT_NEAR(FrechetDistance({m, 4 * i}, {m, 9 * i}), 3, 1e-9);          // 3 (2 - 3)^2
+  EXPECT_NEAR(FrechetDistance({m, i}, {m + 1, i}), 3, 1e-9);      // |shift|^2
+  EXPECT_NEAR(FrechetDistance({m, 4 * i}, {m, 9 * i}), 3, 1e-9);  // 3 (2 - 3)^2
   // Not commuting: tr(A + B - 2 (A^1/2 B A^1/2)^1/2) of 2 x 2 matrices, where tr sqrt(M) = sqrt(tr M + 2 sqrt(det M)).
   const at::Tensor a = at::tensor({2.0, 1.0, 1.0, 3.0}, at::kDouble).view({2, 2});
   const at::Tensor b = at::tensor({1.0, -0.5, -0.5, 2.0}, at::kDouble).view({2, 2});
@@ -77,7 +77,9 @@ class Features : public testing::Test {
     at::Tensor x = video.clone();
     const auto shaken = static_cast<std::int64_t>(share * static_cast<double>(kVideos));
     for (std::int64_t f = 0; f < 8; ++f) {
-      x.slice(0, 0, shaken).select(2, f).copy_(at::roll(video.slice(0, 0, shaken).select(2, f), {f % 2, (f / 2) % 2}, {2, 3}));
+      x.slice(0, 0, shaken)
+          .select(2, f)
+          .copy_(at::roll(video.slice(0, 0, shaken).select(2, f), {f % 2, (f / 2) % 2}, {2, 3}));
     }
     return x;
   }
@@ -101,8 +103,8 @@ TEST_F(Features, DistanceOrdersCorruptions) {
   const double half = ToData(half_frozen), all = ToData(frozen);
   const double shaken = ToData(Shaken(clean, 0.5)), more_shaken = ToData(Shaken(clean, 1));
   const double colour = ToData(at::roll(clean, 1, 1));  // red balls turn green
-  RecordProperty("distances", StrCat(floor, " blur ", blur, " ", more_blur, " frozen ", half, " ", all, " shaken ", shaken, " ",
-                                     more_shaken, " colour ", colour));
+  RecordProperty("distances", StrCat(floor, " blur ", blur, " ", more_blur, " frozen ", half, " ", all, " shaken ",
+                                     shaken, " ", more_shaken, " colour ", colour));
   for (const double corrupted : {blur, half, shaken, colour}) EXPECT_GT(corrupted, 3 * floor);
   EXPECT_GT(more_blur, blur);
   EXPECT_GT(all, half);

@@ -27,7 +27,8 @@ TEST_P(OrthogonaliseTest, BringsSingularValuesNearOneAndKeepsTheSingularVectors)
   EXPECT_LT(diagonal.max().item<double>(), 1.3);
   EXPECT_LT((inside - at::diag_embed(diagonal)).abs().max().item<double>(), 1e-3);
 }
-INSTANTIATE_TEST_SUITE_P(Shapes, OrthogonaliseTest, testing::Values(std::pair{8, 8}, std::pair{6, 24}, std::pair{24, 6}));
+INSTANTIATE_TEST_SUITE_P(Shapes, OrthogonaliseTest,
+                         testing::Values(std::pair{8, 8}, std::pair{6, 24}, std::pair{24, 6}));
 
 TEST(Muon, TheSizeOfAGradientDoesNotMatter) {
   at::Tensor small = at::zeros({4, 4}).requires_grad_(true), large = at::zeros({4, 4}).requires_grad_(true);

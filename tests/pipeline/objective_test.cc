@@ -35,8 +35,8 @@ class Objective : public testing::Test {
 
   ScoredSample Sample() const { return {x_g_, AddNoise(x_g_, noise_, sigma_), sigma_, velocity_, context_}; }
 
-  // The loss as a function of x_g with everything stopped that the objective stops: x_r, the weight, and of the negative
-  // residual x_g and d. x_s and x_f move with x_g.
+  // The loss as a function of x_g with everything stopped that the objective stops: x_r, the weight, and of the
+  // negative residual x_g and d. x_s and x_f move with x_g.
   double StoppedLoss(const at::Tensor& x_g, const ObjectiveSettings& o) const {
     const c10::NoGradGuard no_grad;
     const ScoredSample s = Sample();

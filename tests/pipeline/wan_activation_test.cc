@@ -47,7 +47,8 @@ constexpr std::int64_t kRank = 8, kSamples = 2;
 
 WanTransformer ModelFor(const Case& c) {
   const bool adapters = c.backward == Backward::kAdapters;
-  const WanPrecision precision = c.half ? WanPrecision(adapters ? at::kBFloat16 : at::kFloat, at::kBFloat16) : WanPrecision();
+  const WanPrecision precision =
+      c.half ? WanPrecision(adapters ? at::kBFloat16 : at::kFloat, at::kBFloat16) : WanPrecision();
   WanTransformer model(Config(), at::kCPU, precision);
   model.Initialise(1);
   LoraConfig lora;
@@ -63,7 +64,8 @@ WanTransformer ModelFor(const Case& c) {
 double PeakOf(const Case& c) {
   at::set_num_threads(1);
   const WanTransformer model = ModelFor(c);
-  const at::Tensor x = Noise({kSamples, 4, 4, 2 * c.side, 2 * c.side}, 2).requires_grad_(c.backward == Backward::kInput);
+  const at::Tensor x =
+      Noise({kSamples, 4, 4, 2 * c.side, 2 * c.side}, 2).requires_grad_(c.backward == Backward::kInput);
   const at::Tensor sigma = at::full({kSamples}, 0.5), context = Noise({kSamples, 32, 64}, 3);
   const c10::AutoGradMode mode(c.backward != Backward::kNone);
   const auto pass = [&] {
@@ -80,7 +82,8 @@ double PeakOf(const Case& c) {
 // What launch/memory_plan.cc counts as copies of weights: a bfloat16 pass over float32 weights keeps them.
 double WeightCopies(const Case& c) {
   if (c.backward != Backward::kFull) return 0;
-  const double block = static_cast<double>(BlockParameterCount(Config())), all = static_cast<double>(ParameterCount(Config()));
+  const double block = static_cast<double>(BlockParameterCount(Config())),
+               all = static_cast<double>(ParameterCount(Config()));
   return c.checkpoint_blocks ? (c.half ? 6 : 4) * block : c.half ? 2 * all : 0;
 }
 

@@ -38,8 +38,8 @@ TEST(WanSize, TokensOfTheRecipesLatents) {
 }
 
 TEST(WanSize, LatentsThatDoNotFitTheModelAreRefused) {
-  EXPECT_THROW(TokenCount(kWan1_3B, kLatent5B), Error);          // 48 channels for a model of 16
-  EXPECT_THROW(TokenCount(kWan5B, {48, 31, 45, 80}), Error);     // 720 pixels are 45 rows: not a whole number of patches
+  EXPECT_THROW(TokenCount(kWan1_3B, kLatent5B), Error);       // 48 channels for a model of 16
+  EXPECT_THROW(TokenCount(kWan5B, {48, 31, 45, 80}), Error);  // 720 pixels are 45 rows: not a whole number of patches
   EXPECT_THROW(TokenCount(kWan1_3B, {16, 21, 60}), Error);
 }
 
@@ -49,8 +49,10 @@ TEST(WanSize, ForwardFlopsOfTheTable) {
     std::vector<std::int64_t> latent;
     double linear, linear_unit, self, self_unit, cross, total;
   };
-  for (const Row& row : {Row{kWan1_3B, kLatent480p, 82.1, 0.1, 197.8, 0.1, 3.1, 283}, Row{kWan14B, kLatent480p, 785, 1, 879, 1, 13.7, 1678},
-                         Row{kWan14B, kLatent720p, 1810, 1, 4682, 1, 31.7, 6523}, Row{kWan5B, kLatent5B, 237, 1, 274, 1, 5.2, 517}}) {
+  for (const Row& row :
+       {Row{kWan1_3B, kLatent480p, 82.1, 0.1, 197.8, 0.1, 3.1, 283},
+        Row{kWan14B, kLatent480p, 785, 1, 879, 1, 13.7, 1678}, Row{kWan14B, kLatent720p, 1810, 1, 4682, 1, 31.7, 6523},
+        Row{kWan5B, kLatent5B, 237, 1, 274, 1, 5.2, 517}}) {
     const ForwardFlops flops = ForwardFlopsOf(row.config, TokenCount(row.config, row.latent));
     ExpectRounded(1e-12 * flops.linear, row.linear, row.linear_unit);
     ExpectRounded(1e-12 * flops.self_attention, row.self, row.self_unit);

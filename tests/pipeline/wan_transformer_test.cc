@@ -34,8 +34,8 @@ TEST(WanTransformer, HasTheNamesAndCountOfTheFamily) {
   EXPECT_EQ(model.parameters().size(), 27U * 2 + 15);
   const std::int64_t d = 12, f = 16;
   const std::int64_t block = 6 * d + 2 * (4 * (d * d + d) + 2 * d) + 2 * d + (d * f + f) + (f * d + d);
-  const std::int64_t outside = (d * 2 * 4 + d) + (6 * d + d) + (d * d + d) + (8 * d + d) + (d * d + d) + (6 * d * d + 6 * d) +
-                               (d * 8 + 8) + 2 * d;
+  const std::int64_t outside = (d * 2 * 4 + d) + (6 * d + d) + (d * d + d) + (8 * d + d) + (d * d + d) +
+                               (6 * d * d + 6 * d) + (d * 8 + 8) + 2 * d;
   EXPECT_EQ(model.ParameterCount(), 2 * block + outside);
   EXPECT_EQ(model.parameters().front().first, "patch_embedding.weight");
 }
@@ -46,8 +46,9 @@ TEST(Rope, SplitsPairsOverFrameRowColumnInThatOrder) {
   ASSERT_EQ(table.sizes(), (std::vector<std::int64_t>{24, 8}));
   const at::Tensor angle = table.angle();
   const std::int64_t token = (1 * 3 + 2) * 4 + 3;  // frame 1, row 2, column 3
-  const double expected[8] = {1, std::pow(10000, -0.25), std::pow(10000, -0.5), std::pow(10000, -0.75),
-                              2, 2 * std::pow(10000, -0.5), 3, 3 * std::pow(10000, -0.5)};
+  const double expected[8] = {
+      1, std::pow(10000, -0.25),   std::pow(10000, -0.5), std::pow(10000, -0.75), 2, 2 * std::pow(10000, -0.5),
+      3, 3 * std::pow(10000, -0.5)};
   for (int j = 0; j < 8; ++j) EXPECT_NEAR(angle[token][j].item<double>(), expected[j], 1e-12) << j;
 }
 
@@ -64,10 +65,10 @@ TEST(Rope, RotatesInterleavedPairs) {
 
 TEST(Rope, Head128SplitsAs22And21And21) {
   const at::Tensor angle = RopeTable({2, 2, 2}, 128).angle();
-  EXPECT_NEAR(angle[4][0].item<double>(), 1, 1e-12);    // frame 1: first temporal pair
-  EXPECT_NEAR(angle[4][22].item<double>(), 0, 1e-12);   // row 0
-  EXPECT_NEAR(angle[2][22].item<double>(), 1, 1e-12);   // row 1: first height pair
-  EXPECT_NEAR(angle[1][43].item<double>(), 1, 1e-12);   // column 1: first width pair
+  EXPECT_NEAR(angle[4][0].item<double>(), 1, 1e-12);   // frame 1: first temporal pair
+  EXPECT_NEAR(angle[4][22].item<double>(), 0, 1e-12);  // row 0
+  EXPECT_NEAR(angle[2][22].item<double>(), 1, 1e-12);  // row 1: first height pair
+  EXPECT_NEAR(angle[1][43].item<double>(), 1, 1e-12);  // column 1: first width pair
 }
 
 TEST(TimestepSinusoid, IsCosinesThenSines) {
@@ -77,7 +78,8 @@ TEST(TimestepSinusoid, IsCosinesThenSines) {
   for (int j = 0; j < 4; ++j) EXPECT_NEAR(s[j].item<double>(), expected[j], 1e-9);
 }
 
-// With every block contributing nothing, the network is patches -> norm -> head -> unpatch: checks patch and pixel order.
+// With every block contributing nothing, the network is patches -> norm -> head -> unpatch: checks patch and pixel
+// order.
 TEST(WanTransformer, PutsPatchesBackWhereTheyCameFrom) {
   WanConfig c = Tiny();
   c.dim = 24;
@@ -100,7 +102,10 @@ TEST(WanTransformer, PutsPatchesBackWhereTheyCameFrom) {
   const at::Tensor y = model.Forward(x, at::tensor({0.5F}), at::zeros({1, 4, 6}));
   // The layer norm maps each patch by an increasing affine function, so within a patch the order of values survives.
   const auto patches = [](const at::Tensor& t) {
-    return t.reshape({1, 2, 3, 2, 2, 3, 2}).permute({0, 2, 3, 5, 1, 4, 6}).reshape({-1, 8}).argsort(static_cast<std::int64_t>(1));
+    return t.reshape({1, 2, 3, 2, 2, 3, 2})
+        .permute({0, 2, 3, 5, 1, 4, 6})
+        .reshape({-1, 8})
+        .argsort(static_cast<std::int64_t>(1));
   };
   EXPECT_TRUE(at::equal(patches(x), patches(y)));
 }

@@ -83,7 +83,8 @@ TEST(Replay, WithoutTeacherMatchesTheRecordedRun) {
 TEST(Replay, OfWhatWasNotRecordedSaysSo) {
   TinyRun run(6);
   ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), 0);
-  ASSERT_EQ(std::system(("sed -i 's/^name/seed = 2\\nname/' " + (run.folder() / "experiment.toml").string()).c_str()), 0);
+  ASSERT_EQ(std::system(("sed -i 's/^name/seed = 2\\nname/' " + (run.folder() / "experiment.toml").string()).c_str()),
+            0);
   const Process replay = run.Launch({"replay", run.topology()});
   EXPECT_EQ(replay.Wait(kPatience), 1);
   EXPECT_NE(replay.Output().find("no score recorded for step 0"), std::string::npos) << replay.Output();

@@ -64,7 +64,8 @@ TEST(Crash, LauncherKilledLeavesNoOrphanAndResumes) {
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ::kill(up.pid, SIGKILL);
   EXPECT_EQ(up.Wait(kPatience), 128 + SIGKILL);
-  for (int i = 0; i < 500 && !run.Pids("--epoch").empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 500 && !run.Pids("--epoch").empty(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_TRUE(run.Pids("--epoch").empty());
   const Process again = run.Launch({"up", run.topology()});
   ASSERT_EQ(again.Wait(kPatience), 0) << again.Output();

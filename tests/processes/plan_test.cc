@@ -27,11 +27,13 @@ class PlanTest : public testing::Test {
     return {code, process.Output()};
   }
   // A shipped text file with one part in place of another, written beside the tiny run.
-  void WriteChanged(const std::string& name, const fs::path& original, const std::vector<std::pair<std::string, std::string>>& changes) {
+  void WriteChanged(const std::string& name, const fs::path& original,
+                    const std::vector<std::pair<std::string, std::string>>& changes) {
     std::string text = ReadFile(original);
     for (const auto& [from, to] : changes) {
       ASSERT_NE(text.find(from), std::string::npos) << from;
-      for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+      for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+        text.replace(at, from.size(), to);
     }
     WriteFileAtomically(run_.folder() / name, text);
   }
@@ -71,7 +73,8 @@ TEST_F(PlanTest, TeachersGetTheDevicesOfTheTopology) {
 TEST_F(PlanTest, SeveralHostsAreShownOneByOneWithTheirMemory) {
   const auto [code, output] = Plan({kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-2x8x80gb.toml", "--no-weights"});
   EXPECT_EQ(code, 0) << output;
-  const std::size_t a = output.find("host a: sgmd-launch up --host a"), b = output.find("host b: sgmd-launch up --host b");
+  const std::size_t a = output.find("host a: sgmd-launch up --host a"),
+                    b = output.find("host b: sgmd-launch up --host b");
   ASSERT_NE(b, std::string::npos) << output;
   for (const char* on_a : {"\nbroker", "\ngenerator", "\nfake_score", "teacher.5 --device cuda:7"}) {
     EXPECT_GT(output.find(on_a), a) << on_a;
@@ -84,8 +87,9 @@ TEST_F(PlanTest, SeveralHostsAreShownOneByOneWithTheirMemory) {
 }
 
 TEST_F(PlanTest, WhatDoesNotFitNamesTheHost) {
-  WriteChanged("small.toml", kLaunch / "topologies/wan2.1-t2v-1.3b-2x1x80gb.toml",
-               {{"../experiments", (kLaunch / "experiments").string()}, {"device_memory_gib = 79", "device_memory_gib = 32"}});
+  WriteChanged(
+      "small.toml", kLaunch / "topologies/wan2.1-t2v-1.3b-2x1x80gb.toml",
+      {{"../experiments", (kLaunch / "experiments").string()}, {"device_memory_gib = 79", "device_memory_gib = 32"}});
   const auto [code, output] = Plan({run_.folder() / "small.toml", "--no-weights"});
   EXPECT_EQ(code, 2) << output;
   EXPECT_THAT(output, HasSubstr("b/cuda:0 (fake_score, teacher.0) needs"));
@@ -96,17 +100,23 @@ TEST_F(PlanTest, SlurmStartsOneLauncherANode) {
   const std::string topology = kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-2x8x80gb.toml";
   const auto [code, script] = Plan({topology, "--no-weights", "--emit", "slurm", "--run-folder", run_.run()});
   EXPECT_EQ(code, 0);
-  EXPECT_EQ(script, "#!/bin/bash\n#SBATCH --job-name=sgmd-wan2.1-t2v-14b-lora-480p\n#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n"
-                    "#SBATCH --exclusive\n#SBATCH --gpus-per-node=8\n#SBATCH --output=" + run_.run().string() + "/logs/slurm-%j.log\n"
-                    "set -e\nexport SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n# Node N of the job is host N of the topology.\n"
-                    "srun --cpu-bind=none --kill-on-bad-exit=0 bash -c 'hosts=(a b); exec \"$@\" --host \"${hosts[$SLURM_NODEID]}\"' host "
-                    SGMD_BIN_DIR "/sgmd-launch up " + topology + " --run-folder " + run_.run().string() + "\n");
+  EXPECT_EQ(
+      script,
+      "#!/bin/bash\n#SBATCH --job-name=sgmd-wan2.1-t2v-14b-lora-480p\n#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n"
+      "#SBATCH --exclusive\n#SBATCH --gpus-per-node=8\n#SBATCH --output=" +
+          run_.run().string() +
+          "/logs/slurm-%j.log\n"
+          "set -e\nexport SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n# Node N of the job is host N of the "
+          "topology.\n"
+          "srun --cpu-bind=none --kill-on-bad-exit=0 bash -c 'hosts=(a b); exec \"$@\" --host "
+          "\"${hosts[$SLURM_NODEID]}\"' host " SGMD_BIN_DIR "/sgmd-launch up " +
+          topology + " --run-folder " + run_.run().string() + "\n");
 }
 
 TEST_F(PlanTest, SlurmsNodesFindTheirHosts) {
   // The command of the script, with `echo` in the launcher's place.
-  const auto [code, script] = Plan({kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-2x8x80gb.toml", "--no-weights", "--emit", "slurm",
-                                    "--run-folder", run_.run()});
+  const auto [code, script] = Plan({kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-2x8x80gb.toml", "--no-weights",
+                                    "--emit", "slurm", "--run-folder", run_.run()});
   std::string command = script.substr(script.find("bash -c"));
   command = command.substr(0, command.find(SGMD_BIN_DIR)) + "echo up";
   for (const auto& [node, expected] : {std::pair{"0", "up --host a"}, {"1", "up --host b"}}) {
@@ -118,9 +128,11 @@ TEST_F(PlanTest, SlurmsNodesFindTheirHosts) {
 
 TEST_F(PlanTest, FullyTrained14BIsRefusedWithAdvice) {
   const std::string models = (kLaunch / "models").string();
-  WriteChanged("full.toml", kLaunch / "experiments/wan2.1-t2v-14b-lora-480p.toml", {{"rank = 64", "rank = 0"}, {"../models", models}});
+  WriteChanged("full.toml", kLaunch / "experiments/wan2.1-t2v-14b-lora-480p.toml",
+               {{"rank = 64", "rank = 0"}, {"../models", models}});
   WriteChanged("big.toml", kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-8x80gb.toml",
-               {{"../experiments/wan2.1-t2v-14b-lora-480p.toml", "full.toml"}, {"checkpoint_blocks = true", "checkpoint_blocks = false"}});
+               {{"../experiments/wan2.1-t2v-14b-lora-480p.toml", "full.toml"},
+                {"checkpoint_blocks = true", "checkpoint_blocks = false"}});
   const std::string topology = run_.folder() / "big.toml";
   const auto [code, output] = Plan({topology, "--no-weights"});
   EXPECT_EQ(code, 2);

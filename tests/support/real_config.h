@@ -8,7 +8,8 @@
 
 namespace sgmd {
 
-inline WanConfig RealConfig(std::int64_t dim, std::int64_t heads, std::int64_t layers, std::int64_t ffn, std::int64_t channels) {
+inline WanConfig RealConfig(std::int64_t dim, std::int64_t heads, std::int64_t layers, std::int64_t ffn,
+                            std::int64_t channels) {
   WanConfig c;
   c.dim = dim;
   c.num_heads = heads;

@@ -27,7 +27,8 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
       const at::Tensor velocity = teacher.Score(x_s, plan.score_sigma, plan.prompts);
       gradients.push_back(fake.Gradient(rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts).gradient);
     }
-    for (std::int64_t m = 0; m < e.micro_batches; ++m) fake.samples().AddScored(step, m, {rollouts[m].x_g, plans[m].prompts});
+    for (std::int64_t m = 0; m < e.micro_batches; ++m)
+      fake.samples().AddScored(step, m, {rollouts[m].x_g, plans[m].prompts});
     for (std::int64_t update = 0; update < e.inner_updates; ++update) {
       for (std::int64_t m = 0; m < e.micro_batches; ++m) {
         if (e.inner_source == "fresh") {
@@ -50,8 +51,10 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
   std::filesystem::create_directories(out);
   generator.SaveState(out);
   fake.SaveState(out);
-  const double work = teacher.work().ForwardEquivalents() + generator.work().ForwardEquivalents() + fake.work().ForwardEquivalents();
-  return {seconds / static_cast<double>(e.steps), work / static_cast<double>(e.steps * e.micro_batches * e.micro_batch)};
+  const double work =
+      teacher.work().ForwardEquivalents() + generator.work().ForwardEquivalents() + fake.work().ForwardEquivalents();
+  return {seconds / static_cast<double>(e.steps),
+          work / static_cast<double>(e.steps * e.micro_batches * e.micro_batch)};
 }
 
 }  // namespace sgmd

@@ -110,7 +110,8 @@ TinyRun::TinyRun(std::int64_t steps, const std::string& experiment, const std::s
   std::string text = kExperiment;
   text.replace(text.find("%STEPS%"), 7, std::to_string(steps));
   WriteFileAtomically(folder_ / "experiment.toml", text + experiment);
-  WriteFileAtomically(folder_ / "topology.toml", "[run]\nexperiment = \"experiment.toml\"\nfolder = \"run\"\n" + topology);
+  WriteFileAtomically(folder_ / "topology.toml",
+                      "[run]\nexperiment = \"experiment.toml\"\nfolder = \"run\"\n" + topology);
 }
 
 TinyRun::~TinyRun() {
