@@ -14,20 +14,20 @@ constexpr std::chrono::seconds kPeriod{1}, kStopGrace{5};
 FurtherHost::FurtherHost(LaunchPlan plan, SessionOptions options, std::filesystem::path programs)
     : plan_(std::move(plan)),
       options_(std::move(options)),
-      lock_(plan_.topology.run_folder, options_.host),
-      earlier_outcome_(ReadOutcome(plan_.topology.run_folder)),
+      lock_(plan_.topology.run.folder, options_.host),
+      earlier_outcome_(ReadOutcome(plan_.topology.run.folder)),
       console_(options_.quiet),
       processes_(plan_, options_, std::move(programs), &console_) {}
 
 int FurtherHost::Run() {
   CountStopSignals();
-  console_.Say(StrCat("host ", options_.host, " of run folder ", plan_.topology.run_folder.string()));
+  console_.Say(StrCat("host ", options_.host, " of run folder ", plan_.topology.run.folder.string()));
   while (!exit_code_) {
     for (const ExitReport& report : processes_.Poll(kPoll)) OnExit(report);
     OnSignals();
     if (exit_code_ || Clock::now() < next_talk_) continue;
     next_talk_ = Clock::now() + kPeriod;
-    if (ReadOutcome(plan_.topology.run_folder) != earlier_outcome_) {
+    if (ReadOutcome(plan_.topology.run.folder) != earlier_outcome_) {
       LeaveEndedRun();
     } else if (control_) {
       TalkToBroker();
@@ -39,30 +39,30 @@ int FurtherHost::Run() {
 }
 
 void FurtherHost::Wait(const std::string& why) {
-  if (why != waiting_for_) console_.Say(StrCat("waiting for host ", plan_.topology.hosts.front(), ": ", why));
+  if (why != waiting_for_) console_.Say(StrCat("waiting for host ", plan_.topology.run.hosts.front(), ": ", why));
   waiting_for_ = why;
 }
 
 void FurtherHost::Join() {
-  const RunFolder folder{plan_.topology.run_folder};
-  if (plan_.topology.encrypt && !std::filesystem::exists(folder.Keys()))
+  const RunFolder folder{plan_.topology.run.folder};
+  if (plan_.topology.transport.encrypt && !std::filesystem::exists(folder.Keys()))
     return Wait("it has not been up in this run folder");
   const std::uint64_t epoch = CurrentEpoch(folder.root);
   const NodeIdentity identity = ControlIdentity(plan_, "launcher." + options_.host, epoch);
   try {
-    control_ = std::make_unique<Client>(plan_.topology.control_endpoint, identity, Envelope{}, kConnectPatience);
+    control_ = std::make_unique<Client>(plan_.topology.transport.control, identity, Envelope{}, kConnectPatience);
   } catch (const Error& error) {
     return Wait(StrCat(error.message(), " (", error.where(), ") ", error.hint()));
   }
   epoch_ = epoch;
   last_answer_ = Clock::now();
   waiting_for_.clear();
-  console_.Say(StrCat("joined host ", plan_.topology.hosts.front(), ", start ", epoch_));
+  console_.Say(StrCat("joined host ", plan_.topology.run.hosts.front(), ", start ", epoch_));
   processes_.StartAll(epoch_);
 }
 
 void FurtherHost::TalkToBroker() {
-  if (CurrentEpoch(plan_.topology.run_folder) != epoch_) return Lose("the run was started anew");
+  if (CurrentEpoch(plan_.topology.run.folder) != epoch_) return Lose("the run was started anew");
   processes_.StartDueTeachers();
   Envelope request;
   request.kind = wire::Kind::StatusRequest;
@@ -73,7 +73,7 @@ void FurtherHost::TalkToBroker() {
     if (message->kind == wire::Kind::Scale) processes_.Scale(message->count);
   }
   const std::chrono::duration<double> silent = Clock::now() - last_answer_;
-  if (silent.count() > plan_.topology.silence_seconds) Lose("the broker is silent");
+  if (silent.count() > plan_.topology.transport.silence_seconds) Lose("the broker is silent");
 }
 
 void FurtherHost::OnExit(const ExitReport& report) {
@@ -87,7 +87,7 @@ void FurtherHost::OnExit(const ExitReport& report) {
   }
   if (report.code == 0) return;  // the broker has closed the run
   console_.Say(
-      StrCat(report.name, " failed with ", report.Reason(), "; host ", plan_.topology.hosts.front(), " is told"));
+      StrCat(report.name, " failed with ", report.Reason(), "; host ", plan_.topology.run.hosts.front(), " is told"));
   control_->Send(FailureMessage(report));
 }
 
@@ -113,13 +113,14 @@ void FurtherHost::Lose(const std::string& why) {
 }
 
 void FurtherHost::LeaveEndedRun() {
-  const int code = ExitCodeOf(ReadOutcome(plan_.topology.run_folder));
+  const int code = ExitCodeOf(ReadOutcome(plan_.topology.run.folder));
   const auto since = Clock::now();
   while (code == 0 && !processes_.empty() && !processes_.LingersTooLong(since) && StopSignals() <= signals_handled_) {
     processes_.Poll(kPoll);
   }
   processes_.StopAll(kStopGrace);
-  console_.Say(code == 0 ? "the run has ended" : StrCat("the run was stopped on host ", plan_.topology.hosts.front()));
+  console_.Say(code == 0 ? "the run has ended"
+                         : StrCat("the run was stopped on host ", plan_.topology.run.hosts.front()));
   exit_code_ = code == kExitKilled ? 0 : code;
 }
 

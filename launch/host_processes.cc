@@ -18,7 +18,7 @@ bool IsTeacher(const std::string& process) { return process.starts_with(kTeacher
 
 std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& plan, std::uint64_t epoch, bool replay,
                                                             const std::filesystem::path& programs) {
-  const std::string run = plan.topology.run_folder.string(), number = std::to_string(epoch);
+  const std::string run = plan.topology.run.folder.string(), number = std::to_string(epoch);
   const auto command = [&](const char* program) {
     return std::vector<std::string>{(programs / program).string(), "--run", run, "--epoch", number};
   };
@@ -26,15 +26,15 @@ std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& pl
                                                            {"fake_score", command("sgmd-fake-score")},
                                                            {"generator", command("sgmd-generator")}};
   if (replay) commands["broker"].push_back("--replay");
-  if (plan.topology.evaluator_enabled) {
+  if (plan.topology.evaluator.enabled) {
     commands[kEvaluator] = command("sgmd-evaluator");
     commands[kEvaluator].push_back("--watch");
   }
-  for (std::int64_t i = 0; !replay && i < plan.topology.teacher_replicas; ++i) {
+  for (std::int64_t i = 0; !replay && i < plan.topology.teacher.replicas; ++i) {
     const std::string name = StrCat(kTeacher, i);
     commands[name] = command("sgmd-teacher");
     commands[name].insert(commands[name].end(), {"--name", name});
-    if (!plan.topology.teacher_devices.empty()) {
+    if (!plan.topology.teacher.devices.empty()) {
       commands[name].insert(commands[name].end(), {"--device", TeacherDevice(plan.topology, i)});
     }
   }
@@ -46,7 +46,7 @@ HostProcesses::HostProcesses(LaunchPlan plan, SessionOptions options, std::files
       options_(std::move(options)),
       programs_(std::move(programs)),
       console_(console),
-      supervisor_(RunFolder{plan_.topology.run_folder}.Logs(),
+      supervisor_(RunFolder{plan_.topology.run.folder}.Logs(),
                   [console](const std::string& name, const std::string& line) { console->ProcessLine(name, line); }) {}
 
 void HostProcesses::StartAll(std::uint64_t epoch) {
@@ -78,7 +78,7 @@ std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
 bool HostProcesses::PlanRestart(const ExitReport& teacher) {
   if (retired_.erase(teacher.name) > 0 || teacher.code == 0) return true;
   Restart& restart = restarts_[teacher.name];
-  const std::int64_t allowed = plan_.topology.teacher_max_restarts;
+  const std::int64_t allowed = plan_.topology.teacher.max_restarts;
   if (++restart.count > allowed) return false;
   const auto backoff = std::min(kLongestBackoff, kFirstBackoff * (1 << std::min(restart.count - 1, 10)));
   restart.due = Clock::now() + backoff;
@@ -98,10 +98,10 @@ void HostProcesses::StartDueTeachers() {
 }
 
 void HostProcesses::Scale(int count) {
-  if (count != plan_.topology.teacher_replicas) {
-    console_->Say(StrCat("scaling from ", plan_.topology.teacher_replicas, " to ", count, " teachers"));
+  if (count != plan_.topology.teacher.replicas) {
+    console_->Say(StrCat("scaling from ", plan_.topology.teacher.replicas, " to ", count, " teachers"));
   }
-  plan_.topology.teacher_replicas = count;
+  plan_.topology.teacher.replicas = count;
   for (const auto& [name, command] : CommandsHere()) {
     if (IsTeacher(name) && !supervisor_.Running(name)) supervisor_.Start(name, command);
   }

@@ -39,11 +39,11 @@ sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
                                                                   : sgmd::LoadLaunchPlan(o.target, FilesNeeded(o));
   if (o.run_folder.empty() && !replay) return plan;
   sgmd::Topology& topology = plan.topology;
-  topology.run_folder = o.run_folder.empty() ? std::filesystem::path(topology.run_folder.string() + "-replay")
+  topology.run.folder = o.run_folder.empty() ? std::filesystem::path(topology.run.folder.string() + "-replay")
                                              : std::filesystem::absolute(o.run_folder);
-  if (!replay && !topology.hosts.empty())
+  if (!replay && !topology.run.hosts.empty())
     return plan;                            // endpoints and cache are places of the hosts, not of the folder
-  if (!replay) topology.cache_folder = "";  // a replay keeps the cache of the original run
+  if (!replay) topology.cache.folder = "";  // a replay keeps the cache of the original run
   topology = sgmd::OnOneHost(topology);
   return plan;
 }
@@ -51,12 +51,12 @@ sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
 // Which of the topology's hosts this is.
 std::string HostOfThis(const Options& o, const sgmd::Topology& topology) {
   std::string names;
-  for (const std::string& host : topology.hosts) {
+  for (const std::string& host : topology.run.hosts) {
     if (host == o.host) return host;
     names += (names.empty() ? "" : ", ") + host;
   }
-  if (topology.hosts.empty() && o.host.empty()) return "";
-  if (topology.hosts.empty()) {
+  if (topology.run.hosts.empty() && o.host.empty()) return "";
+  if (topology.run.hosts.empty()) {
     throw sgmd::Error("--host " + o.host + ", but the topology names no hosts", o.target.string(),
                       "[run] hosts = [...]");
   }
@@ -74,15 +74,15 @@ std::vector<std::string> UpCommand(const Options& o) {
 
 int Plan(const Options& o) {
   const sgmd::LaunchPlan plan = PlanOf(o, false);
-  const sgmd::WanConfig config = sgmd::ConfigOfModel(plan.experiment.teacher);
+  const sgmd::WanConfig config = sgmd::ConfigOfModel(plan.experiment.model.teacher);
   const double machine = sgmd::MachineMemory();
   const std::string advice = sgmd::OversizeAdvice(plan, config, machine);
   const bool refused = !advice.empty() && !o.allow_oversize;
   if (!o.emit.empty()) {
     std::cerr << advice;
     if (refused) return kExitDoesNotFit;
-    std::cout << (plan.topology.hosts.empty() ? sgmd::SlurmScript(plan, ProgramFolder())
-                                              : sgmd::SlurmHostsScript(plan, UpCommand(o)));
+    std::cout << (plan.topology.run.hosts.empty() ? sgmd::SlurmScript(plan, ProgramFolder())
+                                                  : sgmd::SlurmHostsScript(plan, UpCommand(o)));
   } else {
     std::cout << sgmd::PlanText(plan, ProgramFolder(), FilesNeeded(o))
               << sgmd::MemoryTable(sgmd::PlanMemory(plan, config, machine)) << advice;
@@ -93,8 +93,8 @@ int Plan(const Options& o) {
 // What to say instead of starting a run that the devices have no memory for; a replay has no teachers.
 std::string Refusal(const Options& o, sgmd::LaunchPlan plan, bool replay) {
   if (o.allow_oversize) return "";
-  if (replay) plan.topology.teacher_replicas = 0;
-  const sgmd::WanConfig config = sgmd::ConfigOfModel(plan.experiment.teacher);
+  if (replay) plan.topology.teacher.replicas = 0;
+  const sgmd::WanConfig config = sgmd::ConfigOfModel(plan.experiment.model.teacher);
   const double machine = sgmd::MachineMemory();
   const std::string advice = sgmd::OversizeAdvice(plan, config, machine);
   if (advice.empty()) return "";
@@ -105,13 +105,13 @@ std::string Refusal(const Options& o, sgmd::LaunchPlan plan, bool replay) {
 int Up(const Options& o, bool replay) {
   const sgmd::LaunchPlan plan = PlanOf(o, replay);
   const std::string host = HostOfThis(o, plan.topology);
-  const bool head = host.empty() || host == plan.topology.hosts.front();
-  const auto checkpoints = sgmd::RunFolder{plan.topology.run_folder}.Checkpoints();
+  const bool head = host.empty() || host == plan.topology.run.hosts.front();
+  const auto checkpoints = sgmd::RunFolder{plan.topology.run.folder}.Checkpoints();
   if (o.fresh && head && std::filesystem::exists(checkpoints)) {
     throw sgmd::Error("--fresh, but the folder holds checkpoints", checkpoints.string(),
                       "remove it or choose another with --run-folder");
   }
-  if (!replay && plan.topology.teacher_replicas == 0) {
+  if (!replay && plan.topology.teacher.replicas == 0) {
     throw sgmd::Error("[teacher] replicas = 0", o.target.string(), "a run without teachers is a replay");
   }
   if (const std::string refusal = Refusal(o, plan, replay); !refusal.empty()) {

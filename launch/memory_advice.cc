@@ -37,10 +37,10 @@ std::string ProcessesOn(const MemoryPlan& memory, const std::string& device) {
 // Devices that are told apart by name alone: enough to see what each process needs by itself.
 void SpreadOverDevices(LaunchPlan& plan) {
   Topology& t = plan.topology;
-  t.generator_device = "cuda:generator";
-  t.fake_score_device = "cuda:fake_score";
-  t.teacher_devices.clear();
-  for (std::int64_t i = 0; i < t.teacher_replicas; ++i) t.teacher_devices.push_back(StrCat("cuda:teacher.", i));
+  t.generator.device = "cuda:generator";
+  t.fake_score.device = "cuda:fake_score";
+  t.teacher.devices.clear();
+  for (std::int64_t i = 0; i < t.teacher.replicas; ++i) t.teacher.devices.push_back(StrCat("cuda:teacher.", i));
 }
 
 std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bool cpu) {
@@ -53,21 +53,21 @@ std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bo
   }
   changes.push_back(
       {"[generator] and [fake_score] checkpoint_blocks = true", "one more forward pass in each backward pass",
-       [](LaunchPlan& p) { p.topology.generator_checkpoint_blocks = p.topology.fake_score_checkpoint_blocks = true; }});
-  if (e.micro_batch > 1) {
-    changes.push_back({StrCat("[data] micro_batch = 1, micro_batches = ", e.micro_batch * e.micro_batches),
+       [](LaunchPlan& p) { p.topology.generator.checkpoint_blocks = p.topology.fake_score.checkpoint_blocks = true; }});
+  if (e.data.micro_batch > 1) {
+    changes.push_back({StrCat("[data] micro_batch = 1, micro_batches = ", e.data.micro_batch * e.data.micro_batches),
                        "the same batch in smaller pieces", [](LaunchPlan& p) {
-                         p.experiment.micro_batches *= p.experiment.micro_batch;
-                         p.experiment.micro_batch = 1;
+                         p.experiment.data.micro_batches *= p.experiment.data.micro_batch;
+                         p.experiment.data.micro_batch = 1;
                        }});
   }
-  if (e.lora_rank == 0) {
+  if (e.lora.rank == 0) {
     changes.push_back({StrCat("[lora] rank = ", kLoraRank), "adapters are trained in place of all parameters",
-                       [](LaunchPlan& p) { p.experiment.lora_rank = kLoraRank; }});
+                       [](LaunchPlan& p) { p.experiment.lora.rank = kLoraRank; }});
   }
-  if (e.compute != "bfloat16" && !cpu) {  // a CPU without bfloat16 units would take days
+  if (e.precision.compute != Compute::kBfloat16 && !cpu) {  // a CPU without bfloat16 units would take days
     changes.push_back({"[precision] compute = \"bfloat16\"", "rounding; what is trained stays float32",
-                       [](LaunchPlan& p) { p.experiment.compute = "bfloat16"; }});
+                       [](LaunchPlan& p) { p.experiment.precision.compute = Compute::kBfloat16; }});
   }
   return changes;
 }

@@ -33,33 +33,35 @@ struct Setting {
         config(model),
         all(static_cast<double>(ParameterCount(model))),
         trained(all),
-        tokens(TokenCount(model, experiment.latent)),
-        adapters(experiment.lora_rank > 0),
-        half(experiment.compute == "bfloat16") {
-    if (adapters) trained = static_cast<double>(LoraParameterCount(model, e.lora_rank, e.lora_targets));
+        tokens(TokenCount(model, experiment.data.latent)),
+        adapters(experiment.lora.rank > 0),
+        half(experiment.precision.compute == Compute::kBfloat16) {
+    if (adapters) trained = static_cast<double>(LoraParameterCount(model, e.lora.rank, e.lora.targets));
   }
 
-  bool diversity() const { return e.diversity_weight > 0; }
-  double Samples() const { return static_cast<double>(e.micro_batch * e.micro_batches); }  // of an outer iteration
+  bool diversity() const { return e.diversity.weight > 0; }
+  double Samples() const {
+    return static_cast<double>(e.data.micro_batch * e.data.micro_batches);
+  }  // of an outer iteration
   // Anchors that an outer iteration has computed, as a mean over the run: each entry of the noise bank once, then
   // cached.
   double UncachedAnchors() const {
     if (!diversity()) return 0;
-    return std::min(Samples(),
-                    static_cast<double>(e.noise_bank) / static_cast<double>(std::max<std::int64_t>(e.steps, 1)));
+    return std::min(Samples(), static_cast<double>(e.diversity.noise_bank) /
+                                   static_cast<double>(std::max<std::int64_t>(e.steps, 1)));
   }
   double LatentBytes() const {  // of a micro-batch, float32 (wan_facts §7 "Bytes")
-    double bytes = 4 * static_cast<double>(e.micro_batch);
-    for (const std::int64_t extent : e.latent) bytes *= static_cast<double>(extent);
+    double bytes = 4 * static_cast<double>(e.data.micro_batch);
+    for (const std::int64_t extent : e.data.latent) bytes *= static_cast<double>(extent);
     return bytes;
   }
   // Samples in a pass of the role, and the pass that needs most.
   PassSettings Pass(Role role, bool checkpoint_blocks) const {
     PassSettings pass;
-    pass.samples = e.micro_batch * (role == Role::kTeacher && e.guidance != 1.0 ? 2 : 1);
+    pass.samples = e.data.micro_batch * (role == Role::kTeacher && e.model.guidance != 1.0 ? 2 : 1);
     pass.compute_bytes = half ? 2 : 4;
     pass.checkpoint_blocks = checkpoint_blocks;
-    pass.lora_rank = adapters ? e.lora_rank : 0;
+    pass.lora_rank = adapters ? e.lora.rank : 0;
     pass.backward = role == Role::kTeacher ? Backward::kNone : adapters ? Backward::kAdapters : Backward::kFull;
     return pass;
   }
@@ -77,16 +79,16 @@ double WeightCopies(const Setting& s, bool checkpoint_blocks) {
 // Latents that wait: on a GPU the inputs of exit steps alone, on the CPU also what is kept in main memory in either
 // case.
 double WaitingLatents(const Setting& s, Role role, bool cpu) {
-  const double in_flight = static_cast<double>(s.e.micro_batches * (1 + s.e.max_staleness));
+  const double in_flight = static_cast<double>(s.e.data.micro_batches * (1 + s.e.max_staleness));
   const double anchors = s.diversity() ? 2 : 0;  // noise and x_a
   if (role == Role::kGenerator)
     return in_flight * (cpu ? 5 + anchors : 1);  // and two noises, x_g and x_s of the message
   if (!cpu) return 0;
   if (role == Role::kTeacher) return 2;  // leases
-  const double recorded = s.e.inner_source == "replay"
-                              ? static_cast<double>((s.e.inner_max_age + 1) * s.e.micro_batches)
-                          : s.e.inner_source == "fresh" ? static_cast<double>(s.e.inner_updates * s.e.micro_batches)
-                                                        : 0.0;
+  const double recorded =
+      s.e.inner.source == InnerSource::kReplay  ? static_cast<double>((s.e.inner.max_age + 1) * s.e.data.micro_batches)
+      : s.e.inner.source == InnerSource::kFresh ? static_cast<double>(s.e.inner.updates * s.e.data.micro_batches)
+                                                : 0.0;
   return 4 * in_flight + recorded;  // x_g, x_s, velocity, and x_g once more as inner sample
 }
 
@@ -105,11 +107,11 @@ MemoryNeed NeedOf(const Setting& s, Role role, bool cpu, bool checkpoint_blocks)
   if (role == Role::kTeacher) {
     need.weights = frozen;
   } else {
-    const OptimizerConfig& optimizer = role == Role::kGenerator ? s.e.generator_optimizer : s.e.fake_score_optimizer;
+    const OptimizerConfig& optimizer = role == Role::kGenerator ? s.e.optimizer.generator : s.e.optimizer.fake_score;
     need.weights = 4 * s.trained + (s.adapters ? frozen : 0);
     need.gradients = 4 * s.trained;
     need.optimizer = (optimizer.beta1 == 0 ? 4 : 8) * s.trained;
-    if (role == Role::kGenerator && s.e.ema_decay > 0) need.ema = 4 * s.trained;
+    if (role == Role::kGenerator && s.e.ema.decay > 0) need.ema = 4 * s.trained;
   }
   need.activations = ActivationBytes(s.config, s.tokens, s.Pass(role, checkpoint_blocks));
   need.buffers = Buffers(s, role, cpu, checkpoint_blocks);
@@ -133,17 +135,19 @@ double MeanExit(const Experiment& e) {
 // diversity loss trains the first step by a pass of its own, towards the teacher's anchor.
 double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
   const double samples = s.Samples(), again = checkpoint_blocks ? 1 : 0;
-  const double inner = static_cast<double>(s.e.inner_updates), mean_exit = MeanExit(s.e);
+  const double inner = static_cast<double>(s.e.inner.updates), mean_exit = MeanExit(s.e);
   const double train = 1 + (s.adapters ? 1 : 2) + again;
-  const double gradient = s.e.objective == "dmd2" ? 1 : 2 + again;  // dmd2 does not differentiate the fake score
+  const double gradient =
+      s.e.objective.name == Objective::kDmd2 ? 1 : 2 + again;  // dmd2 does not differentiate the fake score
   switch (role) {
     case Role::kTeacher:
-      return (samples + s.UncachedAnchors() * static_cast<double>(s.e.anchor_steps)) * (s.e.guidance == 1.0 ? 1 : 2);
+      return (samples + s.UncachedAnchors() * static_cast<double>(s.e.diversity.anchor_steps)) *
+             (s.e.model.guidance == 1.0 ? 1 : 2);
     case Role::kFakeScore:
       return samples * (gradient + inner * train);
     case Role::kGenerator:
       return samples * (mean_exit + 1 + train + (s.diversity() ? train : 0) +
-                        (s.e.inner_source == "fresh" ? inner * (mean_exit + 1) : 0));
+                        (s.e.inner.source == InnerSource::kFresh ? inner * (mean_exit + 1) : 0));
   }
   return 0;
 }
@@ -185,13 +189,13 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
     entry->need += need.total();
   };
   for (const std::string& host : HostsOf(t)) {
-    add(host, "generator", Role::kGenerator, t.generator_device, t.generator_device_memory_gib,
-        t.generator_checkpoint_blocks, 1);
-    add(host, "fake_score", Role::kFakeScore, t.fake_score_device, t.fake_score_device_memory_gib,
-        t.fake_score_checkpoint_blocks, 1);
-    for (std::int64_t i = 0; i < t.teacher_replicas; ++i) {
-      add(host, StrCat("teacher.", i), Role::kTeacher, TeacherDevice(t, i), t.teacher_device_memory_gib, false,
-          1.0 / static_cast<double>(t.teacher_replicas));
+    add(host, "generator", Role::kGenerator, t.generator.device, t.generator.device_memory_gib,
+        t.generator.checkpoint_blocks, 1);
+    add(host, "fake_score", Role::kFakeScore, t.fake_score.device, t.fake_score.device_memory_gib,
+        t.fake_score.checkpoint_blocks, 1);
+    for (std::int64_t i = 0; i < t.teacher.replicas; ++i) {
+      add(host, StrCat("teacher.", i), Role::kTeacher, TeacherDevice(t, i), t.teacher.device_memory_gib, false,
+          1.0 / static_cast<double>(t.teacher.replicas));
     }
   }
   return memory;

@@ -115,13 +115,13 @@ ExitReport FailureFrom(const Envelope& message) {
 
 NodeIdentity ControlIdentity(const LaunchPlan& plan, std::string name, std::uint64_t epoch) {
   NodeIdentity identity{std::move(name), ExperimentDigest(plan.experiment), epoch};
-  if (plan.topology.encrypt) identity.keys = LoadClientKeys(RunFolder{plan.topology.run_folder}.Keys());
+  if (plan.topology.transport.encrypt) identity.keys = LoadClientKeys(RunFolder{plan.topology.run.folder}.Keys());
   return identity;
 }
 
 std::filesystem::path FindRunFolder(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) return std::filesystem::absolute(path);
-  return LoadLaunchPlan(path).topology.run_folder;
+  return LoadLaunchPlan(path).topology.run.folder;
 }
 
 std::unique_ptr<Client> ConnectToRun(const std::filesystem::path& run_folder) {
@@ -131,8 +131,8 @@ std::unique_ptr<Client> ConnectToRun(const std::filesystem::path& run_folder) {
   const LaunchPlan plan = LoadRun(run_folder);
   // Clients on several machines may have the same process id.
   const std::string name = StrCat("client.", RunLock::ThisMachine(), ".", ::getpid());
-  return std::make_unique<Client>(plan.topology.control_endpoint, ControlIdentity(plan, name, CurrentEpoch(run_folder)),
-                                  Envelope{}, kPatience);
+  return std::make_unique<Client>(plan.topology.transport.control,
+                                  ControlIdentity(plan, name, CurrentEpoch(run_folder)), Envelope{}, kPatience);
 }
 
 std::string RequestStatus(Client& client) {

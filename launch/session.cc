@@ -17,30 +17,30 @@ constexpr std::size_t kMaxRollbacks = 2;
 
 Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs)
     : plan_(std::move(plan)),
-      lock_(plan_.topology.run_folder),
-      epoch_(NextEpoch(plan_.topology.run_folder)),
+      lock_(plan_.topology.run.folder),
+      epoch_(NextEpoch(plan_.topology.run.folder)),
       console_(options.quiet),
       processes_(plan_, options, std::move(programs), &console_) {
-  if (plan_.topology.encrypt) MakeRunKeys(RunFolder{plan_.topology.run_folder}.Keys());
+  if (plan_.topology.transport.encrypt) MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys());
   SaveRun(plan_);
 }
 
 int Session::Run() {
-  if (plan_.topology.hosts.empty()) return Supervise();
+  if (plan_.topology.run.hosts.empty()) return Supervise();
   int code = 1;
   try {
     code = Supervise();
   } catch (...) {
-    WriteOutcome(plan_.topology.run_folder, epoch_, code);
+    WriteOutcome(plan_.topology.run.folder, epoch_, code);
     throw;
   }
-  WriteOutcome(plan_.topology.run_folder, epoch_, code);
+  WriteOutcome(plan_.topology.run.folder, epoch_, code);
   return code;
 }
 
 int Session::Supervise() {
   CountStopSignals();
-  console_.Say(StrCat("run folder ", plan_.topology.run_folder.string(), ", start ", epoch_));
+  console_.Say(StrCat("run folder ", plan_.topology.run.folder.string(), ", start ", epoch_));
   processes_.StartAll(epoch_);
   while (!processes_.empty()) {
     for (const ExitReport& report : processes_.Poll(kPoll)) OnExit(report);
@@ -60,7 +60,7 @@ int Session::Supervise() {
 
 void Session::OnExit(const ExitReport& report) {
   if (IsTeacher(report.name)) return OnTeacherExit(report);
-  if (report.code == kExitRollBack && RollbacksOf({plan_.topology.run_folder}).size() < kMaxRollbacks) {
+  if (report.code == kExitRollBack && RollbacksOf({plan_.topology.run.folder}).size() < kMaxRollbacks) {
     roll_back_ = report;
   } else if (report.code == 0) {
     if (!finished_) finished_ = Clock::now();  // these end by themselves only when the broker has closed the run
@@ -98,7 +98,7 @@ bool Session::ConnectToBroker() {
   if (control_ || !processes_.Running("broker")) return control_ != nullptr;
   try {
     const NodeIdentity identity = ControlIdentity(plan_, "launcher", epoch_);
-    control_ = std::make_unique<Client>(plan_.topology.control_endpoint, identity, Envelope{}, kConnectPatience);
+    control_ = std::make_unique<Client>(plan_.topology.transport.control, identity, Envelope{}, kConnectPatience);
   } catch (const Error&) {
     return false;  // not up yet; its own failure ends it and is reported then
   }
@@ -132,7 +132,7 @@ void Session::OnMessage(const Envelope& message) {
 
 void Session::RollBack() {
   processes_.StopAll(kStopGrace);
-  const RunFolder folder{plan_.topology.run_folder};
+  const RunFolder folder{plan_.topology.run.folder};
   std::vector<std::string> all = RollbacksOf(folder);
   all.push_back(roll_back_->name + ": " + (roll_back_->last_lines.empty() ? "" : roll_back_->last_lines.back()));
   std::string text;
@@ -161,13 +161,13 @@ int Session::Fail() {
   console_.Say(
       StrCat(cause.name, " failed with ", cause.Reason(), "; all other processes were stopped. Its last lines:"));
   for (const std::string& line : cause.last_lines) console_.Say("  " + line);
-  console_.Say(StrCat("whole log: ", (RunFolder{plan_.topology.run_folder}.Logs() / (cause.name + ".log")).string()));
+  console_.Say(StrCat("whole log: ", (RunFolder{plan_.topology.run.folder}.Logs() / (cause.name + ".log")).string()));
   if (cause.code == kExitRollBack) {
     console_.Say(
         "The run went back to a checkpoint twice before and training diverged again. Lower the learning rates or "
         "lambda, "
         "add warmup_steps, or raise score_sigma_min; what was tried:");
-    for (const std::string& line : RollbacksOf({plan_.topology.run_folder})) console_.Say("  " + line);
+    for (const std::string& line : RollbacksOf({plan_.topology.run.folder})) console_.Say("  " + line);
   }
   console_.Say("`up` resumes from the last checkpoint");
   return cause.signal != 0 ? 1 : cause.code;
@@ -176,7 +176,7 @@ int Session::Fail() {
 int Session::End() {
   if (signals_handled_ > 1) return kExitKilled;
   if (signals_handled_ == 1) console_.Say("drained and checkpointed; `up` resumes");
-  console_.Say(StrCat("student in ", RunFolder{plan_.topology.run_folder}.Student().string()));
+  console_.Say(StrCat("student in ", RunFolder{plan_.topology.run.folder}.Student().string()));
   return 0;
 }
 

@@ -21,9 +21,9 @@ struct RoleSettings {
 };
 
 RoleSettings SettingsOf(const LaunchPlan& plan, const std::string& role) {
-  if (role == "generator") return {plan.topology.generator_device, plan.experiment.generator_threads};
-  if (role == "fake_score") return {plan.topology.fake_score_device, plan.experiment.fake_score_threads};
-  return {plan.topology.teacher_device, plan.topology.teacher_threads};
+  if (role == "generator") return {plan.topology.generator.device, plan.experiment.threads.generator};
+  if (role == "fake_score") return {plan.topology.fake_score.device, plan.experiment.threads.fake_score};
+  return {plan.topology.teacher.device, plan.topology.teacher.threads};
 }
 
 at::Device ParseDevice(const std::string& text) {
@@ -42,7 +42,7 @@ TensorFrame ToFrame(std::string name, const at::Tensor& tensor) {
 }
 
 Client RingNode::Connect(Envelope hello) const {
-  return Client(plan.topology.data_endpoint, identity, std::move(hello), kBrokerPatience);
+  return Client(plan.topology.transport.data, identity, std::move(hello), kBrokerPatience);
 }
 
 int RunRingNode(int argc, char** argv, const std::string& role, const std::string& description,
@@ -61,8 +61,8 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     InitLog(node.identity.node);
     node.plan = LoadRun(run);
     node.identity.run_id = ExperimentDigest(node.plan.experiment);
-    if (node.plan.topology.encrypt)
-      node.identity.keys = LoadClientKeys(RunFolder{node.plan.topology.run_folder}.Keys());
+    if (node.plan.topology.transport.encrypt)
+      node.identity.keys = LoadClientKeys(RunFolder{node.plan.topology.run.folder}.Keys());
     const RoleSettings settings = SettingsOf(node.plan, role);
     at::set_num_threads(static_cast<int>(settings.threads));
     node.device = ParseDevice(device.empty() ? settings.device : device);

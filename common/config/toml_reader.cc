@@ -19,12 +19,16 @@ namespace {
 struct Source {
   std::filesystem::path path;
   std::vector<std::string> lines;
+  std::set<std::string> overrides;  // "--set section.key=value", the source path of their nodes
   toml::table table;
 };
 
 // "path:line:col: message", the line and a caret below the column.
-[[noreturn]] void FailAt(const Source& source, const toml::source_position& at, const std::string& message,
+[[noreturn]] void FailAt(const Source& source, const toml::source_region& region, const std::string& message,
                          const std::string& hint) {
+  const auto override_text = region.path ? source.overrides.find(*region.path) : source.overrides.end();
+  if (override_text != source.overrides.end()) throw Error(message, *override_text, hint);
+  const toml::source_position at = region.begin;
   std::string text = message;
   if (at.line >= 1 && at.line <= source.lines.size()) {
     const std::string& line = source.lines[at.line - 1];
@@ -57,13 +61,41 @@ std::string Join(const std::vector<std::string>& words) {
   return text;
 }
 
-std::string RangeText(const NumberRange& range) {
-  return StrCat(range.low_open ? "(" : "[", range.low, ", ", range.high, range.high_open ? ")" : "]");
-}
-
 bool Inside(double value, const NumberRange& range) {
   return (range.low_open ? value > range.low : value >= range.low) &&
          (range.high_open ? value < range.high : value <= range.high);
+}
+
+// One override as a table of one key. A value that is no TOML is taken as a text: device=cuda:0.
+toml::table ParseOverride(const std::string& text) {
+  const std::string where = "--set " + text;
+  const auto equals = text.find('=');
+  const auto dot = text.find('.');
+  if (equals == std::string::npos || dot == std::string::npos || dot > equals) {
+    throw Error("this is no section.key=value", where, "such as --set experiment.steps=200");
+  }
+  const std::string key = text.substr(0, equals), value = text.substr(equals + 1);
+  try {
+    return toml::parse(text, where);
+  } catch (const toml::parse_error&) {
+  }
+  try {
+    return toml::parse(StrCat(key, " = \"\"\"", value, "\"\"\""), where);
+  } catch (const toml::parse_error& error) {
+    throw Error(std::string(error.description()), where, "such as --set experiment.steps=200");
+  }
+}
+
+// Moves, because a copied node forgets where it is from.
+void Merge(toml::table&& from, toml::table& into) {
+  for (auto&& [key, node] : from) {
+    toml::node* there = into.get(key.str());
+    if (node.is_table() && there != nullptr && there->is_table()) {
+      Merge(std::move(*node.as_table()), *there->as_table());
+    } else {
+      into.insert_or_assign(key.str(), std::move(node));
+    }
+  }
 }
 
 }  // namespace
@@ -72,7 +104,7 @@ struct TomlTable::Node {
   std::shared_ptr<const Source> source;
   const toml::table* table = nullptr;  // null for an absent table
   std::string name;                    // dotted, empty for the root
-  toml::source_position position{1, 1};
+  toml::source_region position{{1, 1}, {1, 1}, nullptr};
   std::set<std::string, std::less<>> known;
   std::vector<std::shared_ptr<Node>> children;
 
@@ -83,7 +115,7 @@ struct TomlTable::Node {
 
   [[noreturn]] void FailAtKey(std::string_view key, const std::string& message, const std::string& hint) const {
     const toml::node* found = table == nullptr ? nullptr : table->get(key);
-    FailAt(*source, found != nullptr ? found->source().begin : position, message, hint);
+    FailAt(*source, found != nullptr ? found->source() : position, message, hint);
   }
 
   // The key as a T; nothing when absent and there is a fallback.
@@ -151,9 +183,9 @@ std::vector<std::int64_t> TomlTable::Integers(std::string_view key, NumberRange 
   if (!found->is_array()) Fail(key, StrCat("\"", key, "\" must be a list of integers"));
   for (const toml::node& item : *found->as_array()) {
     const auto value = item.value_exact<std::int64_t>();
-    if (!value) FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of integers"), {});
+    if (!value) FailAt(*node_->source, item.source(), StrCat("\"", key, "\" must be a list of integers"), {});
     if (!Inside(static_cast<double>(*value), range)) {
-      FailAt(*node_->source, item.source().begin, StrCat("an entry of \"", key, "\" is out of range"),
+      FailAt(*node_->source, item.source(), StrCat("an entry of \"", key, "\" is out of range"),
              "allowed: " + RangeText(range));
     }
     values.push_back(*value);
@@ -170,8 +202,7 @@ std::vector<std::string> TomlTable::Texts(std::string_view key, std::optional<st
   std::vector<std::string> values;
   for (const toml::node& item : *found->as_array()) {
     const auto value = item.value_exact<std::string>();
-    if (!value)
-      FailAt(*node_->source, item.source().begin, StrCat("\"", key, "\" must be a list of texts in quotes"), {});
+    if (!value) FailAt(*node_->source, item.source(), StrCat("\"", key, "\" must be a list of texts in quotes"), {});
     values.push_back(*value);
   }
   return values;
@@ -206,16 +237,22 @@ std::filesystem::path TomlTable::Path(std::string_view key, std::optional<std::f
   return std::filesystem::weakly_canonical(node_->source->path.parent_path() / value);
 }
 
+bool TomlTable::Has(std::string_view key) const { return node_->table != nullptr && node_->table->contains(key); }
+
 TomlTable TomlTable::Table(std::string_view key) {
   const toml::node* found = node_->Find(key);
   if (found != nullptr && !found->is_table()) Fail(key, StrCat("\"", key, "\" must be a table, [", key, "]"));
+  const std::string name = node_->name.empty() ? std::string(key) : StrCat(node_->name, ".", key);
+  for (const auto& child : node_->children) {
+    if (child->name == name) return TomlTable(child);
+  }
   auto child = std::make_shared<Node>();
   child->source = node_->source;
-  child->name = node_->name.empty() ? std::string(key) : StrCat(node_->name, ".", key);
+  child->name = name;
   child->position = node_->position;
   if (found != nullptr) {
     child->table = found->as_table();
-    child->position = found->source().begin;
+    child->position = found->source();
   }
   node_->children.push_back(child);
   return TomlTable(child);
@@ -233,7 +270,7 @@ void TomlTable::Finish() {
     const std::string hint =
         close ? "did you mean \"" + *nearest + "\"?"
               : "known here: " + Join(std::vector<std::string>(node_->known.begin(), node_->known.end()));
-    FailAt(*node_->source, key.source().begin, StrCat("unknown key \"", key.str(), "\""), hint);
+    FailAt(*node_->source, key.source(), StrCat("unknown key \"", key.str(), "\""), hint);
   }
 }
 
@@ -243,7 +280,7 @@ void TomlTable::Fail(std::string_view key, std::string message, std::string hint
 
 TomlFile::TomlFile(TomlTable root) : root_(std::make_shared<TomlTable>(std::move(root))) {}
 
-TomlFile TomlFile::Open(const std::filesystem::path& path) {
+TomlFile TomlFile::Open(const std::filesystem::path& path, const TomlOverrides& overrides) {
   auto source = std::make_shared<Source>();
   source->path = std::filesystem::absolute(path);
   const std::string text = ReadFile(path);
@@ -252,7 +289,11 @@ TomlFile TomlFile::Open(const std::filesystem::path& path) {
   try {
     source->table = toml::parse(text, source->path.string());
   } catch (const toml::parse_error& error) {
-    FailAt(*source, error.source().begin, std::string(error.description()), {});
+    FailAt(*source, error.source(), std::string(error.description()), {});
+  }
+  for (const std::string& text : overrides) {
+    source->overrides.insert("--set " + text);
+    Merge(ParseOverride(text), source->table);
   }
   auto node = std::make_shared<TomlTable::Node>();
   node->source = source;

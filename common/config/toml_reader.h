@@ -9,13 +9,13 @@
 #include <string_view>
 #include <vector>
 
+#include "common/config/fields.h"
+
 namespace sgmd {
 
-/// A closed-open style choice is spelled by `low_open`/`high_open`.
-struct NumberRange {
-  double low, high;
-  bool low_open = false, high_open = false;
-};
+/// Values given on a command line in place of those of a file: each "section.key=value", the value as TOML or as a
+/// bare word.
+using TomlOverrides = std::vector<std::string>;
 
 class TomlFile;
 
@@ -36,6 +36,7 @@ class TomlTable {
   /// begins with that environment variable (relative to the working directory) or the fallback; an unset one without is
   /// an Error.
   std::filesystem::path Path(std::string_view key, std::optional<std::filesystem::path> fallback = {});
+  bool Has(std::string_view key) const;
   /// An absent table reads as empty.
   TomlTable Table(std::string_view key);
   /// Throws Error at the first key that nothing asked for, with the nearest known name as hint.
@@ -52,8 +53,9 @@ class TomlTable {
 
 class TomlFile {
  public:
-  /// Throws Error on a missing file or bad syntax.
-  static TomlFile Open(const std::filesystem::path& path);
+  /// Throws Error on a missing file, bad syntax, or an override that is not of its form. An error about an override's
+  /// value is located at the override.
+  static TomlFile Open(const std::filesystem::path& path, const TomlOverrides& overrides = {});
   TomlTable root() const;
 
  private:

@@ -1,8 +1,10 @@
 #include "common/config/topology.h"
 
 #include <fstream>
+#include <set>
 
-#include "common/config/toml_writer.h"
+#include "common/config/field_text.h"
+#include "common/config/topology_fields.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 
@@ -22,78 +24,62 @@ std::string DefaultEndpoint(const std::filesystem::path& run_folder, const std::
 }  // namespace
 
 void ResolveDefaults(Topology& t) {
-  if (t.cache_folder.empty()) t.cache_folder = t.run_folder / "cache";
-  if (t.data_endpoint.empty()) t.data_endpoint = DefaultEndpoint(t.run_folder, "data");
-  if (t.control_endpoint.empty()) t.control_endpoint = DefaultEndpoint(t.run_folder, "control");
+  if (t.cache.folder.empty()) t.cache.folder = t.run.folder / "cache";
+  if (t.transport.data.empty()) t.transport.data = DefaultEndpoint(t.run.folder, "data");
+  if (t.transport.control.empty()) t.transport.control = DefaultEndpoint(t.run.folder, "control");
 }
 
 const std::string& TeacherDevice(const Topology& t, std::int64_t replica) {
-  if (t.teacher_devices.empty()) return t.teacher_device;
-  return t.teacher_devices[static_cast<std::size_t>(replica) % t.teacher_devices.size()];
+  if (t.teacher.devices.empty()) return t.teacher.device;
+  return t.teacher.devices[static_cast<std::size_t>(replica) % t.teacher.devices.size()];
 }
 
 std::string HostOf(const Topology& t, const std::string& process) {
-  if (t.hosts.empty()) return "";
+  if (t.run.hosts.empty()) return "";
   std::string host;
-  if (process == "generator") host = t.generator_host;
-  if (process == "fake_score") host = t.fake_score_host;
-  if (process == "evaluator") host = t.evaluator_host;
-  if (process.starts_with("teacher.") && !t.teacher_hosts.empty()) {
-    host = t.teacher_hosts[std::stoul(process.substr(sizeof "teacher." - 1)) % t.teacher_hosts.size()];
+  if (process == "generator") host = t.generator.host;
+  if (process == "fake_score") host = t.fake_score.host;
+  if (process == "evaluator") host = t.evaluator.host;
+  if (process.starts_with("teacher.") && !t.teacher.hosts.empty()) {
+    host = t.teacher.hosts[std::stoul(process.substr(sizeof "teacher." - 1)) % t.teacher.hosts.size()];
   }
-  return host.empty() ? t.hosts.front() : host;
+  return host.empty() ? t.run.hosts.front() : host;
 }
 
-std::vector<std::string> HostsOf(const Topology& t) { return t.hosts.empty() ? std::vector<std::string>{""} : t.hosts; }
+std::vector<std::string> HostsOf(const Topology& t) {
+  return t.run.hosts.empty() ? std::vector<std::string>{""} : t.run.hosts;
+}
 
 Topology OnOneHost(Topology t) {
-  t.hosts.clear();
-  t.teacher_hosts.clear();
-  t.generator_host = t.fake_score_host = t.evaluator_host = t.data_endpoint = t.control_endpoint = "";
+  t.run.hosts.clear();
+  t.teacher.hosts.clear();
+  t.generator.host = t.fake_score.host = t.evaluator.host = t.transport.data = t.transport.control = "";
   ResolveDefaults(t);
   return t;
 }
 
-LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed) {
+LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed,
+                          const TomlOverrides& overrides) {
+  std::set<std::string> sections;
+  for (const FieldText& field : FieldTextsOf(Topology())) sections.insert(field.section);
+  TomlOverrides of_topology, of_experiment;
+  for (const std::string& text : overrides) {
+    (sections.contains(text.substr(0, text.find('.'))) ? of_topology : of_experiment).push_back(text);
+  }
   LaunchPlan plan;
-  plan.topology = ReadTopology(topology_path);
+  plan.topology = ReadTopology(topology_path, of_topology);
   ResolveDefaults(plan.topology);
-  plan.experiment = LoadExperiment(plan.topology.experiment, needed);
+  plan.experiment = LoadExperiment(plan.topology.run.experiment, needed, of_experiment);
   return plan;
 }
 
-std::string ToToml(const Topology& t) {
-  TomlWriter out;
-  out.Table("run").Text("experiment", t.experiment.string()).Text("folder", t.run_folder.string());
-  if (!t.hosts.empty()) out.Texts("hosts", t.hosts);
-  out.Table("generator").Text("host", t.generator_host).Text("device", t.generator_device);
-  out.Real("device_memory_gib", t.generator_device_memory_gib)
-      .Boolean("checkpoint_blocks", t.generator_checkpoint_blocks);
-  out.Table("fake_score").Text("host", t.fake_score_host).Text("device", t.fake_score_device);
-  out.Real("device_memory_gib", t.fake_score_device_memory_gib)
-      .Boolean("checkpoint_blocks", t.fake_score_checkpoint_blocks);
-  out.Table("teacher").Integer("replicas", t.teacher_replicas).Text("device", t.teacher_device);
-  if (!t.teacher_devices.empty()) out.Texts("devices", t.teacher_devices);
-  if (!t.teacher_hosts.empty()) out.Texts("hosts", t.teacher_hosts);
-  out.Real("device_memory_gib", t.teacher_device_memory_gib);
-  out.Integer("threads", t.teacher_threads).Integer("max_restarts", t.teacher_max_restarts);
-  out.Table("evaluator").Text("host", t.evaluator_host).Boolean("enabled", t.evaluator_enabled);
-  if (!t.evaluator_features.empty()) out.Text("features", t.evaluator_features.string());
-  out.Integer("samples", t.evaluator_samples).Integer("teacher_steps", t.evaluator_teacher_steps);
-  out.Integer("threads", t.evaluator_threads);
-  out.Table("cache").Text("folder", t.cache_folder.string()).Boolean("enabled", t.cache_enabled);
-  out.Real("limit_gib", t.cache_limit_gib);
-  out.Table("transport").Text("data", t.data_endpoint).Text("control", t.control_endpoint);
-  out.Boolean("encrypt", t.encrypt).Real("lease_seconds", t.lease_seconds).Real("beat_seconds", t.beat_seconds);
-  out.Real("silence_seconds", t.silence_seconds);
-  return out.text();
-}
+std::string ToToml(const Topology& t) { return ToToml(FieldTextsOf(t)); }
 
 void SaveRun(const LaunchPlan& plan) {
-  const RunFolder folder{plan.topology.run_folder};
+  const RunFolder folder{plan.topology.run.folder};
   std::filesystem::create_directories(folder.Experiment().parent_path());
   Topology topology = plan.topology;
-  topology.experiment = folder.Experiment();
+  topology.run.experiment = folder.Experiment();
   WriteFileAtomically(folder.Experiment(), ToToml(plan.experiment));
   WriteFileAtomically(folder.Topology(), ToToml(topology));
 }

@@ -10,51 +10,50 @@
 
 namespace sgmd {
 
+/// One struct a section of the file, one field a key of the same name. What a key means, its range and its default are
+/// said once, in topology_fields.cc; `sgmd-launch reference` prints it.
 struct Topology {
-  std::filesystem::path experiment;  // [run] experiment: file, required
-  std::filesystem::path run_folder;  // [run] folder, required; logs, checkpoints, events, sockets live here
+  struct Run {
+    std::filesystem::path experiment, folder;
+    std::vector<std::string> hosts;  // the first is the head; empty: one machine without a name
+  } run;
 
-  // [run] hosts: names of the machines; the first is the head, which runs the broker. Empty: one without a name
-  std::vector<std::string> hosts;
+  /// [generator] and [fake_score].
+  struct TrainedRole {
+    std::string host;
+    std::string device = "cpu";
+    double device_memory_gib = 0.0;
+    bool checkpoint_blocks = false;
+  } generator, fake_score;
 
-  std::string generator_host;            // [generator] host; default the head
-  std::string generator_device = "cpu";  // [generator] device: cpu | cuda | cuda:N
-  double generator_device_memory_gib =
-      0.0;  // [generator] device_memory_gib, >= 0: what the device has; 0 = not known (cpu: the machine's)
-  bool generator_checkpoint_blocks =
-      false;                    // [generator] checkpoint_blocks: keep a block's input only, run it again backward
-  std::string fake_score_host;  // [fake_score] host; default the head
-  std::string fake_score_device = "cpu";      // [fake_score] device
-  double fake_score_device_memory_gib = 0.0;  // [fake_score] device_memory_gib
-  bool fake_score_checkpoint_blocks = false;  // [fake_score] checkpoint_blocks
-  std::int64_t teacher_replicas = 1;          // [teacher] replicas, >= 0 (0 only with replay)
-  std::string teacher_device = "cpu";         // [teacher] device of every replica
-  std::vector<std::string> teacher_devices;   // [teacher] devices, in place of device: of the replicas in turn
-  std::vector<std::string>
-      teacher_hosts;  // [teacher] hosts of the replicas in turn, as many as devices; default the head
-  double teacher_device_memory_gib = 0.0;  // [teacher] device_memory_gib of each
-  std::int64_t teacher_threads = 1;        // [teacher] threads, >= 1: free, does not change results
-  std::int64_t teacher_max_restarts = 5;   // [teacher] max_restarts of one replica before the run fails, >= 0
+  struct Teacher {
+    std::int64_t replicas = 1;
+    std::string device = "cpu";
+    std::vector<std::string> devices, hosts;  // of the replicas in turn
+    double device_memory_gib = 0.0;
+    std::int64_t threads = 1, max_restarts = 5;
+  } teacher;
 
-  std::string evaluator_host;      // [evaluator] host; default the head
-  bool evaluator_enabled = false;  // [evaluator] enabled: evaluate every checkpoint while the run goes on
-  std::filesystem::path
-      evaluator_features;                // [evaluator] features: network of the Fréchet distance, required to evaluate
-  std::int64_t evaluator_samples = 256;  // [evaluator] samples: videos behind each figure, >= 64
-  std::int64_t evaluator_teacher_steps = 50;  // [evaluator] teacher_steps of the reference, >= 1
-  std::int64_t evaluator_threads = 1;         // [evaluator] threads, >= 1; at low priority
+  struct Evaluator {
+    std::string host;
+    bool enabled = false;
+    std::filesystem::path features;
+    std::int64_t samples = 256, teacher_steps = 50, threads = 1;
+  } evaluator;
 
-  std::filesystem::path cache_folder;  // [cache] folder; default <run_folder>/cache, several hosts must give it
-  bool cache_enabled = true;           // [cache] enabled
-  double cache_limit_gib = 10.0;       // [cache] limit_gib, > 0: oldest entries go first above it
+  struct Cache {
+    std::filesystem::path folder;
+    bool enabled = true;
+    double limit_gib = 10.0;
+  } cache;
 
-  // What others connect to, and the broker binds exactly: tcp://<address or name of its host>:<port>, or ipc://<file>
-  std::string data_endpoint;      // [transport] data; default ipc in the run folder; tcp with several hosts
-  std::string control_endpoint;   // [transport] control; likewise
-  bool encrypt = false;           // [transport] encrypt: CURVE on both; always where other hosts can connect
-  double lease_seconds = 60.0;    // [transport] lease_seconds, > 0: unanswered leases are re-dispatched
-  double beat_seconds = 0.5;      // [transport] beat_seconds, > 0
-  double silence_seconds = 15.0;  // [transport] silence_seconds, > beat: a silent node counts as dead
+  /// `data` and `control` are what others connect to, and the broker binds exactly: tcp://<address or name of its
+  /// host>:<port>, or ipc://<file>.
+  struct Transport {
+    std::string data, control;
+    bool encrypt = false;
+    double lease_seconds = 60.0, beat_seconds = 0.5, silence_seconds = 15.0;
+  } transport;
 };
 
 /// The device of teacher.`replica`.
@@ -67,7 +66,7 @@ std::vector<std::string> HostsOf(const Topology& topology);
 Topology OnOneHost(Topology topology);
 
 /// Throws Error located by file:line:col at the first mistake. Endpoints may hold $NAME, ${NAME} and ${NAME:-fallback}.
-Topology ReadTopology(const std::filesystem::path& path);
+Topology ReadTopology(const std::filesystem::path& path, const TomlOverrides& overrides = {});
 
 /// What a launch needs: where and what.
 struct LaunchPlan {
@@ -75,9 +74,10 @@ struct LaunchPlan {
   Experiment experiment;
 };
 
-/// As LoadExperiment. Also loads and validates the experiment it names. A default ipc path over 100 bytes is replaced
+/// As LoadExperiment. Also loads and validates the experiment it names. An override is of the file that has its section. A default ipc path over 100 bytes is replaced
 /// by one under /tmp named by the digest of the run folder.
-LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed = RequiredFiles::kAll);
+LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed = RequiredFiles::kAll,
+                          const TomlOverrides& overrides = {});
 
 /// Fills what a file leaves out and depends on run_folder: cache folder and endpoints.
 void ResolveDefaults(Topology& topology);

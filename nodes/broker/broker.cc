@@ -38,11 +38,11 @@ bool MaySend(const std::string& node, wire::Kind kind) {
 }
 
 std::unique_ptr<TeacherScores> OpenScores(const Topology& topology, const ScorerFingerprint& scorer, bool replay) {
-  if (!topology.cache_enabled) {
+  if (!topology.cache.enabled) {
     if (replay) throw Error("replay needs [cache] enabled = true");
     return std::make_unique<NoScores>();
   }
-  auto cache = std::make_unique<ScoreCache>(topology.cache_folder, topology.cache_limit_gib);
+  auto cache = std::make_unique<ScoreCache>(topology.cache.folder, topology.cache.limit_gib);
   if (replay) {
     cache->RequireFingerprint(scorer);
   } else {
@@ -52,8 +52,8 @@ std::unique_ptr<TeacherScores> OpenScores(const Topology& topology, const Scorer
 }
 
 std::unique_ptr<CurveGate> MakeGate(const Topology& topology) {
-  if (!topology.encrypt) return nullptr;
-  return std::make_unique<CurveGate>(LoadServerKeys(RunFolder{topology.run_folder}.Keys()));
+  if (!topology.transport.encrypt) return nullptr;
+  return std::make_unique<CurveGate>(LoadServerKeys(RunFolder{topology.run.folder}.Keys()));
 }
 
 }  // namespace
@@ -62,16 +62,17 @@ Broker::Broker(LaunchPlan plan, Options options)
     : plan_(std::move(plan)),
       options_(options),
       run_id_(ExperimentDigest(plan_.experiment)),
-      scorer_{ModelDigest(plan_.experiment.teacher), plan_.experiment.guidance, plan_.experiment.compute},
+      scorer_{ModelDigest(plan_.experiment.model.teacher), plan_.experiment.model.guidance,
+              Spell(plan_.experiment.precision.compute)},
       scores_(OpenScores(plan_.topology, scorer_, options_.replay)),
       gate_(MakeGate(plan_.topology)),
-      data_(plan_.topology.data_endpoint, gate_.get()),
-      control_(plan_.topology.control_endpoint, gate_.get()),
-      dispatcher_(std::chrono::duration<double>(plan_.topology.lease_seconds)) {}
+      data_(plan_.topology.transport.data, gate_.get()),
+      control_(plan_.topology.transport.control, gate_.get()),
+      dispatcher_(std::chrono::duration<double>(plan_.topology.transport.lease_seconds)) {}
 
 int Broker::Run(const volatile bool& stop) {
-  LogInfo("serving on ", plan_.topology.data_endpoint, gate_ ? ", encrypted" : "", options_.replay ? ", replay" : "",
-          ", cache ", plan_.topology.cache_enabled ? plan_.topology.cache_folder.string() : "off");
+  LogInfo("serving on ", plan_.topology.transport.data, gate_ ? ", encrypted" : "", options_.replay ? ", replay" : "",
+          ", cache ", plan_.topology.cache.enabled ? plan_.topology.cache.folder.string() : "off");
   while (!exit_code_ && !stop) {
     Server::Wait({&data_, &control_}, kTick);
     while (auto in = control_.TryReceive()) OnControl(*in);

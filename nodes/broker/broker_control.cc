@@ -105,7 +105,7 @@ void Broker::OnTick() {
   for (auto& [name, node] : nodes_) {
     SendWaiting(name, node);
     const double silent = SecondsSince(node.last_beat);
-    if (!node.joined || !node.alive || silent <= plan_.topology.silence_seconds) continue;
+    if (!node.joined || !node.alive || silent <= plan_.topology.transport.silence_seconds) continue;
     const std::string why = StrCat("is silent for ", std::round(10 * silent) / 10, " s");
     if (!IsTeacher(name)) return Finish(wire::Kind::Failed, name + " " + why, 1);
     SuspendTeacher(name, why);
@@ -167,14 +167,14 @@ void Broker::LogSummary() const {
           dispatcher_.dropped(), " late answers dropped, ", data_.malformed() + control_.malformed(),
           " malformed messages");
   const double per_sample =
-      1.0 / static_cast<double>(std::max<std::int64_t>(samples_.asked * plan_.experiment.micro_batch, 1));
+      1.0 / static_cast<double>(std::max<std::int64_t>(samples_.asked * plan_.experiment.data.micro_batch, 1));
   LogInfo("work per sample in forward-equivalents: generator ", generator_work_ * per_sample, ", fake score ",
           fake_score_work_ * per_sample, ", teacher ", samples_.work * per_sample, " for scores and ",
           anchors_.work * per_sample, " for anchors, together ",
           (generator_work_ + fake_score_work_ + samples_.work + anchors_.work) * per_sample);
   if (anchors_.asked > 0) LogInfo("served ", anchors_.asked, " anchors: ", anchors_.cached, " from the cache");
   if (s.hits > 0) LogInfo("cache hits read at ", s.HitMegabytesPerSecond(), " MB/s");
-  if (plan_.topology.cache_enabled) {
+  if (plan_.topology.cache.enabled) {
     LogInfo("cache: ", s.entries, " entries, ", s.bytes, " bytes, ", s.evicted, " evicted, ", s.corrupt, " corrupt");
   }
 }

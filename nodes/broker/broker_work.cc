@@ -9,13 +9,13 @@ namespace sgmd {
 // Anchors of a step come after its scores and before the scores of the next step.
 std::uint64_t Broker::TicketOf(const Envelope& request) const {
   const std::int64_t place = kWorkKinds * request.step + WorkOf(request.kind).order;
-  return static_cast<std::uint64_t>(place * plan_.experiment.micro_batches + request.index);
+  return static_cast<std::uint64_t>(place * plan_.experiment.data.micro_batches + request.index);
 }
 
 Digest Broker::KeyOf(const Envelope& request) const {
   const Experiment& e = plan_.experiment;
   if (request.kind == wire::Kind::Sample) return ScoreKey(scorer_, request);
-  return AnchorKey(scorer_, {e.anchor_steps, e.anchor_grid, e.student_shift}, request);
+  return AnchorKey(scorer_, {e.diversity.anchor_steps, e.diversity.anchor_grid, e.schedule.student_shift}, request);
 }
 
 bool Broker::IsWhole(const Envelope& request) const {
@@ -24,12 +24,12 @@ bool Broker::IsWhole(const Envelope& request) const {
     if (request.Find(name) == nullptr) return false;
   }
   if (request.kind == wire::Kind::AnchorRequest) {
-    std::vector<std::int64_t> shape{e.micro_batch};
-    shape.insert(shape.end(), e.latent.begin(), e.latent.end());
+    std::vector<std::int64_t> shape{e.data.micro_batch};
+    shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
     const TensorView& noise = request.At("noise").view;
-    if (e.diversity_weight == 0 || noise.dtype != DType::kF32 || noise.shape != shape) return false;
+    if (e.diversity.weight == 0 || noise.dtype != DType::kF32 || noise.shape != shape) return false;
   }
-  return request.step >= 0 && request.step < e.steps && request.index >= 0 && request.index < e.micro_batches;
+  return request.step >= 0 && request.step < e.steps && request.index >= 0 && request.index < e.data.micro_batches;
 }
 
 void Broker::OnRequest(const Envelope& request) {
@@ -39,7 +39,7 @@ void Broker::OnRequest(const Envelope& request) {
   }
   const std::uint64_t ticket = TicketOf(request);
   const bool anchor = request.kind == wire::Kind::AnchorRequest;
-  if (!dispatcher_.Add(ticket, anchor ? static_cast<double>(plan_.experiment.anchor_steps) : 1)) {
+  if (!dispatcher_.Add(ticket, anchor ? static_cast<double>(plan_.experiment.diversity.anchor_steps) : 1)) {
     return LogDebug("dropped a ", wire::EnumNameKind(request.kind), " that was here before");
   }
   Served& served = anchor ? anchors_ : samples_;

@@ -18,7 +18,11 @@ constexpr std::int64_t kEnlarge = 8;
 }  // namespace
 
 Arm TeacherArm(const Experiment& e, const WanTransformer& teacher, std::int64_t steps) {
-  return {StrCat("teacher ", steps, " steps"), &teacher, UniformSigmas(steps, e.student_shift), e.guidance, {}};
+  return {StrCat("teacher ", steps, " steps"),
+          &teacher,
+          UniformSigmas(steps, e.schedule.student_shift),
+          e.model.guidance,
+          {}};
 }
 
 Arm FewStepArm(const Experiment& e, const std::vector<std::int64_t>& student_steps, const WanTransformer& model,
@@ -26,7 +30,7 @@ Arm FewStepArm(const Experiment& e, const std::vector<std::int64_t>& student_ste
   const std::size_t count = student_steps.size();
   return {StrCat(name, " ", count, count == 1 ? " step" : " steps"),
           &model,
-          StudentSigmas(student_steps, e.student_shift),
+          StudentSigmas(student_steps, e.schedule.student_shift),
           guidance,
           {}};
 }
@@ -37,7 +41,7 @@ void DrawVideos(const Experiment& e, const PromptBank& bank, std::int64_t sample
   for (std::int64_t first = 0; first < samples; first += kBatch) {
     const std::int64_t count = std::min(kBatch, samples - first);
     std::vector<std::int64_t> shape{count};
-    shape.insert(shape.end(), e.latent.begin(), e.latent.end());
+    shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
     std::vector<Digest> prompts;
     for (std::int64_t i = 0; i < count; ++i) prompts.push_back(bank.prompts()[(first + i) % bank.prompts().size()]);
     const std::int64_t text_len = arm.model->config().text_len;

@@ -27,14 +27,15 @@ std::string TableRow(const std::string& name, const Measures& m) {
 }
 
 std::string Report(const ComparisonOptions& o, const std::vector<const Arm*>& arms) {
-  const BouncingBallsShape shape{o.experiment.latent[1], o.experiment.latent[2], o.experiment.latent[3]};
+  const BouncingBallsShape shape{o.experiment.data.latent[1], o.experiment.data.latent[2], o.experiment.data.latent[3]};
   const auto data = [&](const char* purpose) {
     return DrawBouncingBalls(shape, o.samples, SeedFor(o.seed, 0, 0, purpose)).video;
   };
   const Measurer measurer(LoadVideoFeatures(o.features), arms[0]->videos, data("evaluation_reference"));
-  std::string text = StrCat("# ", o.experiment.name, "\n\nObjective `", o.experiment.objective, "`, guidance u + ",
-                            o.experiment.guidance, " (c - u), student steps at shift ", o.experiment.student_shift,
-                            ", ", o.samples, " videos an arm, the same noise and prompts for all arms.\n\n");
+  std::string text =
+      StrCat("# ", o.experiment.name, "\n\nObjective `", Spell(o.experiment.objective.name), "`, guidance u + ",
+             o.experiment.model.guidance, " (c - u), student steps at shift ", o.experiment.schedule.student_shift,
+             ", ", o.samples, " videos an arm, the same noise and prompts for all arms.\n\n");
   text +=
       "| | Fréchet to teacher | Fréchet to data | speed distance | mean speed | share fast | flow | dynamic degree | "
       "consistency | jitter | mass |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
@@ -61,17 +62,17 @@ std::string Report(const ComparisonOptions& o, const std::vector<const Arm*>& ar
 
 void CompareWithTeacher(const ComparisonOptions& o) {
   const Experiment& e = o.experiment;
-  const PromptBank bank = PromptBank::Open(e.prompts);
-  const WanTransformer teacher = WanTransformer::Load(e.teacher, at::kCPU);
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
+  const WanTransformer teacher = WanTransformer::Load(e.model.teacher, at::kCPU);
   const WanTransformer student = WanTransformer::Load(o.student, at::kCPU);
   for (const WanTransformer* model : {&teacher, &student}) {
     bank.RequireFits(model->config().text_dim, model->config().text_len);
   }
   if (teacher.config().out_dim != 3)
-    throw Error("only models of the embedded RGB data can be compared so far", e.teacher.string());
+    throw Error("only models of the embedded RGB data can be compared so far", e.model.teacher.string());
   Arm many = TeacherArm(e, teacher, o.teacher_steps),
-      few = FewStepArm(e, e.student_steps, teacher, "teacher", e.guidance);
-  Arm distilled = FewStepArm(e, e.student_steps, student, "student", 1.0);
+      few = FewStepArm(e, e.schedule.student_steps, teacher, "teacher", e.model.guidance);
+  Arm distilled = FewStepArm(e, e.schedule.student_steps, student, "student", 1.0);
   const std::vector<const Arm*> arms{&many, &few, &distilled};
   for (Arm* arm : {&many, &few, &distilled}) DrawVideos(e, bank, o.samples, o.seed, *arm);
   std::filesystem::create_directories(o.out / "videos");

@@ -26,15 +26,15 @@ std::int64_t Evaluations(const Arm& arm) {
 }
 
 std::vector<StudentSteps> WithOwnGrid(const Experiment& e, std::vector<StudentSteps> grids) {
-  if (std::find(grids.begin(), grids.end(), e.student_steps) == grids.end())
-    grids.insert(grids.begin(), e.student_steps);
+  if (std::find(grids.begin(), grids.end(), e.schedule.student_steps) == grids.end())
+    grids.insert(grids.begin(), e.schedule.student_steps);
   return grids;
 }
 
 class Baselines {
  public:
   Baselines(const LaunchPlan& plan, const EvaluationSettings& settings)
-      : folder_(RunFolder{plan.topology.run_folder}.Evaluation()), reference_(plan.experiment, settings) {}
+      : folder_(RunFolder{plan.topology.run.folder}.Evaluation()), reference_(plan.experiment, settings) {}
 
   const Reference& reference() const { return reference_; }
 
@@ -61,7 +61,7 @@ void EvaluateEveryCheckpoint(const LaunchPlan& plan, const EvaluationSettings& s
                              const std::vector<StudentSteps>& fewer) {
   RunEvaluation evaluation(plan, settings);
   const Experiment& e = plan.experiment;
-  const RunFolder run{plan.topology.run_folder};
+  const RunFolder run{plan.topology.run.folder};
   const auto checkpoints = evaluation.checkpoints().All();
   if (checkpoints.empty()) throw Error("no checkpoint to evaluate", run.Checkpoints().string());
   for (const auto& checkpoint : checkpoints) {
@@ -85,9 +85,9 @@ void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& setting
   Arm again = TeacherArm(e, reference.teacher(), settings.teacher_steps);
   reference.Draw(again, settings.seed + 1);
   baselines.Measure("teacher-again", again);
-  Arm guided = FewStepArm(e, e.student_steps, reference.teacher(), "teacher", e.guidance);
+  Arm guided = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", e.model.guidance);
   reference.Draw(guided);
-  baselines.Measure(StrCat("teacher-", e.student_steps.size()), guided);
+  baselines.Measure(StrCat("teacher-", e.schedule.student_steps.size()), guided);
   for (const StudentSteps& grid : WithOwnGrid(e, fewer)) {
     Arm base = FewStepArm(e, grid, reference.teacher(), "untrained student", 1.0);
     reference.Draw(base);

@@ -20,7 +20,7 @@ volatile std::sig_atomic_t stop = 0;
 int Watch(const sgmd::LaunchPlan& plan) {
   for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { stop = 1; });
   ::setpriority(PRIO_PROCESS, 0, 10);  // training comes first
-  at::set_num_threads(static_cast<int>(plan.topology.evaluator_threads));
+  at::set_num_threads(static_cast<int>(plan.topology.evaluator.threads));
   sgmd::WatchRun(plan, stop);
   return 0;
 }
@@ -67,7 +67,7 @@ int Evaluate(const Options& o, const sgmd::LaunchPlan& plan) {
 int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
   sgmd::ComparisonOptions comparison = o.comparison;
   comparison.experiment = plan.experiment;
-  if (comparison.features.empty()) comparison.features = plan.topology.evaluator_features;
+  if (comparison.features.empty()) comparison.features = plan.topology.evaluator.features;
   if (comparison.student.empty()) comparison.student = o.run / "student";
   if (comparison.out.empty()) comparison.out = o.run;
   sgmd::CompareWithTeacher(comparison);

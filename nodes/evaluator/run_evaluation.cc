@@ -15,18 +15,19 @@ namespace sgmd {
 
 RunEvaluation::RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& settings)
     : plan_(plan),
-      folder_(RunFolder{plan.topology.run_folder}.Evaluation()),
+      folder_(RunFolder{plan.topology.run.folder}.Evaluation()),
       reference_(plan.experiment, settings),
-      student_(plan.experiment.lora_rank > 0 ? reference_.teacher().WithAdapters(LoraOf(plan.experiment), 0)
+      student_(plan.experiment.lora.rank > 0 ? reference_.teacher().WithAdapters(LoraOf(plan.experiment), 0)
                                              : reference_.teacher().Clone()),
-      events_(RunFolder{plan.topology.run_folder}.Events() / "evaluator"),
-      checkpoints_(RunFolder{plan.topology.run_folder}.Checkpoints(), ExperimentDigest(plan.experiment)) {
+      events_(RunFolder{plan.topology.run.folder}.Events() / "evaluator"),
+      checkpoints_(RunFolder{plan.topology.run.folder}.Checkpoints(), ExperimentDigest(plan.experiment)) {
   std::filesystem::create_directories(folder_ / "videos");
   std::ifstream lines(folder_ / "metrics.jsonl");
   for (std::string line; std::getline(lines, line);) {
     const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!object.contains("step")) continue;
-    done_.emplace(object["step"].get<std::int64_t>(), object.value("student_steps", plan.experiment.student_steps),
+    done_.emplace(object["step"].get<std::int64_t>(),
+                  object.value("student_steps", plan.experiment.schedule.student_steps),
                   object.value("samples", settings.samples));
   }
 }
@@ -45,7 +46,7 @@ std::optional<Arm> RunEvaluation::Measure(const CheckpointStore::Checkpoint& che
 
 // False when the run has deleted this checkpoint meanwhile; a newer one is there then.
 bool RunEvaluation::LoadStudent(const std::filesystem::path& folder) {
-  const bool averaged = experiment().ema_decay > 0;
+  const bool averaged = experiment().ema.decay > 0;
   const std::filesystem::path file = folder / (averaged ? "generator.ema.safetensors" : "generator.model.safetensors");
   try {
     const SafetensorsFile weights = SafetensorsFile::Open(file);
@@ -64,9 +65,9 @@ void RunEvaluation::Record(std::int64_t step, const StudentSteps& grid, const Ar
   nlohmann::json line{{"step", step},
                       {"samples", arm.videos.size(0)},
                       {"student_steps", grid},
-                      {"guidance", StrCat("u + ", experiment().guidance, " (c - u)")}};
+                      {"guidance", StrCat("u + ", experiment().model.guidance, " (c - u)")}};
   for (const auto& [tag, value] : measures.Named()) line[tag] = value;
-  if (grid == experiment().student_steps) Publish(step, measures, arm);
+  if (grid == experiment().schedule.student_steps) Publish(step, measures, arm);
   std::ofstream(folder_ / "metrics.jsonl", std::ios::app) << line.dump() << std::endl;
   done_.emplace(step, grid, arm.videos.size(0));
   LogInfo("step ", step, ", ", arm.title, ": Fréchet to teacher ", measures.frechet_teacher, ", speed distance ",

@@ -19,7 +19,7 @@ bool RunHasEnded(const RunFolder& run) {
 
 // Whether there was something new.
 bool EvaluateNewest(RunEvaluation& evaluation) {
-  const StudentSteps& grid = evaluation.experiment().student_steps;
+  const StudentSteps& grid = evaluation.experiment().schedule.student_steps;
   const auto checkpoint = evaluation.checkpoints().Newest();
   return checkpoint && !evaluation.Has(checkpoint->step, grid) && evaluation.Measure(*checkpoint, grid);
 }
@@ -30,7 +30,7 @@ void WatchRun(const LaunchPlan& plan, const volatile std::sig_atomic_t& stop) {
   RunEvaluation evaluation(plan, SettingsOf(plan.topology));
   LogInfo("watching for checkpoints, ", evaluation.settings().samples, " videos each");
   while (!stop) {
-    const bool ended = RunHasEnded({plan.topology.run_folder});
+    const bool ended = RunHasEnded({plan.topology.run.folder});
     if (EvaluateNewest(evaluation)) continue;
     if (ended) return;  // and everything that was committed before is done
     std::this_thread::sleep_for(std::chrono::milliseconds(500));

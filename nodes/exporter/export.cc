@@ -199,7 +199,7 @@ void ExportOriginal(const StudentSource& student, const ExportOptions& options, 
 void ExportLora(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
   if (!student.adapters) {
     throw Error("no adapters to export", student.weights.path().string(),
-                student.experiment && student.experiment->lora_rank > 0
+                student.experiment && student.experiment->lora.rank > 0
                     ? "they are merged into these weights: name the run or a checkpoint folder, where they still are"
                     : "only runs with [lora] rank > 0 train adapters; --diffusers and --original write the model");
   }

@@ -23,11 +23,12 @@ std::string FrontMatter() {
 // Only what the files say: an export may be of a teacher.
 std::string Origin(const StudentSource& s, ExportForm form, const StudentSchedule& schedule) {
   if (s.experiment) {
-    const std::string& objective = s.experiment->objective;
+    const Objective objective = s.experiment->objective.name;
     const std::string model = StrCat(schedule.steps.size(), "-step text-to-video transformer of the Wan family");
     return StrCat(form == ExportForm::kLora ? "Adapters (LoRA) that make of their base a " : "A ", model,
-                  ", distilled by sgmd with the ", objective, " objective",
-                  objective == "sgmd" ? " (Score Gradient Matching Distillation, arXiv 2605.30116)" : "", ".");
+                  ", distilled by sgmd with the ", Spell(objective), " objective",
+                  objective == Objective::kSgmd ? " (Score Gradient Matching Distillation, arXiv 2605.30116)" : "",
+                  ".");
   }
   if (!s.kind.empty()) return "A few-step text-to-video transformer of the Wan family, distilled by sgmd.";
   return "A text-to-video transformer of the Wan family. Its files do not say how it was made; the settings below are "
@@ -35,10 +36,10 @@ std::string Origin(const StudentSource& s, ExportForm form, const StudentSchedul
 }
 
 std::string Adapters(const StudentSource& s, ExportForm form) {
-  if (!s.experiment || s.experiment->lora_rank == 0) return "";
+  if (!s.experiment || s.experiment->lora.rank == 0) return "";
   const Experiment& e = *s.experiment;
-  std::string text = StrCat("| base | ", e.teacher.filename().string(), " |\n| trained | LoRA of rank ", e.lora_rank,
-                            ", alpha ", e.lora_alpha, ", on ", List(e.lora_targets));
+  std::string text = StrCat("| base | ", e.model.teacher.filename().string(), " |\n| trained | LoRA of rank ",
+                            e.lora.rank, ", alpha ", e.lora.alpha, ", on ", List(e.lora.targets));
   if (form != ExportForm::kLora) return text + "; merged into these weights |\n";
   return text + " of every block |\n| strength | 1.0: alpha / rank is folded into the weights |\n";
 }
@@ -130,10 +131,10 @@ std::string Recipe(const StudentSource& s) {
   if (!s.experiment) return "";
   Experiment e = *s.experiment;
   std::string text =
-      StrCat("## Recipe\n\nThe teacher was guided as `u + w (c - u)` on the velocity, w = ", e.guidance,
+      StrCat("## Recipe\n\nThe teacher was guided as `u + w (c - u)` on the velocity, w = ", e.model.guidance,
              " (w = 1 is the conditional pass alone; code that writes `c + s (c - u)` means s = w - 1).\n\n");
-  e.teacher = e.teacher.filename();  // folders of the machine it was made on are nobody's business
-  e.prompts = e.prompts.filename();
+  e.model.teacher = e.model.teacher.filename();  // folders of the machine it was made on are nobody's business
+  e.model.prompts = e.model.prompts.filename();
   return text + "```toml\n" + ToToml(e) + "```\n\n";
 }
 
@@ -164,7 +165,7 @@ std::string Figures(const StudentSource& s) {
 
 StudentSchedule StudentSchedule::Of(const StudentSource& student) {
   if (!student.experiment) return {};
-  return {student.experiment->student_steps, student.experiment->student_shift};
+  return {student.experiment->schedule.student_steps, student.experiment->schedule.student_shift};
 }
 
 bool StudentSchedule::IsEven() const {

@@ -26,7 +26,7 @@ WanConfig ConfigOf(const RunFolder& run, const std::optional<Experiment>& experi
   const fs::path own = run.Student() / "config.json";
   if (fs::exists(own)) return WanConfig::FromFile(own);
   if (!experiment) throw Error("the run's experiment is missing", run.Experiment().string());
-  return WanConfig::FromFile(FindModelConfig(experiment->teacher));
+  return WanConfig::FromFile(FindModelConfig(experiment->model.teacher));
 }
 
 std::optional<fs::path> NewestCheckpoint(const fs::path& folder) {
@@ -65,7 +65,7 @@ StudentSource OfCheckpoint(const fs::path& folder, WeightsChoice choice) {
   const RunFolder run{fs::absolute(folder).lexically_normal().parent_path().parent_path()};
   std::optional<Experiment> experiment = ExperimentOf(run);
   WanConfig config = ConfigOf(run, experiment);
-  const bool adapters = experiment && experiment->lora_rank > 0;
+  const bool adapters = experiment && experiment->lora.rank > 0;
   return {std::move(config),
           ShardedSafetensors::Open(folder / name),
           name == kEma ? "ema" : "raw",

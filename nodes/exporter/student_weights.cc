@@ -42,12 +42,13 @@ std::filesystem::path ShardPath(const std::filesystem::path& path, std::size_t s
 ShardedSafetensors OpenBase(const StudentSource& student) {
   const Experiment& e = *student.experiment;
   const char* hint = "without it --lora still writes the adapters, and student/ of a finished run has them merged";
-  if (!fs::exists(e.teacher)) throw Error("the teacher that the adapters belong to is gone", e.teacher.string(), hint);
-  if (!student.identity.empty() && fs::exists(e.prompts) && ExperimentDigest(e).Hex() != student.identity) {
-    throw Error("the adapters were not trained on what is there now", e.teacher.string(),
+  if (!fs::exists(e.model.teacher))
+    throw Error("the teacher that the adapters belong to is gone", e.model.teacher.string(), hint);
+  if (!student.identity.empty() && fs::exists(e.model.prompts) && ExperimentDigest(e).Hex() != student.identity) {
+    throw Error("the adapters were not trained on what is there now", e.model.teacher.string(),
                 StrCat("the teacher or the prompt bank has changed since; ", hint));
   }
-  return ShardedSafetensors::Open(FindModel(e.teacher).weights);
+  return ShardedSafetensors::Open(FindModel(e.model.teacher).weights);
 }
 
 }  // namespace

@@ -17,11 +17,11 @@ std::vector<Digest> PromptsOf(const Envelope& message) { return PromptsFromTenso
 
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
-      fake_(experiment(), node.device, node.plan.topology.fake_score_checkpoint_blocks),
-      events_(RunFolder{node.plan.topology.run_folder}.Events() / "fake_score"),
-      heartbeat_(node.plan.topology.control_endpoint, node.identity, node.plan.topology.beat_seconds),
+      fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks),
+      events_(RunFolder{node.plan.topology.run.folder}.Events() / "fake_score"),
+      heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()) {
-  const CheckpointStore store(RunFolder{node.plan.topology.run_folder}.Checkpoints(), node.identity.run_id);
+  const CheckpointStore store(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id);
   if (const auto checkpoint = store.Newest()) {
     fake_.LoadState(checkpoint->folder);
     step_ = checkpoint->step;
@@ -72,7 +72,7 @@ void FakeScoreNode::Advance() {
     }
     if (!fake_.samples().Complete(step_)) return;
     RunInnerUpdates();
-    if (step_ % experiment().checkpoint_every == 0 || parts_wanted_.contains(step_)) SaveCheckpointPart();
+    if (step_ % experiment().checkpoint.every == 0 || parts_wanted_.contains(step_)) SaveCheckpointPart();
   }
 }
 
@@ -84,7 +84,7 @@ void FakeScoreNode::AnswerGradient(const Envelope& scored) {
   answer.kind = wire::Kind::Gradient;
   answer.step = scored.step;
   answer.index = scored.index;
-  answer.version = step_ * experiment().inner_updates;
+  answer.version = step_ * experiment().inner.updates;
   answer.scalars = result.terms;
   answer.scalars["cache_hit"] = scored.scalars.contains("cache_hit") ? scored.scalars.at("cache_hit") : 0;
   answer.tensors.push_back(ToFrame("gradient", result.gradient));
@@ -96,15 +96,16 @@ void FakeScoreNode::AnswerGradient(const Envelope& scored) {
 void FakeScoreNode::RunInnerUpdates() {
   double loss = 0;
   AdamW::StepReport report;
-  for (std::int64_t update = 0; update < experiment().inner_updates; ++update) {
+  for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
     loss = 0;
-    for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+    for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
       loss += fake_.Accumulate(step_, update, index);
       heartbeat_.Progress();
     }
     report = fake_.Update();
   }
-  if (experiment().inner_updates > 0) ReportInnerLoop(loss / static_cast<double>(experiment().micro_batches), report);
+  if (experiment().inner.updates > 0)
+    ReportInnerLoop(loss / static_cast<double>(experiment().data.micro_batches), report);
   fake_.samples().Finish(step_);
   ++step_;
 }
@@ -120,7 +121,7 @@ void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report
 
 void FakeScoreNode::SaveCheckpointPart() {
   parts_wanted_.erase(step_);
-  const CheckpointStore store(RunFolder{node_.plan.topology.run_folder}.Checkpoints(), node_.identity.run_id);
+  const CheckpointStore store(RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id);
   const std::filesystem::path staged = store.Stage(step_);
   const std::vector<std::string> names = fake_.SaveState(staged);
   for (const std::string& name : names) {

@@ -5,9 +5,9 @@
 namespace sgmd {
 
 void Anchors::Ask(std::int64_t step) {
-  if (experiment_.diversity_weight == 0 || step <= asked_up_to_ || step >= experiment_.steps) return;
+  if (experiment_.diversity.weight == 0 || step <= asked_up_to_ || step >= experiment_.steps) return;
   asked_up_to_ = step;
-  for (std::int64_t index = 0; index < experiment_.micro_batches; ++index) {
+  for (std::int64_t index = 0; index < experiment_.data.micro_batches; ++index) {
     AnchorPlan plan = PlanAnchor(experiment_, bank_, step, index);
     Envelope request;
     request.kind = wire::Kind::AnchorRequest;

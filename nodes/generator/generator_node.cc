@@ -35,11 +35,11 @@ Envelope Message(wire::Kind kind, std::int64_t step, std::int64_t index) {
 
 GeneratorNode::GeneratorNode(const RingNode& node)
     : node_(node),
-      generator_(experiment(), node.device, node.plan.topology.generator_checkpoint_blocks),
+      generator_(experiment(), node.device, node.plan.topology.generator.checkpoint_blocks),
       admission_{experiment().max_staleness},
-      checkpoints_(RunFolder{node.plan.topology.run_folder}.Checkpoints(), node.identity.run_id),
-      events_(RunFolder{node.plan.topology.run_folder}.Events() / "generator"),
-      heartbeat_(node.plan.topology.control_endpoint, node.identity, node.plan.topology.beat_seconds),
+      checkpoints_(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id),
+      events_(RunFolder{node.plan.topology.run.folder}.Events() / "generator"),
+      heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
       anchors_(node_.plan.experiment, generator_.bank(), client_) {
   if (const auto checkpoint = checkpoints_.Newest()) {
@@ -70,11 +70,11 @@ int GeneratorNode::Run() {
     }
     heartbeat_.Report({{"step_time_sec", seconds}});
     events_.Scalar("step_time_sec", landed_ - 1, seconds);
-    if (landed_ % experiment().checkpoint_every == 0) StageCheckpoint();
+    if (landed_ % experiment().checkpoint.every == 0) StageCheckpoint();
   }
   CommitFinalCheckpoint();
   const bool complete = landed_ == experiment().steps;
-  const std::filesystem::path student = RunFolder{node_.plan.topology.run_folder}.Student();
+  const std::filesystem::path student = RunFolder{node_.plan.topology.run.folder}.Student();
   generator_.SaveStudent(StagingFolder(student));
   CommitFolder(student);
   LogInfo(complete ? "finished" : "drained", " at step ", landed_, "; student in ", student.string());
@@ -90,7 +90,7 @@ int GeneratorNode::Run() {
 void GeneratorNode::RollOut(std::int64_t step) {
   const Timed timed(&rollout_seconds_);
   anchors_.Ask(step);  // before its samples: the broker holds the fake score's checkpoint for what it has been asked
-  for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+  for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
     SamplePlan plan = PlanSample(experiment(), generator_.bank(), step, index);
     const Generator::Rollout rollout = generator_.RollOut(plan);
     Envelope sample = Message(wire::Kind::Sample, step, index);
@@ -103,13 +103,13 @@ void GeneratorNode::RollOut(std::int64_t step) {
     heartbeat_.Progress();
   }
   anchors_.Ask(step + 1);
-  if (experiment().inner_source == "fresh") SendFreshSamples(step);
+  if (experiment().inner.source == InnerSource::kFresh) SendFreshSamples(step);
 }
 
 // Rolled out with the student before this step's update, while its gradients are on their way.
 void GeneratorNode::SendFreshSamples(std::int64_t step) {
-  for (std::int64_t update = 0; update < experiment().inner_updates; ++update) {
-    for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+  for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
+    for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
       const SamplePlan plan = PlanFreshSample(experiment(), generator_.bank(), step, index, update);
       Envelope sample = Message(wire::Kind::InnerSample, step, index);
       sample.version = update;
@@ -123,7 +123,7 @@ void GeneratorNode::SendFreshSamples(std::int64_t step) {
 
 void GeneratorNode::Land(std::int64_t step) {
   Terms terms{{"in_flight", static_cast<double>(in_flight_.size())}};
-  if (experiment().diversity_weight > 0) AccumulateAnchors(step, terms);
+  if (experiment().diversity.weight > 0) AccumulateAnchors(step, terms);
   AccumulateGradients(step, terms);
   const AdamW::StepReport report = generator_.Update();
   ++landed_;
@@ -133,8 +133,8 @@ void GeneratorNode::Land(std::int64_t step) {
 // While the gradients of the step are on their way. Always first and in order of index: the order of the sums decides
 // their last bit.
 void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
-  const double share = 1.0 / static_cast<double>(experiment().micro_batches);
-  for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+  const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
+  for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
     WaitUntil([&] { return anchors_.Has(step, index); });
     const Timed timed(&backward_seconds_);
     const Anchors::Anchor anchor = anchors_.Take(step, index);
@@ -146,8 +146,8 @@ void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
 }
 
 void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
-  const double share = 1.0 / static_cast<double>(experiment().micro_batches);
-  for (std::int64_t index = 0; index < experiment().micro_batches; ++index) {
+  const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
+  for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
     WaitUntil([&] { return gradients_.contains({step, index}); });
     const Timed timed(&backward_seconds_);
     const Envelope answer = std::move(gradients_.extract({step, index}).mapped());
@@ -217,7 +217,7 @@ void GeneratorNode::OnCheckpointPart(const Envelope& part) {
 void GeneratorNode::CommitIfWhole(std::int64_t step) {
   const Staged& entry = staged_[step];
   if (!entry.own || !entry.of || entry.parts < *entry.of) return;
-  checkpoints_.Commit(step, entry.files, experiment().checkpoint_keep);
+  checkpoints_.Commit(step, entry.files, experiment().checkpoint.keep);
   committed_ = std::max(committed_, step);
   staged_.erase(step);
   LogInfo("checkpoint at step ", step);
@@ -225,7 +225,7 @@ void GeneratorNode::CommitIfWhole(std::int64_t step) {
 
 void GeneratorNode::CommitFinalCheckpoint() {
   if (committed_ == landed_) return;
-  if (landed_ % experiment().checkpoint_every != 0) {
+  if (landed_ % experiment().checkpoint.every != 0) {
     StageCheckpoint();
     client_.Send(Message(wire::Kind::CheckpointPart, landed_, 0));
   }

@@ -46,10 +46,10 @@ Envelope Answer(const Envelope& lease, Teacher& teacher) {
 }  // namespace
 
 int RunTeacher(const RingNode& node, const volatile bool& stop) {
-  Heartbeat heartbeat(node.plan.topology.control_endpoint, node.identity, node.plan.topology.beat_seconds);
+  Heartbeat heartbeat(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds);
   Teacher teacher(node.plan.experiment, node.device);
   Envelope hello;
-  hello.digest = ModelDigest(node.plan.experiment.teacher);
+  hello.digest = ModelDigest(node.plan.experiment.model.teacher);
   Client client = node.Connect(hello);
   client.Send(CreditFor(kCredit));
   LogInfo("ready on ", node.device.str());

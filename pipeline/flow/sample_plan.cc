@@ -19,14 +19,15 @@ std::uint64_t DrawSeed(const Experiment& experiment, std::int64_t step, std::int
 }
 
 std::vector<std::int64_t> BatchShape(const Experiment& experiment) {
-  std::vector<std::int64_t> shape{experiment.micro_batch};
-  shape.insert(shape.end(), experiment.latent.begin(), experiment.latent.end());
+  std::vector<std::int64_t> shape{experiment.data.micro_batch};
+  shape.insert(shape.end(), experiment.data.latent.begin(), experiment.data.latent.end());
   return shape;
 }
 
 at::Tensor ScoreSigma(const Experiment& experiment, std::uint64_t seed) {
-  const at::Tensor t = Integers(0, 1000, experiment.micro_batch, seed).to(at::kFloat) / 1000.0;
-  return Shift(t, experiment.score_shift).clamp(experiment.score_sigma_min, experiment.score_sigma_max);
+  const at::Tensor t = Integers(0, 1000, experiment.data.micro_batch, seed).to(at::kFloat) / 1000.0;
+  return Shift(t, experiment.schedule.score_shift)
+      .clamp(experiment.schedule.score_sigma_min, experiment.schedule.score_sigma_max);
 }
 
 std::int64_t ExitStep(const Experiment& experiment, std::uint64_t seed) {
@@ -41,9 +42,9 @@ SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64
                 const std::string& purpose) {
   const auto seed = [&](const char* draw) { return DrawSeed(experiment, step, index, purpose + "." + draw); };
   const auto prompt_count = static_cast<std::int64_t>(bank.prompts().size());
-  const at::Tensor chosen = Integers(0, prompt_count, experiment.micro_batch, seed("prompt"));
+  const at::Tensor chosen = Integers(0, prompt_count, experiment.data.micro_batch, seed("prompt"));
   SamplePlan plan;
-  for (std::int64_t i = 0; i < experiment.micro_batch; ++i) {
+  for (std::int64_t i = 0; i < experiment.data.micro_batch; ++i) {
     plan.prompts.push_back(bank.prompts()[chosen[i].item<std::int64_t>()]);
   }
   plan.noise = Noise(BatchShape(experiment), seed("noise"));
@@ -65,15 +66,15 @@ SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank,
 }
 
 AnchorPlan PlanAnchor(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index) {
-  const std::int64_t batches = experiment.noise_bank / experiment.micro_batch;
-  const std::int64_t first = (step * experiment.micro_batches + index) % batches * experiment.micro_batch;
+  const std::int64_t batches = experiment.diversity.noise_bank / experiment.data.micro_batch;
+  const std::int64_t first = (step * experiment.data.micro_batches + index) % batches * experiment.data.micro_batch;
   const auto prompt_count = static_cast<std::int64_t>(bank.prompts().size());
   AnchorPlan plan;
   std::vector<at::Tensor> noises;
-  for (std::int64_t entry = first; entry < first + experiment.micro_batch; ++entry) {
+  for (std::int64_t entry = first; entry < first + experiment.data.micro_batch; ++entry) {
     const std::uint64_t prompt_seed = SeedFor(experiment.seed, 0, entry, "diversity_prompt");
     plan.prompts.push_back(bank.prompts()[Integers(0, prompt_count, 1, prompt_seed).item<std::int64_t>()]);
-    noises.push_back(Noise(experiment.latent, SeedFor(experiment.seed, 0, entry, "diversity_noise")));
+    noises.push_back(Noise(experiment.data.latent, SeedFor(experiment.seed, 0, entry, "diversity_noise")));
   }
   plan.noise = at::stack(noises);
   return plan;
@@ -84,8 +85,8 @@ ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int6
     return Integers(low, high, 1, DrawSeed(experiment, step, index, StrCat("replay.", update, ".", what)))
         .item<std::int64_t>();
   };
-  return {draw("step", std::max<std::int64_t>(0, step - experiment.inner_max_age), step + 1),
-          draw("index", 0, experiment.micro_batches)};
+  return {draw("step", std::max<std::int64_t>(0, step - experiment.inner.max_age), step + 1),
+          draw("index", 0, experiment.data.micro_batches)};
 }
 
 InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {

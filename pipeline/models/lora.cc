@@ -40,7 +40,7 @@ bool LoraConfig::Adapts(std::string_view linear) const {
 }
 
 LoraConfig LoraOf(const Experiment& experiment) {
-  return {experiment.lora_rank, experiment.lora_alpha, experiment.lora_targets};
+  return {experiment.lora.rank, experiment.lora.alpha, experiment.lora.targets};
 }
 
 void DrawAdapters(const NamedTensors& adapters, std::uint64_t seed) {

@@ -9,15 +9,10 @@
 #include <map>
 #include <string>
 
+#include "common/config/experiment.h"
 #include "pipeline/models/wan_transformer.h"
 
 namespace sgmd {
-
-struct ObjectiveSettings {
-  std::string name = "sgmd";           // one of kObjectives (common/config/experiment.h)
-  std::string weighting = "lightx2v";  // of all but dmd2: lightx2v | paper
-  double lambda = 0.1;                 // weight of the negative residual of sgmd, >= 0; 0 switches it off
-};
 
 /// One scored micro-batch. Latents are [B, C, F, H, W].
 struct ScoredSample {
@@ -33,13 +28,13 @@ struct GeneratorGradient {
   std::map<std::string, double> terms;  // generator_loss and its parts
 };
 
-/// dL/dx_g of the named objective. The gradient may run through the input of `fake`; parameter gradients of `fake` are
-/// neither wanted nor computed (they should not require gradients). Throws Error on an unknown name.
+/// dL/dx_g of the objective. The gradient may run through the input of `fake`; parameter gradients of `fake` are
+/// neither wanted nor computed (they should not require gradients).
 GeneratorGradient ComputeGeneratorGradient(const ObjectiveSettings& settings, const WanTransformer& fake,
                                            const ScoredSample& sample);
 
 /// Whether the objective backpropagates through the fake score's input (all but dmd2): what a gradient costs.
-bool DifferentiatesFakeScore(const std::string& name);
+bool DifferentiatesFakeScore(Objective objective);
 
 /// An objective: a file of its own in this folder, named after it.
 using ObjectiveFunction = GeneratorGradient(const ObjectiveSettings&, const WanTransformer& fake, const ScoredSample&);

@@ -12,29 +12,28 @@ at::Tensor SampleNormaliser(const at::Tensor& x_g, const at::Tensor& x_r) {
   return (x_g - x_r).detach().abs().mean({1, 2, 3, 4}, true);
 }
 
-at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma,
-                       const std::string& weighting) {
+at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma, Weighting weighting) {
   constexpr double kFloor = 1e-8;
-  if (weighting != "paper") return 1 / (SampleNormaliser(x_g, x_r) + kFloor);
+  if (weighting != Weighting::kPaper) return 1 / (SampleNormaliser(x_g, x_r) + kFloor);
   const at::Tensor s = Broadcast(sigma, x_g);
   return (1 - s).square() / s.pow(4);
 }
 
 at::Tensor FisherTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g, const at::Tensor& sigma,
-                      const std::string& weighting) {
+                      Weighting weighting) {
   return 0.5 * (ScoreWeight(x_g, x_r, sigma, weighting) * (x_f - x_r.detach()).square()).mean();
 }
 
 at::Tensor NegativeResidualTerm(const at::Tensor& x_f, const at::Tensor& x_g, const at::Tensor& sigma,
-                                const std::string& weighting) {
-  if (weighting == "paper") return 0.5 * (x_g.detach() - x_f).square().mean();
+                                Weighting weighting) {
+  if (weighting == Weighting::kPaper) return 0.5 * (x_g.detach() - x_f).square().mean();
   const at::Tensor d = ((x_f - x_g) / Broadcast(sigma, x_f)).detach();
   const at::Tensor linear = (d * x_f).mean();  // gradient d / numel
   return linear + (0.5 * d.square().mean() - linear).detach();
 }
 
 at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g,
-                             const at::Tensor& sigma, const std::string& weighting) {
+                             const at::Tensor& sigma, Weighting weighting) {
   return (ScoreWeight(x_g, x_r, sigma, weighting) * (x_r.detach() - x_f) * (x_f - x_g)).mean();
 }
 

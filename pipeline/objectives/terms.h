@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <string>
 
 #include "pipeline/objectives/objective.h"
 
@@ -15,21 +14,20 @@ at::Tensor SampleNormaliser(const at::Tensor& x_g, const at::Tensor& x_r);
 
 /// Weight w of the Fisher and score-identity terms, [B, 1, 1, 1, 1], detached: alpha^2 / sigma^4 (`paper`, the squared
 /// difference of scores) or 1 / (n + 1e-8) (`lightx2v`, n the normaliser).
-at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma,
-                       const std::string& weighting);
+at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma, Weighting weighting);
 
 /// Fisher term: mean 1/2 w (x_f - x_r)^2, gradient through x_f alone (teacher stop-gradient).
 at::Tensor FisherTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g, const at::Tensor& sigma,
-                      const std::string& weighting);
+                      Weighting weighting);
 
 /// Negative residual, to be subtracted with weight lambda. `paper`: mean 1/2 (sg[x_g] - x_f)^2. `lightx2v`: value
 /// 1/2 mean d^2 and gradient d / numel with respect to x_f, d = sg[(x_f - x_g) / sigma].
 at::Tensor NegativeResidualTerm(const at::Tensor& x_f, const at::Tensor& x_g, const at::Tensor& sigma,
-                                const std::string& weighting);
+                                Weighting weighting);
 
 /// Score identity term (score implicit matching): mean w (x_r - x_f) (x_f - x_g), gradient through x_f and x_g.
 at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g,
-                             const at::Tensor& sigma, const std::string& weighting);
+                             const at::Tensor& sigma, Weighting weighting);
 
 /// dL/dx_g of `loss`(x_f, x_r, x_g), where x_s moves with x_g by (1 - s): (1 - s) dL/dx_s + dL/dx_g. One forward and
 /// one input backward of `fake`. Its terms hold generator_loss.

@@ -19,9 +19,10 @@ void InnerSamples::AddFresh(std::int64_t step, std::int64_t update, std::int64_t
 }
 
 bool InnerSamples::Complete(std::int64_t step) const {
-  for (std::int64_t index = 0; index < experiment_.micro_batches; ++index) {
+  for (std::int64_t index = 0; index < experiment_.data.micro_batches; ++index) {
     if (!scored_.contains({step, 0, index})) return false;
-    for (std::int64_t update = 0; experiment_.inner_source == "fresh" && update < experiment_.inner_updates; ++update) {
+    for (std::int64_t update = 0; experiment_.inner.source == InnerSource::kFresh && update < experiment_.inner.updates;
+         ++update) {
       if (!fresh_.contains({step, update, index})) return false;
     }
   }
@@ -29,21 +30,21 @@ bool InnerSamples::Complete(std::int64_t step) const {
 }
 
 const InnerSample& InnerSamples::For(std::int64_t step, std::int64_t update, std::int64_t index) const {
-  if (experiment_.inner_source == "fresh") return fresh_.at({step, update, index});
-  if (experiment_.inner_source == "shared") return scored_.at({step, 0, index});
+  if (experiment_.inner.source == InnerSource::kFresh) return fresh_.at({step, update, index});
+  if (experiment_.inner.source == InnerSource::kShared) return scored_.at({step, 0, index});
   const ReplayDraw draw = PlanReplay(experiment_, step, index, update);
   return scored_.at({draw.step, 0, draw.index});
 }
 
 void InnerSamples::Finish(std::int64_t step) {
-  const std::int64_t kept = experiment_.inner_source == "replay" ? experiment_.inner_max_age - 1 : -1;
+  const std::int64_t kept = experiment_.inner.source == InnerSource::kReplay ? experiment_.inner.max_age - 1 : -1;
   std::erase_if(scored_, [&](const auto& entry) { return std::get<0>(entry.first) < step - kept; });
   std::erase_if(fresh_, [&](const auto& entry) { return std::get<0>(entry.first) <= step; });
 }
 
 NamedTensors InnerSamples::State() const {
   NamedTensors state;
-  if (experiment_.inner_source != "replay") return state;
+  if (experiment_.inner.source != InnerSource::kReplay) return state;
   for (const auto& [key, sample] : scored_) {
     const std::string name = StrCat(std::get<0>(key), ".", std::get<2>(key));
     state.emplace_back(name + ".x_g", sample.x_g);

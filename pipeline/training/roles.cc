@@ -15,14 +15,14 @@ namespace {
 
 // With bfloat16 what is frozen is also kept in it; what is trained keeps float32 masters.
 WanPrecision PrecisionOf(const Experiment& experiment, bool frozen) {
-  if (experiment.compute == "float32") return at::kFloat;
+  if (experiment.precision.compute == Compute::kFloat32) return at::kFloat;
   return {frozen ? at::kBFloat16 : at::kFloat, at::kBFloat16};
 }
 
 // The model of a trained role: all of it trainable, or with [lora] adapters over a frozen base.
 WanTransformer Trainable(const Experiment& e, at::Device device, bool checkpoint_blocks, std::string_view role) {
-  const bool adapted = e.lora_rank > 0;
-  WanTransformer model = WanTransformer::Load(e.teacher, device, PrecisionOf(e, adapted));
+  const bool adapted = e.lora.rank > 0;
+  WanTransformer model = WanTransformer::Load(e.model.teacher, device, PrecisionOf(e, adapted));
   if (adapted) model = model.WithAdapters(LoraOf(e), SeedFor(e.seed, 0, 0, role));
   model.SetBlockCheckpointing(checkpoint_blocks);
   model.SetRequiresGrad(true);
@@ -47,10 +47,11 @@ void SaveAs(const std::filesystem::path& folder, const std::string& name, const 
 }  // namespace
 
 Teacher::Teacher(const Experiment& experiment, at::Device device)
-    : bank_(PromptBank::Open(experiment.prompts)),
-      model_(WanTransformer::Load(experiment.teacher, device, PrecisionOf(experiment, /*frozen=*/true))),
-      guidance_(experiment.guidance),
-      anchor_sigmas_(AnchorSigmas(experiment.anchor_steps, experiment.anchor_grid, experiment.student_shift)) {
+    : bank_(PromptBank::Open(experiment.model.prompts)),
+      model_(WanTransformer::Load(experiment.model.teacher, device, PrecisionOf(experiment, /*frozen=*/true))),
+      guidance_(experiment.model.guidance),
+      anchor_sigmas_(AnchorSigmas(experiment.diversity.anchor_steps, experiment.diversity.anchor_grid,
+                                  experiment.schedule.student_shift)) {
   RequireFits(bank_, model_);
 }
 
@@ -78,12 +79,12 @@ at::Tensor Teacher::Anchor(const at::Tensor& noise, const std::vector<Digest>& p
 
 Generator::Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks)
     : experiment_(experiment),
-      bank_(PromptBank::Open(experiment.prompts)),
+      bank_(PromptBank::Open(experiment.model.prompts)),
       model_(Trainable(experiment, device, checkpoint_blocks, "generator")),
-      sigmas_(StudentSigmas(experiment.student_steps, experiment.student_shift)),
-      optimizer_(model_.trained(), experiment.generator_optimizer) {
+      sigmas_(StudentSigmas(experiment.schedule.student_steps, experiment.schedule.student_shift)),
+      optimizer_(model_.trained(), experiment.optimizer.generator) {
   RequireFits(bank_, model_);
-  if (experiment.ema_decay > 0) ema_.emplace(model_.trained(), experiment.ema_decay);
+  if (experiment.ema.decay > 0) ema_.emplace(model_.trained(), experiment.ema.decay);
 }
 
 at::Tensor Generator::Context(const SamplePlan& plan) const {
@@ -110,18 +111,19 @@ Generator::Rollout Generator::RollOut(const SamplePlan& plan) {
 void Generator::Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient) {
   const at::Tensor x_g = ExitStep(plan, x_exit);
   CountTrainingBackward(model_, x_exit.size(0), work_);
-  x_g.backward(gradient.to(model_.device()) / static_cast<double>(experiment_.micro_batches));
+  x_g.backward(gradient.to(model_.device()) / static_cast<double>(experiment_.data.micro_batches));
 }
 
 double Generator::AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& x_a) {
   const at::Device device = model_.device();
-  const double sigma_a =
-      AnchorSigmas(experiment_.anchor_steps, experiment_.anchor_grid, experiment_.student_shift).back();
+  const double sigma_a = AnchorSigmas(experiment_.diversity.anchor_steps, experiment_.diversity.anchor_grid,
+                                      experiment_.schedule.student_shift)
+                             .back();
   const at::Tensor context = bank_.Gather(plan.prompts, model_.config().text_len).to(device);
   const at::Tensor loss =
       DiversityLoss(model_, plan.noise.to(device), AnchorTarget(plan.noise, x_a, sigma_a).to(device), context,
-                    experiment_.diversity_weight);
-  (loss / static_cast<double>(experiment_.micro_batches)).backward();
+                    experiment_.diversity.weight);
+  (loss / static_cast<double>(experiment_.data.micro_batches)).backward();
   work_.forward += x_a.size(0);
   CountTrainingBackward(model_, x_a.size(0), work_);
   return loss.item<double>();
@@ -150,10 +152,10 @@ void Generator::LoadState(const std::filesystem::path& folder) {
 void Generator::SaveStudent(const std::filesystem::path& folder) const {
   std::filesystem::create_directories(folder);
   const NamedTensors& weights = ema_ ? ema_->average() : model_.trained();
-  const bool adapted = experiment_.lora_rank > 0;
+  const bool adapted = experiment_.lora.rank > 0;
   // On the CPU in float32; the base of adapters is read again, as this role may hold it in bfloat16.
   WanTransformer student =
-      adapted ? WanTransformer::Load(experiment_.teacher, at::kCPU) : WanTransformer(model_.config(), at::kCPU);
+      adapted ? WanTransformer::Load(experiment_.model.teacher, at::kCPU) : WanTransformer(model_.config(), at::kCPU);
   if (adapted) MergeLora(student, weights, LoraOf(experiment_).Scale());
   c10::NoGradGuard no_grad;
   for (std::size_t i = 0; !adapted && i < weights.size(); ++i) student.parameters()[i].second.copy_(weights[i].second);
@@ -164,9 +166,9 @@ void Generator::SaveStudent(const std::filesystem::path& folder) const {
 
 FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks)
     : experiment_(experiment),
-      bank_(PromptBank::Open(experiment.prompts)),
+      bank_(PromptBank::Open(experiment.model.prompts)),
       model_(Trainable(experiment, device, checkpoint_blocks, "fake_score")),
-      optimizer_(model_.trained(), experiment.fake_score_optimizer),
+      optimizer_(model_.trained(), experiment.optimizer.fake_score),
       samples_(experiment) {
   RequireFits(bank_, model_);
 }
@@ -178,13 +180,12 @@ at::Tensor FakeScore::Context(const std::vector<Digest>& prompts) const {
 GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
                                       const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) {
   const at::Device device = model_.device();
-  const ObjectiveSettings settings{experiment_.objective, experiment_.weighting, experiment_.lambda};
   model_.SetRequiresGrad(false);
   GeneratorGradient result = ComputeGeneratorGradient(
-      settings, model_,
+      experiment_.objective, model_,
       {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device), Context(prompts)});
   work_.forward += x_g.size(0);
-  if (DifferentiatesFakeScore(settings.name)) {
+  if (DifferentiatesFakeScore(experiment_.objective.name)) {
     work_.backward_input += x_g.size(0);
     if (model_.block_checkpointing()) work_.recomputed += x_g.size(0);
   }
@@ -199,7 +200,7 @@ double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_
   model_.SetRequiresGrad(true);
   const at::Tensor loss =
       ResidualContractionLoss(model_, x_g.to(device), plan.sigma.to(device), plan.noise.to(device), Context(prompts));
-  (loss / static_cast<double>(experiment_.micro_batches)).backward();
+  (loss / static_cast<double>(experiment_.data.micro_batches)).backward();
   work_.forward += x_g.size(0);
   CountTrainingBackward(model_, x_g.size(0), work_);
   return loss.item<double>();

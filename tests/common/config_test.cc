@@ -5,6 +5,7 @@
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "common/storage/safetensors.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -80,11 +81,11 @@ TEST_F(Config, DiversityIsPartOfTheIdentityWhereItDecidesAnything) {
   EXPECT_EQ(ExperimentDigest(off), ExperimentDigest(Load(kExperiment)));
   EXPECT_NE(ExperimentDigest(on), ExperimentDigest(off));
   Experiment other = on;
-  other.anchor_steps = 4;
+  other.diversity.anchor_steps = 4;
   EXPECT_NE(ExperimentDigest(other), ExperimentDigest(on));
   EXPECT_THAT(ErrorOf(With("[diversity]", "anchor_steps = 31")), HasSubstr("allowed: [1, 30"));
-  EXPECT_THAT(ErrorOf(With("[diversity]", "weight = -1")), HasSubstr("allowed: [0"));
-  EXPECT_EQ(Load(With("[diversity]", "anchor_grid = 3")).anchor_steps, 3);
+  EXPECT_THAT(ErrorOf(With("[diversity]", "weight = -1")), HasSubstr("allowed: >= 0"));
+  EXPECT_EQ(Load(With("[diversity]", "anchor_grid = 3")).diversity.anchor_steps, 3);
   std::string odd = bank;
   odd.insert(odd.find("latent"), "micro_batch = 5\n");
   EXPECT_THAT(ErrorOf(odd), HasSubstr("\"noise_bank\" is 12, not a multiple of micro_batch = 5"));
@@ -120,7 +121,7 @@ TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
   Experiment same = e;
   same.name = "other";
   same.steps = 99;
-  same.checkpoint_every = 7;
+  same.checkpoint.every = 7;
   EXPECT_EQ(ExperimentDigest(same), digest);
   const auto changed = [&](auto change) {
     Experiment copy = e;
@@ -128,24 +129,24 @@ TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
     return ExperimentDigest(copy) != digest;
   };
   EXPECT_TRUE(changed([](Experiment& x) { x.seed = 2; }));
-  EXPECT_TRUE(changed([](Experiment& x) { x.guidance = 3; }));
-  EXPECT_TRUE(changed([](Experiment& x) { x.lambda = 0.2; }));
-  EXPECT_TRUE(changed([](Experiment& x) { x.generator_threads = 2; }));
-  EXPECT_TRUE(changed([](Experiment& x) { x.fake_score_optimizer.beta2 = 0.9; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.model.guidance = 3; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.objective.lambda = 0.2; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.threads.generator = 2; }));
+  EXPECT_TRUE(changed([](Experiment& x) { x.optimizer.fake_score.beta2 = 0.9; }));
   WriteFileAtomically(folder_ / "model/m.safetensors", "other weights");
   EXPECT_NE(ExperimentDigest(e), digest);
 }
 
 TEST_F(Config, AdaptersDefaultToTheRankAndReadBack) {
-  EXPECT_EQ(Load(kExperiment).compute, "float32");
-  EXPECT_EQ(Load(kExperiment).lora_rank, 0);
+  EXPECT_EQ(Load(kExperiment).precision.compute, Compute::kFloat32);
+  EXPECT_EQ(Load(kExperiment).lora.rank, 0);
   const Experiment e =
       Load(With("[lora]", "rank = 64\ntargets = [\"q\", \"ffn.2\"]\n[precision]\ncompute = \"bfloat16\""));
-  EXPECT_EQ(e.lora_alpha, 64.0);
+  EXPECT_EQ(e.lora.alpha, 64.0);
   WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
   const Experiment again = LoadExperiment(folder_ / "resolved.toml");
-  EXPECT_EQ(again.lora_targets, (std::vector<std::string>{"q", "ffn.2"}));
-  EXPECT_EQ(again.compute, "bfloat16");
+  EXPECT_EQ(again.lora.targets, (std::vector<std::string>{"q", "ffn.2"}));
+  EXPECT_EQ(again.precision.compute, Compute::kBfloat16);
   EXPECT_NE(ExperimentDigest(again), ExperimentDigest(Load(kExperiment)));
   EXPECT_THAT(ErrorOf(With("[lora]", "targets = [\"q\", \"w\"]")), HasSubstr("each one of: q, k, v, o, ffn.0, ffn.2"));
   EXPECT_THAT(ErrorOf(With("[lora]", "rank = 4\ntargets = []")), HasSubstr("\"targets\" is empty"));
@@ -157,8 +158,8 @@ TEST_F(Config, TopologyReadsBlockCheckpointing) {
                       "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[fake_score]\ncheckpoint_blocks = true\n");
   SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
   const Topology topology = LoadRun(folder_ / "run").topology;
-  EXPECT_FALSE(topology.generator_checkpoint_blocks);
-  EXPECT_TRUE(topology.fake_score_checkpoint_blocks);
+  EXPECT_FALSE(topology.generator.checkpoint_blocks);
+  EXPECT_TRUE(topology.fake_score.checkpoint_blocks);
 }
 
 TEST_F(Config, TeachersTakeTheListedDevicesInTurn) {
@@ -171,8 +172,8 @@ TEST_F(Config, TeachersTakeTheListedDevicesInTurn) {
   const Topology topology = load("devices = [\"cuda:2\", \"cuda:3\"]\ndevice_memory_gib = 79\n");
   EXPECT_EQ(TeacherDevice(topology, 0), "cuda:2");
   EXPECT_EQ(TeacherDevice(topology, 3), "cuda:3");
-  EXPECT_EQ(topology.teacher_device_memory_gib, 79.0);
-  EXPECT_EQ(topology.generator_device_memory_gib, 0.0);
+  EXPECT_EQ(topology.teacher.device_memory_gib, 79.0);
+  EXPECT_EQ(topology.generator.device_memory_gib, 0.0);
   EXPECT_EQ(TeacherDevice(load("device = \"cuda:1\"\n"), 5), "cuda:1");
   EXPECT_THROW(load("devices = [\"gpu\"]\n"), Error);
 }
@@ -185,14 +186,36 @@ TEST_F(Config, PathsMayBeginWithAnEnvironmentVariable) {
   ::unsetenv("SGMD_TEST_MODELS");
   EXPECT_THAT(ErrorOf(with_teacher("$SGMD_TEST_MODELS/model")),
               HasSubstr("environment variable SGMD_TEST_MODELS is not set"));
-  EXPECT_EQ(Load(with_teacher("${SGMD_TEST_MODELS:-model}")).teacher, folder_ / "model");
+  EXPECT_EQ(Load(with_teacher("${SGMD_TEST_MODELS:-model}")).model.teacher, folder_ / "model");
   EXPECT_THAT(ErrorOf(with_teacher("${SGMD_TEST_MODELS:-.}/none")),
               HasSubstr("the path is ${SGMD_TEST_MODELS:-.}/none"));
   ::setenv("SGMD_TEST_MODELS", folder_.path().c_str(), 1);
-  EXPECT_EQ(Load(with_teacher("$SGMD_TEST_MODELS/model")).teacher, folder_ / "model");
-  EXPECT_EQ(Load(with_teacher("${SGMD_TEST_MODELS:-elsewhere}/model")).teacher, folder_ / "model");
+  EXPECT_EQ(Load(with_teacher("$SGMD_TEST_MODELS/model")).model.teacher, folder_ / "model");
+  EXPECT_EQ(Load(with_teacher("${SGMD_TEST_MODELS:-elsewhere}/model")).model.teacher, folder_ / "model");
   EXPECT_THAT(ErrorOf(with_teacher("${SGMD_TEST_MODELS/model")), HasSubstr("names no variable"));
   ::unsetenv("SGMD_TEST_MODELS");
+}
+
+TEST_F(Config, OverridesTakeThePlaceOfWhatTheFileSays) {
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  const auto with = [&](const TomlOverrides& overrides) {
+    return LoadExperiment(folder_ / "e.toml", RequiredFiles::kAll, overrides);
+  };
+  const Experiment e = with({"experiment.steps=7", "optimizer.generator.beta1=0.5", "inner.source=fresh"});
+  EXPECT_EQ(e.steps, 7);
+  EXPECT_EQ(e.optimizer.generator.beta1, 0.5);
+  EXPECT_EQ(e.inner.source, InnerSource::kFresh);
+  const auto error_of = [&](const std::string& text) { return sgmd::ErrorOf([&] { with({text}); }); };
+  EXPECT_THAT(error_of("experiment.steps=abc"), testing::StartsWith("--set experiment.steps=abc: "));
+  EXPECT_THAT(error_of("experiment.stops=7"), HasSubstr("did you mean \"steps\"?"));
+  EXPECT_THAT(error_of("experiment.steps=0"), HasSubstr("allowed: [1"));
+  EXPECT_THAT(error_of("steps"), HasSubstr("no section.key=value"));
+}
+
+TEST_F(Config, ResolvedNumbersAreAsShortAsTheyCanBe) {
+  const std::string text = ToToml(Load(With("[objective]", "lambda = 0.1")));
+  EXPECT_THAT(text, HasSubstr("lambda = 0.1\n"));
+  EXPECT_THAT(text, HasSubstr("epsilon = 1e-08\n"));
 }
 
 TEST_F(Config, PlanningNeedsTheModelsSizesAlone) {
@@ -200,7 +223,7 @@ TEST_F(Config, PlanningNeedsTheModelsSizesAlone) {
   std::filesystem::remove(folder_ / "model/m.safetensors");
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   EXPECT_THROW(LoadExperiment(folder_ / "e.toml"), Error);
-  EXPECT_EQ(LoadExperiment(folder_ / "e.toml", RequiredFiles::kConfig).teacher, folder_ / "model");
+  EXPECT_EQ(LoadExperiment(folder_ / "e.toml", RequiredFiles::kConfig).model.teacher, folder_ / "model");
   std::filesystem::remove(folder_ / "model/config.json");
   EXPECT_THROW(LoadExperiment(folder_ / "e.toml", RequiredFiles::kConfig), Error);
 }
@@ -211,19 +234,19 @@ TEST_F(Config, TopologyRefusesEndpointsWithoutAnAddress) {
     WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n" + rest);
     return LoadLaunchPlan(folder_ / "t.toml");
   };
-  EXPECT_THAT(load("").topology.data_endpoint, testing::StartsWith("ipc://"));
+  EXPECT_THAT(load("").topology.transport.data, testing::StartsWith("ipc://"));
   EXPECT_NO_THROW(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n"));
   EXPECT_THROW(load("[transport]\ndata = \"tcp://*:5555\"\n"), Error);
-  EXPECT_FALSE(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n").topology.encrypt);
+  EXPECT_FALSE(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n").topology.transport.encrypt);
   EXPECT_THROW(load("[teacher]\ndevice = \"gpu\"\n"), Error);
 }
 
 TEST_F(Config, LongRunFoldersGetAShortSocketPath) {
   Topology topology;
-  topology.run_folder = "/" + std::string(150, 'x');
+  topology.run.folder = "/" + std::string(150, 'x');
   ResolveDefaults(topology);
-  EXPECT_LE(topology.data_endpoint.size(), 107U);
-  EXPECT_NE(topology.data_endpoint, topology.control_endpoint);
+  EXPECT_LE(topology.transport.data.size(), 107U);
+  EXPECT_NE(topology.transport.data, topology.transport.control);
 }
 
 }  // namespace

@@ -54,20 +54,20 @@ TEST_F(TopologyHosts, EachProcessHasItsPlaceAndTheRestIsOnTheHead) {
     EXPECT_EQ(HostOf(t, StrCat("teacher.", replica)), host) << replica;
   }
   EXPECT_EQ(TeacherDevice(t, 4), "cuda:0");
-  EXPECT_TRUE(t.encrypt);
+  EXPECT_TRUE(t.transport.encrypt);
   WriteFileAtomically(folder_ / "again.toml", ToToml(t));
   EXPECT_EQ(ToToml(ReadTopology(folder_ / "again.toml")), ToToml(t));
   EXPECT_EQ(HostOf(OnOneHost(t), "fake_score"), "");
-  EXPECT_THAT(OnOneHost(t).data_endpoint, testing::StartsWith("ipc://"));
-  EXPECT_TRUE(OnOneHost(t).encrypt) << "what was asked for is not dropped silently";
+  EXPECT_THAT(OnOneHost(t).transport.data, testing::StartsWith("ipc://"));
+  EXPECT_TRUE(OnOneHost(t).transport.encrypt) << "what was asked for is not dropped silently";
 }
 
 TEST_F(TopologyHosts, WithoutThemNothingIsNew) {
   const Topology t = Read("", "");
   EXPECT_EQ(HostsOf(t), std::vector<std::string>{""});
   EXPECT_EQ(HostOf(t, "teacher.3"), "");
-  EXPECT_FALSE(t.encrypt);
-  EXPECT_EQ(t.cache_folder, folder_ / "run/cache");
+  EXPECT_FALSE(t.transport.encrypt);
+  EXPECT_EQ(t.cache.folder, folder_ / "run/cache");
 }
 
 TEST_F(TopologyHosts, UnknownOnesAreLocated) {
@@ -101,10 +101,10 @@ TEST_F(TopologyHosts, NeedTcpAndACacheOfTheHead) {
 }
 
 TEST_F(TopologyHosts, WhatOthersCanReachIsAlwaysEncrypted) {
-  EXPECT_TRUE(Read("", kTransport).encrypt);
-  EXPECT_TRUE(Read("", "[transport]\ncontrol = \"tcp://node-7.cluster:5556\"\n").encrypt);
-  EXPECT_FALSE(Read("", "[transport]\ndata = \"tcp://127.0.0.1:5555\"\n").encrypt);
-  EXPECT_TRUE(Read("", "[transport]\nencrypt = true\n").encrypt);
+  EXPECT_TRUE(Read("", kTransport).transport.encrypt);
+  EXPECT_TRUE(Read("", "[transport]\ncontrol = \"tcp://node-7.cluster:5556\"\n").transport.encrypt);
+  EXPECT_FALSE(Read("", "[transport]\ndata = \"tcp://127.0.0.1:5555\"\n").transport.encrypt);
+  EXPECT_TRUE(Read("", "[transport]\nencrypt = true\n").transport.encrypt);
   EXPECT_THAT(ErrorOf("", StrCat(kTransport, "encrypt = false\n")),
               AllOf(HasSubstr("t.toml:8:11"), HasSubstr("always encrypted")));
   for (const char* nowhere : {"tcp://*:5555", "tcp://0.0.0.0:5555", "tcp://10.0.0.1", "udp://10.0.0.1:5"}) {
@@ -117,12 +117,12 @@ TEST_F(TopologyHosts, WhatOthersCanReachIsAlwaysEncrypted) {
 TEST_F(TopologyHosts, EndpointsMayHoldEnvironmentVariables) {
   ::unsetenv("SGMD_TEST_HEAD");
   const std::string fallback = "[transport]\ndata = \"tcp://${SGMD_TEST_HEAD:-10.0.0.9}:5555\"\n";
-  EXPECT_EQ(Read("", fallback).data_endpoint, "tcp://10.0.0.9:5555");
+  EXPECT_EQ(Read("", fallback).transport.data, "tcp://10.0.0.9:5555");
   EXPECT_THAT(ErrorOf("", "[transport]\ndata = \"tcp://$SGMD_TEST_HEAD:5555\"\n"),
               HasSubstr("environment variable SGMD_TEST_HEAD is not set"));
   ::setenv("SGMD_TEST_HEAD", "10.0.0.7", 1);
-  EXPECT_EQ(Read("", fallback).data_endpoint, "tcp://10.0.0.7:5555");
-  EXPECT_EQ(Read("", "[transport]\ndata = \"tcp://$SGMD_TEST_HEAD:5555\"\n").data_endpoint, "tcp://10.0.0.7:5555");
+  EXPECT_EQ(Read("", fallback).transport.data, "tcp://10.0.0.7:5555");
+  EXPECT_EQ(Read("", "[transport]\ndata = \"tcp://$SGMD_TEST_HEAD:5555\"\n").transport.data, "tcp://10.0.0.7:5555");
   ::unsetenv("SGMD_TEST_HEAD");
 }
 

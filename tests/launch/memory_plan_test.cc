@@ -19,19 +19,19 @@ using testing::Not;
 // The recipe in bfloat16 on a GPU for each role.
 LaunchPlan PlanFor(const std::vector<std::int64_t>& latent, double gib) {
   LaunchPlan plan;
-  plan.experiment.latent = latent;
-  plan.experiment.guidance = 3.0;
-  plan.experiment.compute = "bfloat16";
+  plan.experiment.data.latent = latent;
+  plan.experiment.model.guidance = 3.0;
+  plan.experiment.precision.compute = Compute::kBfloat16;
   Topology& t = plan.topology;
-  t.generator_device = "cuda:0";
-  t.fake_score_device = "cuda:1";
-  t.teacher_device = "cuda:2";
-  t.generator_device_memory_gib = t.fake_score_device_memory_gib = t.teacher_device_memory_gib = gib;
+  t.generator.device = "cuda:0";
+  t.fake_score.device = "cuda:1";
+  t.teacher.device = "cuda:2";
+  t.generator.device_memory_gib = t.fake_score.device_memory_gib = t.teacher.device_memory_gib = gib;
   return plan;
 }
 
 LaunchPlan Checkpointed(LaunchPlan plan) {
-  plan.topology.generator_checkpoint_blocks = plan.topology.fake_score_checkpoint_blocks = true;
+  plan.topology.generator.checkpoint_blocks = plan.topology.fake_score.checkpoint_blocks = true;
   return plan;
 }
 
@@ -56,7 +56,7 @@ TEST(MemoryPlan, WeightsAndOptimizersOfTheTable) {
        {Row{kWan1_3B, kLatent480p, 2.84, "17.0", "22.7"}, Row{kWan14B, kLatent480p, 28.6, "171.5", "228.6"},
         Row{kWan5B, kLatent5B, 10.0, "60.0", "80.0"}}) {
     LaunchPlan plan = PlanFor(row.latent, 0);
-    plan.experiment.fake_score_optimizer.beta1 = 0.9;
+    plan.experiment.optimizer.fake_score.beta1 = 0.9;
     const MemoryPlan memory = PlanMemory(plan, row.config, 0);
     const double teacher = Find(memory, "teacher.0").need.weights;
     EXPECT_EQ(teacher, 2.0 * static_cast<double>(ParameterCount(row.config)));
@@ -68,20 +68,20 @@ TEST(MemoryPlan, WeightsAndOptimizersOfTheTable) {
 
 TEST(MemoryPlan, AdaptersAreTrainedOverABaseInTheComputeDtype) {
   LaunchPlan plan = PlanFor(kLatent480p, 79);
-  plan.experiment.lora_rank = 64;
-  plan.experiment.generator_optimizer.beta1 = 0.9;
+  plan.experiment.lora.rank = 64;
+  plan.experiment.optimizer.generator.beta1 = 0.9;
   const MemoryNeed need = Find(PlanMemory(plan, kWan14B, 0), "generator").need;
   const double adapters = 306708480;
   EXPECT_EQ(need.weights, 2.0 * 14288491584 + 4 * adapters);
   EXPECT_EQ(need.gradients, 4 * adapters);
   EXPECT_EQ(need.optimizer, 8 * adapters);
-  plan.experiment.compute = "float32";
+  plan.experiment.precision.compute = Compute::kFloat32;
   EXPECT_EQ(Find(PlanMemory(plan, kWan14B, 0), "generator").need.weights, 4.0 * 14288491584 + 4 * adapters);
 }
 
 TEST(MemoryPlan, TheAverageIsTheGeneratorsAlone) {
   LaunchPlan plan = PlanFor(kLatent480p, 0);
-  plan.experiment.ema_decay = 0.9;
+  plan.experiment.ema.decay = 0.9;
   const MemoryPlan memory = PlanMemory(plan, kWan1_3B, 0);
   EXPECT_EQ(Find(memory, "generator").need.ema, 4.0 * 1418996800);
   EXPECT_EQ(Find(memory, "fake_score").need.ema, 0);
@@ -91,7 +91,7 @@ TEST(MemoryPlan, ActivationsGrowWithTheMicroBatchAndShrinkWithCheckpointing) {
   LaunchPlan plan = PlanFor(kLatent480p, 0);
   const auto activations = [&] { return Find(PlanMemory(plan, kWan1_3B, 0), "generator").need.activations; };
   const double one = activations();
-  plan.experiment.micro_batch = 2;
+  plan.experiment.data.micro_batch = 2;
   EXPECT_EQ(activations(), 2 * one);
   plan = Checkpointed(plan);
   EXPECT_LT(activations(), 0.3 * one);
@@ -101,17 +101,17 @@ TEST(MemoryPlan, ActivationsGrowWithTheMicroBatchAndShrinkWithCheckpointing) {
 // wan_facts §7: 18 forward passes a sample with checkpointing and fresh inner samples, as the public recipe runs it.
 TEST(MemoryPlan, WorkOfAStepIsThatOfTheRecipe) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 0));
-  plan.experiment.inner_source = "fresh";
-  plan.experiment.micro_batches = 16;
-  plan.topology.teacher_replicas = 3;
+  plan.experiment.inner.source = InnerSource::kFresh;
+  plan.experiment.data.micro_batches = 16;
+  plan.topology.teacher.replicas = 3;
   const auto passes = [&] {
     double flops = 0;
     for (const ProcessMemory& p : PlanMemory(plan, kWan1_3B, 0).processes) flops += p.step_flops;
     return flops / 16 / ForwardFlopsOf(kWan1_3B, 32760).total();
   };
   EXPECT_NEAR(passes(), 18, 1e-9);
-  plan.experiment.inner_source = "shared";
-  plan.topology.generator_checkpoint_blocks = plan.topology.fake_score_checkpoint_blocks = false;
+  plan.experiment.inner.source = InnerSource::kShared;
+  plan.topology.generator.checkpoint_blocks = plan.topology.fake_score.checkpoint_blocks = false;
   EXPECT_NEAR(passes(), 12.5, 1e-9);
 }
 
@@ -119,10 +119,10 @@ TEST(MemoryPlan, WorkOfAStepIsThatOfTheRecipe) {
 TEST(MemoryPlan, DiversityCostsALaterExitAPassAndTheAnchorsOnce) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 0));
   Experiment& e = plan.experiment;
-  e.inner_source = "fresh";
-  e.micro_batches = 16;
-  e.diversity_weight = 0.05;
-  e.noise_bank = 256;
+  e.inner.source = InnerSource::kFresh;
+  e.data.micro_batches = 16;
+  e.diversity.weight = 0.05;
+  e.diversity.noise_bank = 256;
   const auto passes = [&](const char* process) {
     return Find(PlanMemory(plan, kWan1_3B, 0), process).step_flops / 16 / ForwardFlopsOf(kWan1_3B, 32760).total();
   };
@@ -135,21 +135,21 @@ TEST(MemoryPlan, DiversityCostsALaterExitAPassAndTheAnchorsOnce) {
   EXPECT_NEAR(passes("teacher.0"), 2 + 5 * 2, 1e-9);
   e.steps = 160;
   EXPECT_NEAR(passes("teacher.0"), 2 + 1, 1e-9);
-  e.guidance = 1.0;
+  e.model.guidance = 1.0;
   e.steps = 16;
   EXPECT_NEAR(passes("teacher.0"), 1 + 5, 1e-9);
-  e.exit_weights = {0, 0, 0, 1};
+  e.schedule.exit_weights = {0, 0, 0, 1};
   EXPECT_NEAR(passes("generator"), 3 + 1 + 4 + 4 + (3 + 1), 1e-9);
-  e.exit_weights = {1, 1, 1, 1};
-  e.lora_rank = 64;
+  e.schedule.exit_weights = {1, 1, 1, 1};
+  e.lora.rank = 64;
   EXPECT_NEAR(passes("generator"), 2 + 1 + 3 + 3 + (2 + 1), 1e-9);
 }
 
 TEST(MemoryPlan, ProcessesOnOneDeviceCountTogether) {
   LaunchPlan plan = PlanFor(kLatent480p, 30);
   EXPECT_TRUE(PlanMemory(Checkpointed(plan), kWan1_3B, 0).Fits());
-  plan.topology.generator_device = "cuda";
-  plan.topology.fake_score_device = plan.topology.teacher_device = "cuda:0";
+  plan.topology.generator.device = "cuda";
+  plan.topology.fake_score.device = plan.topology.teacher.device = "cuda:0";
   const MemoryPlan together = PlanMemory(Checkpointed(plan), kWan1_3B, 0);
   ASSERT_EQ(together.devices.size(), 1U);
   EXPECT_FALSE(together.Fits());
@@ -160,23 +160,23 @@ TEST(MemoryPlan, ProcessesOnOneDeviceCountTogether) {
 TEST(MemoryPlan, TheCpuHasTheMachinesMemoryAndAGpuOnlyWhatTheTopologySays) {
   LaunchPlan plan = PlanFor(kLatent480p, 0);
   EXPECT_TRUE(PlanMemory(plan, kWan14B, 1e9).Fits());  // not known: shown, not judged
-  plan.topology.generator_device = plan.topology.fake_score_device = plan.topology.teacher_device = "cpu";
+  plan.topology.generator.device = plan.topology.fake_score.device = plan.topology.teacher.device = "cpu";
   EXPECT_FALSE(PlanMemory(plan, kWan14B, 1e9).Fits());
   EXPECT_TRUE(PlanMemory(plan, kWan14B, 1e14).Fits());
-  plan.topology.teacher_device_memory_gib = 10;
+  plan.topology.teacher.device_memory_gib = 10;
   EXPECT_FALSE(PlanMemory(plan, kWan14B, 1e14).Fits());
   EXPECT_GT(MachineMemory(), 1e8);
 }
 
 TEST(MemoryPlan, AdviceTriesTheCheapestFirstAndStopsWhereItFits) {
   LaunchPlan plan = PlanFor(kLatent480p, 79);
-  plan.experiment.micro_batch = 4;
+  plan.experiment.data.micro_batch = 4;
   const std::string checkpointing = OversizeAdvice(plan, kWan1_3B, 0);
   EXPECT_THAT(checkpointing, HasSubstr("cuda:0 (generator) needs"));
   EXPECT_THAT(checkpointing, HasSubstr("1. [generator] and [fake_score] checkpoint_blocks = true"));
   EXPECT_THAT(checkpointing, HasSubstr("it fits"));
   EXPECT_THAT(checkpointing, Not(HasSubstr("2. ")));
-  plan.experiment.micro_batch = 12;
+  plan.experiment.data.micro_batch = 12;
   EXPECT_THAT(OversizeAdvice(plan, kWan1_3B, 0),
               HasSubstr("2. [data] micro_batch = 1, micro_batches = 12  (the same batch in smaller "
                         "pieces): it fits"));
@@ -189,23 +189,23 @@ TEST(MemoryPlan, FullyTrained14BNeedsAdaptersOnAnyGpuOfToday) {
   EXPECT_THAT(advice, HasSubstr("1. [lora] rank = 64"));
   EXPECT_THAT(advice, HasSubstr("it fits"));
   LaunchPlan wide = plan;
-  wide.experiment.compute = "float32";
+  wide.experiment.precision.compute = Compute::kFloat32;
   EXPECT_THAT(OversizeAdvice(wide, kWan14B, 0),
               testing::AllOf(HasSubstr("1. [lora] rank = 64"), HasSubstr("2. [precision] compute = \"bfloat16\"")));
 }
 
 TEST(MemoryPlan, WhatNoSettingHelpsNeedsALargerDevice) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent720p, 79));
-  plan.experiment.lora_rank = 64;
+  plan.experiment.lora.rank = 64;
   EXPECT_THAT(OversizeAdvice(plan, kWan14B, 0),
               testing::AllOf(HasSubstr("1. a device of at least"), HasSubstr("not available yet")));
-  plan.topology.generator_device_memory_gib = plan.topology.fake_score_device_memory_gib = 139;
+  plan.topology.generator.device_memory_gib = plan.topology.fake_score.device_memory_gib = 139;
   EXPECT_EQ(OversizeAdvice(plan, kWan14B, 0), "");
 }
 
 TEST(MemoryPlan, TheEmbeddedRunFitsALaptop) {
   const LaunchPlan plan = LoadLaunchPlan(SGMD_SOURCE_DIR "/launch/topologies/laptop.toml");
-  const WanConfig config = ConfigOfModel(plan.experiment.teacher);
+  const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
   EXPECT_EQ(OversizeAdvice(plan, config, 24 * kGibibyte), "");
   EXPECT_EQ(OversizeAdvice(plan, config, 4 * kGibibyte), "");
 }

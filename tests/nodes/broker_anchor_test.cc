@@ -11,8 +11,8 @@ using testing::HasSubstr;
 class BrokerAnchorTest : public BrokerFixture {
  protected:
   BrokerAnchorTest() {
-    plan_.experiment.latent = {2};
-    plan_.experiment.diversity_weight = 0.05;
+    plan_.experiment.data.latent = {2};
+    plan_.experiment.diversity.weight = 0.05;
     run_id_ = ExperimentDigest(plan_.experiment);
   }
   static Envelope Request(std::int64_t step, float noise = 1, std::vector<std::int64_t> shape = {1, 2}) {
@@ -94,7 +94,7 @@ TEST_F(BrokerAnchorTest, LeasesTheScoresOfAStepBeforeItsAnchorsAndTheseBeforeThe
 }
 
 TEST_F(BrokerAnchorTest, GivesTheLeaseOfADeadTeacherToAnotherAndDropsSecondAnswers) {
-  plan_.topology.lease_seconds = 0.05;  // an anchor of 5 steps has 0.25 s
+  plan_.topology.transport.lease_seconds = 0.05;  // an anchor of 5 steps has 0.25 s
   Start();
   const auto generator = Join("generator"), slow = Join("teacher.0");
   slow->Send(Credit(1));
@@ -160,7 +160,7 @@ TEST_F(BrokerAnchorTest, DropsRequestsThatAreNotTheExperiments) {
 }
 
 TEST_F(BrokerAnchorTest, ServesNoneWhereTheExperimentHasNoDiversityLoss) {
-  plan_.experiment.diversity_weight = 0;
+  plan_.experiment.diversity.weight = 0;
   run_id_ = ExperimentDigest(plan_.experiment);
   Start();
   const auto generator = Join("generator"), teacher = Join("teacher.0");

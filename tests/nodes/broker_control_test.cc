@@ -14,7 +14,7 @@ class BrokerControlTest : public BrokerFixture {};
 TEST_F(BrokerControlTest, StatusMergesBeats) {
   Start();
   const auto generator = Join("generator");
-  Heartbeat heartbeat(plan_.topology.control_endpoint, Identity("generator"), 0.05);
+  Heartbeat heartbeat(plan_.topology.transport.control, Identity("generator"), 0.05);
   heartbeat.Report({{"step", 4}, {"generator_loss", 0.5}, {"broken", std::nan("")}});
   heartbeat.Progress();
   ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["step"] == 4; }));
@@ -53,7 +53,7 @@ TEST_F(BrokerControlTest, DrainReachesAGeneratorThatIsNotThereYet) {
   const auto launcher = Control("launcher");
   launcher->Send(Message(wire::Kind::Drain));
   EXPECT_EQ(Status(*launcher)["state"], "draining");
-  const Heartbeat heartbeat(plan_.topology.control_endpoint, Identity("generator"), 0.05);
+  const Heartbeat heartbeat(plan_.topology.transport.control, Identity("generator"), 0.05);
   for (int i = 0; i < 100 && !heartbeat.drain_requested(); ++i) std::this_thread::sleep_for(milliseconds(20));
   EXPECT_TRUE(heartbeat.drain_requested());
 }
@@ -92,16 +92,16 @@ TEST_F(BrokerControlTest, AFailureOnAnotherHostReachesTheLauncherOfThisOne) {
 }
 
 TEST_F(BrokerControlTest, OfAnEncryptedRunAnswersThoseWithItsKeyAlone) {
-  plan_.topology.encrypt = true;
-  const auto keys = RunFolder{plan_.topology.run_folder}.Keys();
+  plan_.topology.transport.encrypt = true;
+  const auto keys = RunFolder{plan_.topology.run.folder}.Keys();
   EXPECT_THAT(ErrorOf([&] { Start(); }), testing::HasSubstr("key is missing"));
   MakeRunKeys(keys);
   Start();
   NodeIdentity identity = Identity("client.1");
-  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.control_endpoint, identity, {}, kBriefly); }),
+  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.transport.control, identity, {}, kBriefly); }),
               testing::HasSubstr("does not answer"));
   identity.keys = LoadClientKeys(keys);
-  Client control(plan_.topology.control_endpoint, identity, {}, kSoon);
+  Client control(plan_.topology.transport.control, identity, {}, kSoon);
   EXPECT_EQ(Status(control)["state"], "running");
 }
 

@@ -36,10 +36,10 @@ TEST_F(BrokerFaultsTest, ATeacherThatStartsAnewGetsItsLeaseAgain) {
   Start();
   const auto generator = Join("generator");
   zmq::socket_t first = MakeSocket(zmq::socket_type::dealer, "teacher.0");
-  first.connect(plan_.topology.data_endpoint);
+  first.connect(plan_.topology.transport.data);
   Envelope hello = Message(wire::Kind::Hello), credit = Credit(1);
   hello.request_id = 1;  // not the number of this process
-  hello.digest = ModelDigest(plan_.experiment.teacher);
+  hello.digest = ModelDigest(plan_.experiment.model.teacher);
   for (Envelope* e : {&hello, &credit}) {
     e->run_id = run_id_;
     e->epoch = kEpoch;
@@ -56,7 +56,7 @@ TEST_F(BrokerFaultsTest, ATeacherThatStartsAnewGetsItsLeaseAgain) {
 }
 
 TEST_F(BrokerFaultsTest, ReDispatchesAnExpiredLeaseAndDropsTheSecondAnswer) {
-  plan_.topology.lease_seconds = 0.2;
+  plan_.topology.transport.lease_seconds = 0.2;
   Start();
   const auto generator = Join("generator"), fake = Join("fake_score"), slow = Join("teacher.0");
   slow->Send(Credit(1));
@@ -93,7 +93,7 @@ TEST_F(BrokerFaultsTest, RefusesASecondProcessInATrainedRole) {
   Start();
   const auto generator = Join("generator");
   zmq::socket_t second = MakeSocket(zmq::socket_type::dealer, "generator");
-  second.connect(plan_.topology.data_endpoint);
+  second.connect(plan_.topology.transport.data);
   Envelope hello = Message(wire::Kind::Hello);
   hello.run_id = run_id_;
   hello.epoch = kEpoch;
@@ -115,7 +115,7 @@ TEST_F(BrokerFaultsTest, GivesARefusedTeacherNothing) {
   const auto generator = Join("generator");
   generator->Send(Sample(0));
   zmq::socket_t stranger = MakeSocket(zmq::socket_type::dealer, "teacher.0");
-  stranger.connect(plan_.topology.data_endpoint);
+  stranger.connect(plan_.topology.transport.data);
   Envelope hello = Message(wire::Kind::Hello), credit = Credit(5);
   for (Envelope* e : {&hello, &credit}) {
     e->run_id = run_id_;
@@ -164,26 +164,26 @@ TEST_F(BrokerFaultsTest, KeepsWhatComesBeforeTheReceiverHasJoined) {
 }
 
 TEST_F(BrokerFaultsTest, ASilentTrainedRoleFailsTheRun) {
-  plan_.topology.silence_seconds = 0.5;
+  plan_.topology.transport.silence_seconds = 0.5;
   Start();
   const auto generator = Join("generator"), fake = Join("fake_score");
-  const Heartbeat heartbeat(plan_.topology.control_endpoint, Identity("generator"), 0.05);
+  const Heartbeat heartbeat(plan_.topology.transport.control, Identity("generator"), 0.05);
   EXPECT_THAT(ErrorOf([&] { generator->Receive(kSoon); }), HasSubstr("fake_score is silent"));
   Wait();
   EXPECT_EQ(exit_code_, 1);
 }
 
 TEST_F(BrokerFaultsTest, ASilentTeacherLosesItsLeaseUntilItIsHeardAgain) {
-  plan_.topology.silence_seconds = 0.5;
+  plan_.topology.transport.silence_seconds = 0.5;
   Start();
-  const Heartbeat beats_of_generator(plan_.topology.control_endpoint, Identity("generator"), 0.05);
+  const Heartbeat beats_of_generator(plan_.topology.transport.control, Identity("generator"), 0.05);
   const auto generator = Join("generator"), teacher = Join("teacher.0");
   teacher->Send(Credit(2));
   generator->Send(Sample(0));
   const auto first = teacher->Receive(kSoon);
   ASSERT_TRUE(first);
   ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["queued"] == 1 && s["in_flight"] == 0; }));
-  const Heartbeat beats_again(plan_.topology.control_endpoint, Identity("teacher.0"), 0.05);
+  const Heartbeat beats_again(plan_.topology.transport.control, Identity("teacher.0"), 0.05);
   const auto second = teacher->Receive(kSoon);
   ASSERT_TRUE(second);
   EXPECT_EQ(second->request_id, first->request_id);
@@ -221,7 +221,7 @@ TEST_F(BrokerFaultsTest, ReplayServesWhatWasRecordedAndNamesWhatWasNot) {
 TEST_F(BrokerFaultsTest, ReplayOfAnotherGuidanceIsRefusedAtTheStart) {
   Start();
   Stop();
-  plan_.experiment.guidance = 5;
+  plan_.experiment.model.guidance = 5;
   EXPECT_THAT(ErrorOf([&] { Start(/*replay=*/true); }), HasSubstr("guidance 1"));
 }
 

@@ -60,10 +60,10 @@ class BrokerFixture : public testing::Test {
     WriteFileAtomically(folder_ / "model/config.json", "{}");
     WriteFileAtomically(folder_ / "model/m.safetensors", "weights");
     WriteFileAtomically(folder_ / "bank", "bank");
-    plan_.experiment.teacher = folder_ / "model";
-    plan_.experiment.prompts = folder_ / "bank";
+    plan_.experiment.model.teacher = folder_ / "model";
+    plan_.experiment.model.prompts = folder_ / "bank";
     plan_.experiment.steps = 10;
-    plan_.topology.run_folder = folder_ / "run";
+    plan_.topology.run.folder = folder_ / "run";
     ResolveDefaults(plan_.topology);
     run_id_ = ExperimentDigest(plan_.experiment);
   }
@@ -86,11 +86,11 @@ class BrokerFixture : public testing::Test {
   NodeIdentity Identity(const std::string& node) const { return {node, run_id_, kEpoch}; }
   std::unique_ptr<Client> Join(const std::string& node) {
     Envelope hello;
-    if (node.starts_with("teacher.")) hello.digest = ModelDigest(plan_.experiment.teacher);
-    return std::make_unique<Client>(plan_.topology.data_endpoint, Identity(node), hello, kSoon);
+    if (node.starts_with("teacher.")) hello.digest = ModelDigest(plan_.experiment.model.teacher);
+    return std::make_unique<Client>(plan_.topology.transport.data, Identity(node), hello, kSoon);
   }
   std::unique_ptr<Client> Control(const std::string& node) {
-    return std::make_unique<Client>(plan_.topology.control_endpoint, Identity(node), Envelope{}, kSoon);
+    return std::make_unique<Client>(plan_.topology.transport.control, Identity(node), Envelope{}, kSoon);
   }
   void Exited(const std::string& node) {
     Envelope exited = Message(wire::Kind::NodeExited);

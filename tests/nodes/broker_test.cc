@@ -31,10 +31,10 @@ class BrokerTest : public testing::Test {
     WriteFileAtomically(folder_ / "model/config.json", "{}");
     WriteFileAtomically(folder_ / "model/m.safetensors", "weights");
     WriteFileAtomically(folder_ / "bank", "bank");
-    plan_.experiment.teacher = folder_ / "model";
-    plan_.experiment.prompts = folder_ / "bank";
+    plan_.experiment.model.teacher = folder_ / "model";
+    plan_.experiment.model.prompts = folder_ / "bank";
     plan_.experiment.steps = 10;
-    plan_.topology.run_folder = folder_ / "run";
+    plan_.topology.run.folder = folder_ / "run";
     ResolveDefaults(plan_.topology);
     run_id_ = ExperimentDigest(plan_.experiment);
     broker_ = std::make_unique<Broker>(plan_, Broker::Options{kEpoch, false});
@@ -47,14 +47,14 @@ class BrokerTest : public testing::Test {
 
   Client Join(const std::string& node) {
     Envelope hello;
-    if (node.starts_with("teacher.")) hello.digest = ModelDigest(plan_.experiment.teacher);
-    return Client(plan_.topology.data_endpoint, {node, run_id_, kEpoch}, hello, seconds(5));
+    if (node.starts_with("teacher.")) hello.digest = ModelDigest(plan_.experiment.model.teacher);
+    return Client(plan_.topology.transport.data, {node, run_id_, kEpoch}, hello, seconds(5));
   }
   std::string Refusal(const NodeIdentity& identity, Digest digest = {}) {
     Envelope hello;
     hello.digest = digest;
     try {
-      Client(plan_.topology.data_endpoint, identity, hello, seconds(5));
+      Client(plan_.topology.transport.data, identity, hello, seconds(5));
     } catch (const Error& error) {
       return error.what();
     }
@@ -147,7 +147,7 @@ TEST_F(BrokerTest, SurvivesMalformedMessages) {
   zmq::context_t context;
   zmq::socket_t raw(context, zmq::socket_type::dealer);
   raw.set(zmq::sockopt::linger, 1000);
-  raw.connect(plan_.topology.data_endpoint);
+  raw.connect(plan_.topology.transport.data);
   for (const std::string& junk : {std::string(), std::string("junk"), std::string(4096, '\xff')}) {
     raw.send(zmq::buffer(junk), zmq::send_flags::sndmore);
     raw.send(zmq::buffer(junk), zmq::send_flags::none);
@@ -157,13 +157,13 @@ TEST_F(BrokerTest, SurvivesMalformedMessages) {
 
 TEST_F(BrokerTest, EndpointInUseIsAnError) {
   LaunchPlan other = plan_;
-  other.topology.cache_folder = folder_ / "other-cache";
+  other.topology.cache.folder = folder_ / "other-cache";
   try {
     Broker(other, {kEpoch, false});
     FAIL();
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("in use"));
-    EXPECT_THAT(error.what(), testing::HasSubstr(plan_.topology.data_endpoint));
+    EXPECT_THAT(error.what(), testing::HasSubstr(plan_.topology.transport.data));
   }
 }
 

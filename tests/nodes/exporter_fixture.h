@@ -65,7 +65,7 @@ decay = 0.9
 )" + more);
     LaunchPlan plan;
     plan.experiment = LoadExperiment(folder_ / "e.toml");
-    plan.topology.run_folder = run;
+    plan.topology.run.folder = run;
     ResolveDefaults(plan.topology);
     SaveRun(plan);
     return ExperimentDigest(plan.experiment);

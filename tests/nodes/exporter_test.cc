@@ -135,7 +135,7 @@ TEST_F(Exporter, CardClaimsOnlyWhatTheFilesSay) {
 TEST_F(Exporter, CardWarnsOfStepsThatOtherSchedulersDoNotMake) {
   StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
   EXPECT_TRUE(StudentSchedule::Of(student).IsEven());
-  student.experiment->student_steps = {1000, 500, 250};
+  student.experiment->schedule.student_steps = {1000, 500, 250};
   EXPECT_FALSE(StudentSchedule::Of(student).IsEven());
   EXPECT_THAT(ModelCard(student, ExportForm::kOriginal, "s", DType::kF32, {}), HasSubstr("not evenly spaced"));
 }

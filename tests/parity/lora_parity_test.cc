@@ -58,7 +58,7 @@ TEST(LoraParity, AdaptersThatTheProgramExports) {
                              "[optimizer.fake_score]\nlearning_rate = 1e-4\n[lora]\nrank = 4\nalpha = 10\n"));
   LaunchPlan plan;
   plan.experiment = LoadExperiment(kRoot / "e.toml");
-  plan.topology.run_folder = run;
+  plan.topology.run.folder = run;
   ResolveDefaults(plan.topology);
   SaveRun(plan);
   const WanTransformer adapted =

@@ -78,7 +78,7 @@ TEST(Diversity, GradientMatchesFiniteDifferences) {
 TEST(AnchorPlan, GoesThroughAFiniteBankInOrder) {
   TinyRun run(1, kDiversity);  // 8 entries, micro-batches of 2: 4 of them, 3 a step
   Experiment e = run.experiment();
-  const PromptBank bank = PromptBank::Open(e.prompts);
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
   const AnchorPlan first = PlanAnchor(e, bank, 0, 0);
   EXPECT_EQ(first.noise.sizes(), (std::vector<std::int64_t>{2, 3, 4, 4, 4}));
   EXPECT_TRUE(at::equal(first.noise[1], Noise({3, 4, 4, 4}, SeedFor(e.seed, 0, 1, "diversity_noise"))));
@@ -98,8 +98,8 @@ TEST(SamplePlan, WithDiversityNeverExitsAtTheFirstStep) {
   TinyRun run(1, kDiversity);
   const Experiment with = run.experiment();
   Experiment without = with;
-  without.diversity_weight = 0;
-  const PromptBank bank = PromptBank::Open(with.prompts);
+  without.diversity.weight = 0;
+  const PromptBank bank = PromptBank::Open(with.model.prompts);
   std::vector<int> exits(4), exits_without(4);
   for (int step = 0; step < 60; ++step) {
     ++exits.at(PlanSample(with, bank, step, 0).exit_step);
@@ -114,7 +114,7 @@ TEST(SamplePlan, WithDiversityNeverExitsAtTheFirstStep) {
 TEST(Diversity, RolesCountItsWorkAndItFallsUnderItsOwnUpdates) {
   TinyRun run(1, kDiversity);
   Experiment e = run.experiment();
-  e.generator_optimizer.learning_rate = 1e-5;
+  e.optimizer.generator.learning_rate = 1e-5;
   Teacher teacher(e, at::kCPU);
   Generator generator(e, at::kCPU);
   const AnchorPlan plan = PlanAnchor(e, generator.bank(), 0, 0);

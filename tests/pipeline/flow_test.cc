@@ -36,7 +36,7 @@ TEST(Randomness, IsAFunctionOfSeedStepIndexAndPurpose) {
 TEST(SamplePlan, StaysInRangeAndVisitsEveryExit) {
   TinyRun run(1);
   const Experiment e = run.experiment();
-  const PromptBank bank = PromptBank::Open(e.prompts);
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
   std::vector<int> exits(4);
   for (int step = 0; step < 60; ++step) {
     const SamplePlan plan = PlanSample(e, bank, step, 0);
@@ -51,8 +51,8 @@ TEST(SamplePlan, StaysInRangeAndVisitsEveryExit) {
 TEST(SamplePlan, ExitsAsOftenAsItsWeightsSay) {
   TinyRun run(1);
   Experiment e = run.experiment();
-  e.exit_weights = {0, 1, 0, 3};
-  const PromptBank bank = PromptBank::Open(e.prompts);
+  e.schedule.exit_weights = {0, 1, 0, 3};
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
   std::vector<int> exits(4);
   for (int step = 0; step < 400; ++step) ++exits.at(PlanSample(e, bank, step, 0).exit_step);
   EXPECT_EQ(exits[0] + exits[2], 0);
@@ -62,7 +62,7 @@ TEST(SamplePlan, ExitsAsOftenAsItsWeightsSay) {
 TEST(SamplePlan, AStepRunAgainAfterARollbackDrawsAnew) {
   TinyRun run(4);
   Experiment e = run.experiment();
-  const PromptBank bank = PromptBank::Open(e.prompts);
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
   const at::Tensor first = PlanSample(e, bank, 3, 1).noise, inner = PlanInner(e, 3, 1, 0).noise;
   e.rollbacks = 1;
   EXPECT_FALSE(at::equal(PlanSample(e, bank, 3, 1).noise, first));

@@ -20,18 +20,18 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
     std::vector<SamplePlan> plans;
     std::vector<Generator::Rollout> rollouts;
     std::vector<at::Tensor> gradients;
-    for (std::int64_t m = 0; m < e.micro_batches; ++m) {
+    for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
       const SamplePlan& plan = plans.emplace_back(PlanSample(e, generator.bank(), step, m));
       const Generator::Rollout& rollout = rollouts.emplace_back(generator.RollOut(plan));
       const at::Tensor x_s = AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma);
       const at::Tensor velocity = teacher.Score(x_s, plan.score_sigma, plan.prompts);
       gradients.push_back(fake.Gradient(rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts).gradient);
     }
-    for (std::int64_t m = 0; m < e.micro_batches; ++m)
+    for (std::int64_t m = 0; m < e.data.micro_batches; ++m)
       fake.samples().AddScored(step, m, {rollouts[m].x_g, plans[m].prompts});
-    for (std::int64_t update = 0; update < e.inner_updates; ++update) {
-      for (std::int64_t m = 0; m < e.micro_batches; ++m) {
-        if (e.inner_source == "fresh") {
+    for (std::int64_t update = 0; update < e.inner.updates; ++update) {
+      for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
+        if (e.inner.source == InnerSource::kFresh) {
           const SamplePlan fresh = PlanFreshSample(e, generator.bank(), step, m, update);
           fake.samples().AddFresh(step, update, m, {generator.RollOut(fresh).x_g, fresh.prompts});
         }
@@ -40,11 +40,12 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
       fake.Update();
     }
     fake.samples().Finish(step);
-    for (std::int64_t m = 0; e.diversity_weight > 0 && m < e.micro_batches; ++m) {
+    for (std::int64_t m = 0; e.diversity.weight > 0 && m < e.data.micro_batches; ++m) {
       const AnchorPlan plan = PlanAnchor(e, generator.bank(), step, m);
       generator.AccumulateDiversity(plan, teacher.Anchor(plan.noise, plan.prompts));
     }
-    for (std::int64_t m = 0; m < e.micro_batches; ++m) generator.Accumulate(plans[m], rollouts[m].x_exit, gradients[m]);
+    for (std::int64_t m = 0; m < e.data.micro_batches; ++m)
+      generator.Accumulate(plans[m], rollouts[m].x_exit, gradients[m]);
     generator.Update();
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -54,7 +55,7 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
   const double work =
       teacher.work().ForwardEquivalents() + generator.work().ForwardEquivalents() + fake.work().ForwardEquivalents();
   return {seconds / static_cast<double>(e.steps),
-          work / static_cast<double>(e.steps * e.micro_batches * e.micro_batch)};
+          work / static_cast<double>(e.steps * e.data.micro_batches * e.data.micro_batch)};
 }
 
 }  // namespace sgmd

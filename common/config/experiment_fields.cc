@@ -1,0 +1,120 @@
+#include "common/config/experiment_fields.h"
+
+namespace sgmd {
+namespace {
+
+constexpr NumberRange kBeta{0, 1, false, true};
+constexpr NumberRange kThreads{1, 1024};
+
+void VisitModelAndData(FieldVisitor& v, Experiment& e) {
+  v.Section("model", "The teacher, which student and fake score start from, and its prompts.");
+  v.Field({"teacher", "a folder with config.json and *.safetensors, a Diffusers folder, or a .safetensors file",
+           {}, Presence::kRequired, Decides::kNothing},
+          e.model.teacher);
+  v.Field({"prompts", "the prompt bank, a file that `sgmd-encode` makes", {}, Presence::kRequired, Decides::kNothing},
+          e.model.prompts);
+  v.Field({"prompt_encoder", "the digest of the text encoder that the bank must be made with; empty: any",
+           {}, Presence::kOptional, Decides::kNothing},
+          e.model.prompt_encoder);
+  v.Field({"guidance", "w in u + w (c - u) of the teacher's scores; 1 is the conditional score alone", kNotNegative,
+           Presence::kRequired},
+          e.model.guidance);
+  v.Section("data", "What a sample is, and how many make an outer iteration.");
+  v.Field({"latent", "channels, frames, height and width of a latent video", kCount, Presence::kRequired},
+          e.data.latent);
+  v.Field({"micro_batch", "samples of a micro-batch, the unit that travels between processes", kCount},
+          e.data.micro_batch);
+  v.Field({"micro_batches", "micro-batches of an outer iteration", kCount}, e.data.micro_batches);
+}
+
+void VisitSchedule(FieldVisitor& v, Experiment::Schedule& s) {
+  v.Section("schedule", "The student's grid of noise levels, and the noise levels that it is scored at.");
+  v.Field({"student_steps", "timesteps of the student before the shift, descending", {1, 1000}}, s.student_steps);
+  v.Default([&] { s.exit_weights.assign(s.student_steps.size(), 1); });
+  v.Field({"exit_weights",
+           "how often a rollout ends at each student step, relative to the others, not all 0; all 1 by default",
+           {0, 1000}},
+          s.exit_weights);
+  v.Field({"student_shift", "m in sigma = m u / (1 + (m - 1) u) of the student's grid", kPositive}, s.student_shift);
+  v.Field({"score_shift", "the same of the noise levels of scores", kPositive}, s.score_shift);
+  v.Field({"score_sigma_min", "noise levels of scores are not below it", kOpenUnit}, s.score_sigma_min);
+  v.Field({"score_sigma_max", "noise levels of scores are not above it", kOpenUnit}, s.score_sigma_max);
+}
+
+void VisitObjective(FieldVisitor& v, Experiment& e) {
+  v.Section("objective", "What the generator is trained on.");
+  v.Field({"name", "the objective, a file each in pipeline/objectives"}, e.objective.name);
+  v.Field({"weighting", "form of the loss terms, of all objectives but dmd2"}, e.objective.weighting);
+  v.Field({"lambda", "weight of sgmd's negative residual; 0 switches it off", kNotNegative}, e.objective.lambda);
+  v.Section("inner", "The updates of the fake score in an outer iteration.");
+  v.Default([&] { e.inner.updates = DefaultInnerUpdates(e.objective.name); });
+  v.Field({"updates",
+           "updates an outer iteration; 0 leaves the fake score as it is; by default 5 for dmd2 and tsg_fisher, else 1",
+           kCountOrZero},
+          e.inner.updates);
+  v.Field({"source", "which student samples it is trained on"}, e.inner.source);
+  v.Field({"max_age", "how many steps old a replayed sample may be", kCountOrZero}, e.inner.max_age);
+}
+
+void VisitDiversity(FieldVisitor& v, Experiment::Diversity& d) {
+  v.Section("diversity", "The loss that holds the student's first velocity to the teacher's way from the same noise.");
+  v.Field({"weight", "weight of the loss; 0 switches it off", kNotNegative}, d.weight);
+  v.Field({"anchor_grid", "Euler steps of the teacher's whole way, at `student_shift`", {1, 1000}}, d.anchor_grid);
+  v.Default([&] { d.anchor_steps = std::min(d.anchor_steps, d.anchor_grid); });
+  v.Field({"anchor_steps", "how many of them lead to the anchor", {1, static_cast<double>(d.anchor_grid)}},
+          d.anchor_steps);
+  v.Field({"noise_bank", "distinct pairs of prompt and noise, a multiple of micro_batch", kCount}, d.noise_bank);
+}
+
+void VisitOptimizer(FieldVisitor& v, const char* section, const char* meaning, OptimizerConfig& o) {
+  v.Section(section, meaning);
+  v.Field({"learning_rate", "learning rate after the warm-up", kPositive, Presence::kRequired}, o.learning_rate);
+  v.Field({"beta1", "decay of the first moment; 0 stores none", kBeta}, o.beta1);
+  v.Field({"beta2", "decay of the second moment", kOpenUnit}, o.beta2);
+  v.Field({"epsilon", "added to the root of the second moment", kPositive}, o.epsilon);
+  v.Field({"weight_decay", "decoupled weight decay", kNotNegative}, o.weight_decay);
+  v.Field({"clip_norm", "largest L2 norm of the whole gradient; a larger one is scaled down to it", kPositive},
+          o.clip_norm);
+  v.Field({"warmup_steps", "updates over which the learning rate rises linearly", kCountOrZero}, o.warmup_steps);
+}
+
+void VisitTraining(FieldVisitor& v, Experiment& e) {
+  VisitOptimizer(v, "optimizer.generator", "AdamW of the student.", e.optimizer.generator);
+  VisitOptimizer(v, "optimizer.fake_score", "AdamW of the fake score.", e.optimizer.fake_score);
+  v.Section("ema", "The average of the student's weights, which is what is exported.");
+  v.Field({"decay", "decay of the average an update; 0: no average", kBeta}, e.ema.decay);
+  v.Section("checkpoint", "States that `up` resumes from.");
+  v.Field({"every", "outer iterations between checkpoints", kCount, Presence::kOptional, Decides::kNothing},
+          e.checkpoint.every);
+  v.Field({"keep", "how many of the newest are kept", kCount, Presence::kOptional, Decides::kNothing},
+          e.checkpoint.keep);
+  v.Section("precision", "Numbers.");
+  v.Field({"compute", "what Linears and attention compute in; trained weights are float32 either way"},
+          e.precision.compute);
+  v.Section("lora", "Adapters in place of all weights.");
+  v.Field({"rank", "rank of the adapters of both trained roles; 0 trains every parameter", {0, 65536}}, e.lora.rank);
+  v.Field({"alpha", "adapters are scaled by alpha / rank; 0 means the rank", kNotNegative}, e.lora.alpha);
+  v.Field({"targets", "the Linears of every block that get adapters"}, e.lora.targets);
+  v.Section("threads", "CPU threads of the trained roles: they decide the last bits of some gradients.");
+  v.Field({"generator", "threads of the generator", kThreads}, e.threads.generator);
+  v.Field({"fake_score", "threads of the fake score", kThreads}, e.threads.fake_score);
+}
+
+}  // namespace
+
+void VisitFields(FieldVisitor& v, Experiment& e) {
+  v.Section("experiment", "The run as a whole.");
+  v.Field({"name", "a name for people", {}, Presence::kRequired, Decides::kNothing}, e.name);
+  v.Field({"seed", "every draw is a function of it", {0, 9e18}}, e.seed);
+  v.Field({"steps", "outer iterations", kCount, Presence::kRequired, Decides::kNothing}, e.steps);
+  v.Field({"max_staleness", "0: strict, bitwise reproducible; 1: the next step rolls out while gradients are on their way",
+           {0, 1}},
+          e.max_staleness);
+  VisitModelAndData(v, e);
+  VisitSchedule(v, e.schedule);
+  VisitObjective(v, e);
+  VisitDiversity(v, e.diversity);
+  VisitTraining(v, e);
+}
+
+}  // namespace sgmd

@@ -1,0 +1,71 @@
+#include "common/config/topology_fields.h"
+
+namespace sgmd {
+namespace {
+
+constexpr NumberRange kThreads{1, 1024};
+constexpr NumberRange kGibibytes{0, 1e6};
+constexpr NumberRange kSeconds{0, 1e6, true, false};
+
+void VisitTrainedRole(FieldVisitor& v, const char* section, const char* meaning, Topology::TrainedRole& role) {
+  v.Section(section, meaning);
+  v.Field({"host", "one of [run] hosts; by default the first"}, role.host);
+  v.Field({"device", "cpu, cuda or cuda:N"}, role.device);
+  v.Field({"device_memory_gib", "memory of the device; 0: not known (for cpu, the machine's)", kGibibytes},
+          role.device_memory_gib);
+  v.Field({"checkpoint_blocks", "keep only each block's input and run the block again in the backward pass"},
+          role.checkpoint_blocks);
+}
+
+void VisitTeacher(FieldVisitor& v, Topology::Teacher& t) {
+  v.Section("teacher", "Any number of teachers, which may join and leave while the run goes on.");
+  v.Field({"replicas", "teachers at the start; 0 only for a replay", {0, 4096}}, t.replicas);
+  v.Field({"device", "device of every replica"}, t.device);
+  v.Field({"devices", "in place of `device`: those of the replicas in turn"}, t.devices);
+  v.Field({"hosts", "hosts of the replicas in turn, as many as `devices`; by default the first of [run] hosts"},
+          t.hosts);
+  v.Field({"device_memory_gib", "memory of each device; 0: not known", kGibibytes}, t.device_memory_gib);
+  v.Field({"threads", "CPU threads of each; they do not change results", kThreads}, t.threads);
+  v.Field({"max_restarts", "how often one replica may die before the run fails", {0, 1e6}}, t.max_restarts);
+}
+
+void VisitEvaluator(FieldVisitor& v, Topology::Evaluator& e) {
+  v.Section("evaluator", "Measures every checkpoint from its files while the run goes on, at low priority.");
+  v.Field({"host", "one of [run] hosts; by default the first"}, e.host);
+  v.Field({"enabled", "whether there is one"}, e.enabled);
+  v.Field({"features", "network of the Fréchet distance; required to evaluate"}, e.features);
+  v.Field({"samples", "videos behind each figure", {64, 1e6}}, e.samples);
+  v.Field({"teacher_steps", "sampling steps of the teacher that students are compared with", {1, 1000}},
+          e.teacher_steps);
+  v.Field({"threads", "CPU threads", kThreads}, e.threads);
+}
+
+}  // namespace
+
+void VisitFields(FieldVisitor& v, Topology& t) {
+  v.Section("run", "What runs, and where its files are.");
+  v.Field({"experiment", "the experiment file", {}, Presence::kRequired}, t.run.experiment);
+  v.Field({"folder", "logs, checkpoints, events and sockets of the run", {}, Presence::kRequired}, t.run.folder);
+  v.Field({"hosts", "names of the machines; the first runs the broker; empty: one machine"}, t.run.hosts);
+  VisitTrainedRole(v, "generator", "The student, which is trained.", t.generator);
+  VisitTrainedRole(v, "fake_score", "The model of the student's own distribution, which is trained.", t.fake_score);
+  VisitTeacher(v, t.teacher);
+  VisitEvaluator(v, t.evaluator);
+  v.Section("cache", "Teacher scores on disk, of which a run can be replayed.");
+  v.Field({"folder", "by default `cache` in the run folder; several hosts must name one on the first host's own disk"},
+          t.cache.folder);
+  v.Field({"enabled", "whether scores are kept"}, t.cache.enabled);
+  v.Field({"limit_gib", "size above which the oldest scores go first", {0, 1e9, true}}, t.cache.limit_gib);
+  v.Section("transport", "How the processes talk. $NAME, ${NAME} and ${NAME:-fallback} stand for variables.");
+  v.Field({"data", "endpoint that others connect to: ipc://<file> or tcp://<address>:<port>; by default ipc"},
+          t.transport.data);
+  v.Field({"control", "likewise, of control messages"}, t.transport.control);
+  v.Field({"encrypt", "encrypt both (CURVE); always on where other hosts can connect"}, t.transport.encrypt);
+  v.Field({"lease_seconds", "seconds after which an unanswered request goes to another teacher", kSeconds},
+          t.transport.lease_seconds);
+  v.Field({"beat_seconds", "seconds between the signs of life of a process", kSeconds}, t.transport.beat_seconds);
+  v.Field({"silence_seconds", "seconds of silence after which a process counts as dead; above beat_seconds", kSeconds},
+          t.transport.silence_seconds);
+}
+
+}  // namespace sgmd
