@@ -8,13 +8,19 @@ constexpr NumberRange kThreads{1, 1024};
 
 void VisitModelAndData(FieldVisitor& v, Experiment& e) {
   v.Section("model", "The teacher, which student and fake score start from, and its prompts.");
-  v.Field({"teacher", "a folder with config.json and *.safetensors, a Diffusers folder, or a .safetensors file",
-           {}, Presence::kRequired, Decides::kNothing},
+  v.Field({"teacher",
+           "a folder with config.json and *.safetensors, a Diffusers folder, or a .safetensors file",
+           {},
+           Presence::kRequired,
+           Decides::kNothing},
           e.model.teacher);
   v.Field({"prompts", "the prompt bank, a file that `sgmd-encode` makes", {}, Presence::kRequired, Decides::kNothing},
           e.model.prompts);
-  v.Field({"prompt_encoder", "the digest of the text encoder that the bank must be made with; empty: any",
-           {}, Presence::kOptional, Decides::kNothing},
+  v.Field({"prompt_encoder",
+           "the digest of the text encoder that the bank must be made with; empty: any",
+           {},
+           Presence::kOptional,
+           Decides::kNothing},
           e.model.prompt_encoder);
   v.Field({"guidance", "w in u + w (c - u) of the teacher's scores; 1 is the conditional score alone", kNotNegative,
            Presence::kRequired},
@@ -107,7 +113,8 @@ void VisitFields(FieldVisitor& v, Experiment& e) {
   v.Field({"name", "a name for people", {}, Presence::kRequired, Decides::kNothing}, e.name);
   v.Field({"seed", "every draw is a function of it", {0, 9e18}}, e.seed);
   v.Field({"steps", "outer iterations", kCount, Presence::kRequired, Decides::kNothing}, e.steps);
-  v.Field({"max_staleness", "0: strict, bitwise reproducible; 1: the next step rolls out while gradients are on their way",
+  v.Field({"max_staleness",
+           "0: strict, bitwise reproducible; 1: the next step rolls out while gradients are on their way",
            {0, 1}},
           e.max_staleness);
   VisitModelAndData(v, e);

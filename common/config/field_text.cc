@@ -108,7 +108,9 @@ std::string Reference(const std::vector<FieldText>& fields) {
       type += StrCat(&spelling == field.spellings.data() ? ": `" : ", `", spelling, "`");
     }
     if (const std::string range = RangeText(field.key.range); !range.empty()) type += ", " + range;
-    const std::string value = field.key.presence == Presence::kRequired ? "required" : field.empty ? "" : "`" + field.value + "`";
+    const std::string value = field.key.presence == Presence::kRequired ? "required"
+                              : field.empty                             ? ""
+                                                                        : "`" + field.value + "`";
     text += StrCat("| `", field.key.name, "` | ", type, " | ", value, " | ", field.key.meaning, " |\n");
   }
   return text;

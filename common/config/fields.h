@@ -33,9 +33,9 @@ enum class Decides { kWeights, kNothing };
 /// One key of a section.
 struct Key {
   const char* name;
-  const char* meaning;                           // for people, with units
-  NumberRange range{-kInfinity, kInfinity};      // of a number, or of each entry of a list of numbers
-  Presence presence = Presence::kOptional;       // an optional key that is absent keeps the field's value
+  const char* meaning;                       // for people, with units
+  NumberRange range{-kInfinity, kInfinity};  // of a number, or of each entry of a list of numbers
+  Presence presence = Presence::kOptional;   // an optional key that is absent keeps the field's value
   Decides decides = Decides::kWeights;
 };
 
@@ -56,7 +56,7 @@ class FieldVisitor {
 
   /// An enum with SpellingsOf.
   template <typename Enum>
-    requires std::is_enum_v<Enum>
+  requires std::is_enum_v<Enum>
   void Field(const Key& key, Enum& value) {
     auto index = static_cast<std::size_t>(value);
     Choice(key, SpellingsOf(value), index);

@@ -1,9 +1,5 @@
 #include "common/storage/checkpoint_store.h"
 
-#include <algorithm>
-#include <cstdio>
-#include <nlohmann/json.hpp>
-
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
@@ -11,64 +7,92 @@
 namespace sgmd {
 namespace {
 
-constexpr char kManifest[] = "MANIFEST.json";
+// A checkpoint that is whole, and not ours to go on from.
+class CheckpointOfAnotherRun : public Error {
+ public:
+  using Error::Error;
+};
 
-// Empty when every file of the manifest is there with its digest; otherwise what is wrong.
-std::string Verify(const std::filesystem::path& folder, const nlohmann::json& manifest) {
-  for (const auto& [name, digest] : manifest.at("files").items()) {
-    if (!std::filesystem::exists(folder / name)) return name + " is missing";
-    if (DigestFile(folder / name).Hex() != digest.get<std::string>()) return name + " does not match its digest";
+// Empty when every file of the manifest whose name begins with `prefix` is there with its digest; otherwise what is
+// wrong.
+std::string ProblemOf(const CheckpointStore::Checkpoint& checkpoint, const std::string& prefix) {
+  for (const auto& [name, digest] : checkpoint.manifest.files) {
+    if (!name.starts_with(prefix)) continue;
+    if (!std::filesystem::exists(checkpoint.folder / name)) return name + " is missing";
+    if (DigestFile(checkpoint.folder / name) != digest) return name + " does not match its digest";
   }
   return {};
 }
 
-// Committed step folders, oldest first. The fixed-width name sorts by step.
+// Folders of committed steps, oldest first.
 std::vector<std::filesystem::path> Committed(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> steps;
-  if (!std::filesystem::exists(folder)) return steps;
+  std::map<std::int64_t, std::filesystem::path> steps;
+  if (!std::filesystem::exists(folder)) return {};
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with("step-")) steps.push_back(entry.path());
+    if (const auto step = StepOfFolderName(entry.path().filename().string())) steps[*step] = entry.path();
   }
-  std::sort(steps.begin(), steps.end());
-  return steps;
+  std::vector<std::filesystem::path> paths;
+  for (const auto& [step, path] : steps) paths.push_back(path);
+  return paths;
 }
 
 }  // namespace
+
+std::vector<std::filesystem::path> CheckpointStore::Checkpoint::FilesOf(std::string_view role,
+                                                                        std::string_view state) const {
+  std::vector<std::filesystem::path> files;
+  for (const std::string& name : manifest.FilesOf(role, state, folder)) files.push_back(folder / name);
+  return files;
+}
 
 CheckpointStore::CheckpointStore(std::filesystem::path folder, Digest experiment)
     : folder_(std::move(folder)), experiment_(experiment) {
   std::filesystem::create_directories(folder_);
 }
 
-std::filesystem::path CheckpointStore::Folder(std::int64_t step) const {
-  char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
-  return folder_ / name;
+CheckpointStore::Checkpoint CheckpointStore::OpenManifest(const std::filesystem::path& folder) const {
+  CheckpointManifest manifest = CheckpointManifest::Read(folder);
+  if (manifest.format != CheckpointManifest::kFormat) {
+    throw CheckpointOfAnotherRun(
+        "an earlier version of sgmd made this checkpoint", folder.string(),
+        "that version drew its samples in another way, so no run can go on from it: use another "
+        "run folder; sgmd-export still exports its student");
+  }
+  if (manifest.experiment != experiment_) {
+    throw CheckpointOfAnotherRun("the checkpoint belongs to another experiment", folder.string(),
+                                 "something that decides the weights was changed; use another run folder or undo the "
+                                 "change");
+  }
+  return {manifest.step, folder, std::move(manifest)};
 }
 
-// Nothing, and a warning, when it is not whole.
-std::optional<CheckpointStore::Checkpoint> CheckpointStore::Open(const std::filesystem::path& folder) const {
+// Nothing, and a warning, when it is damaged.
+std::optional<CheckpointStore::Checkpoint> CheckpointStore::OpenWhole(const std::filesystem::path& folder) const {
   std::string problem;
   try {
-    const auto manifest = nlohmann::json::parse(ReadFile(folder / kManifest));
-    problem = Verify(folder, manifest);
-    if (problem.empty()) {
-      if (manifest.at("experiment").get<std::string>() != experiment_.Hex()) {
-        throw Error("the checkpoint belongs to another experiment", folder.string(),
-                    "something that decides the weights was changed; use another run folder or undo the change");
-      }
-      return Checkpoint{manifest.at("step").get<std::int64_t>(), folder};
-    }
-  } catch (const nlohmann::json::exception& error) {
-    problem = error.what();
+    Checkpoint checkpoint = OpenManifest(folder);
+    problem = ProblemOf(checkpoint, "");
+    if (problem.empty()) return checkpoint;
+  } catch (const CheckpointOfAnotherRun&) {
+    throw;
+  } catch (const Error& error) {
+    problem = error.message();
   }
-  LogWarning("skipping checkpoint ", folder.string(), ": ", problem);
+  LogWarning("checkpoint ", folder.string(), " is damaged and is skipped: ", problem);
   return {};
+}
+
+CheckpointStore::Checkpoint CheckpointStore::At(std::int64_t step, std::string_view role) const {
+  Checkpoint checkpoint = OpenManifest(folder_ / CheckpointFolderName(step));
+  const std::string problem = ProblemOf(checkpoint, std::string(role) + ".");
+  if (!problem.empty())
+    throw Error(problem, checkpoint.folder.string(), "the checkpoint is damaged; start the run again");
+  return checkpoint;
 }
 
 std::optional<CheckpointStore::Checkpoint> CheckpointStore::Newest() const {
   for (auto steps = Committed(folder_); !steps.empty(); steps.pop_back()) {
-    if (auto checkpoint = Open(steps.back())) return checkpoint;
+    if (auto checkpoint = OpenWhole(steps.back())) return checkpoint;
   }
   return {};
 }
@@ -76,22 +100,24 @@ std::optional<CheckpointStore::Checkpoint> CheckpointStore::Newest() const {
 std::vector<CheckpointStore::Checkpoint> CheckpointStore::All() const {
   std::vector<Checkpoint> whole;
   for (const auto& folder : Committed(folder_)) {
-    if (auto checkpoint = Open(folder)) whole.push_back(*std::move(checkpoint));
+    if (auto checkpoint = OpenWhole(folder)) whole.push_back(*std::move(checkpoint));
   }
   return whole;
 }
 
 std::filesystem::path CheckpointStore::Stage(std::int64_t step) const {
-  const std::filesystem::path staged = StagingFolder(Folder(step));
+  const std::filesystem::path staged = StagingFolder(folder_ / CheckpointFolderName(step));
   std::filesystem::create_directories(staged);
   return staged;
 }
 
 void CheckpointStore::Commit(std::int64_t step, const std::map<std::string, Digest>& files, std::int64_t keep) const {
-  nlohmann::ordered_json manifest{{"step", step}, {"experiment", experiment_.Hex()}};
-  for (const auto& [name, digest] : files) manifest["files"][name] = digest.Hex();
-  WriteFileAtomically(Stage(step) / kManifest, manifest.dump(2) + "\n");
-  CommitFolder(Folder(step));
+  CheckpointManifest manifest;
+  manifest.step = step;
+  manifest.experiment = experiment_;
+  manifest.files = files;
+  manifest.Write(Stage(step));
+  CommitFolder(folder_ / CheckpointFolderName(step));
   auto steps = Committed(folder_);
   for (; static_cast<std::int64_t>(steps.size()) > keep; steps.erase(steps.begin())) {
     std::filesystem::remove_all(steps.front());

@@ -1,20 +1,16 @@
 #include "nodes/exporter/student_source.h"
 
-#include <algorithm>
-#include <nlohmann/json.hpp>
+#include <map>
 
 #include "common/config/topology.h"
 #include "common/error/error.h"
-#include "common/storage/atomic_folder.h"
+#include "common/storage/checkpoint_layout.h"
 #include "common/storage/model_folder.h"
 
 namespace sgmd {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr char kManifest[] = "MANIFEST.json", kEma[] = "generator.ema.safetensors",
-               kRaw[] = "generator.model.safetensors";
 
 std::optional<Experiment> ExperimentOf(const RunFolder& run) {
   if (!fs::exists(run.Experiment())) return {};
@@ -29,38 +25,42 @@ WanConfig ConfigOf(const RunFolder& run, const std::optional<Experiment>& experi
   return WanConfig::FromFile(FindModelConfig(experiment->model.teacher));
 }
 
-std::optional<fs::path> NewestCheckpoint(const fs::path& folder) {
-  std::optional<fs::path> newest;
-  if (!fs::is_directory(folder)) return newest;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const bool committed =
-        entry.path().filename().string().starts_with("step-") && fs::exists(entry.path() / kManifest);
-    if (committed && (!newest || entry.path() > *newest)) newest = entry.path();
-  }
-  return newest;
+bool IsCheckpoint(const fs::path& folder) {
+  return StepOfFolderName(fs::absolute(folder).lexically_normal().filename().string()).has_value();
 }
 
-std::string ChooseFile(const nlohmann::json& files, WeightsChoice choice, const fs::path& folder) {
-  const bool averaged = files.contains(kEma);
-  if (choice == WeightsChoice::kEma && !averaged) {
+std::optional<fs::path> NewestCheckpoint(const fs::path& folder) {
+  std::map<std::int64_t, fs::path> checkpoints;
+  if (!fs::is_directory(folder)) return {};
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (const auto step = StepOfFolderName(entry.path().filename().string())) checkpoints[*step] = entry.path();
+  }
+  if (checkpoints.empty()) return {};
+  return checkpoints.rbegin()->second;
+}
+
+// The file of the student's weights of the kind that is asked for.
+std::string ChooseFile(const CheckpointManifest& manifest, WeightsChoice choice, bool* averaged,
+                       const fs::path& folder) {
+  std::vector<std::string> files = manifest.FilesOf("generator", kAverageState, folder);
+  *averaged = !files.empty() && choice != WeightsChoice::kRaw;
+  if (choice == WeightsChoice::kEma && files.empty()) {
     throw Error("the run keeps no average of its weights", folder.string(),
                 "leave --ema out, or set [ema] decay in the experiment");
   }
-  const std::string name = averaged && choice != WeightsChoice::kRaw ? kEma : kRaw;
-  if (!files.contains(name)) throw Error("the checkpoint has no " + name, folder.string());
-  return name;
+  if (!*averaged) files = manifest.FilesOf("generator", kModelState, folder);
+  if (files.empty()) throw Error("the checkpoint has no weights of the generator", folder.string());
+  if (files.size() > 1)
+    throw Error(StrCat("the student lies in the files of ", files.size(), " ranks"), folder.string());
+  return files.front();
 }
 
 StudentSource OfCheckpoint(const fs::path& folder, WeightsChoice choice) {
-  const fs::path manifest_path = folder / kManifest;
-  const auto manifest = nlohmann::json::parse(ReadFile(manifest_path), nullptr, /*allow_exceptions=*/false);
-  if (!manifest.is_object() || !manifest.contains("step") || !manifest.contains("files")) {
-    throw Error("not a checkpoint's manifest", manifest_path.string());
-  }
-  const std::string name = ChooseFile(manifest["files"], choice, folder);
-  if (DigestFile(folder / name).Hex() != manifest["files"][name].get<std::string>()) {
-    throw Error(name + " does not match the digest in " + kManifest, folder.string(),
-                "the checkpoint is damaged; take another one");
+  const CheckpointManifest manifest = CheckpointManifest::Read(folder);
+  bool averaged = false;
+  const std::string name = ChooseFile(manifest, choice, &averaged, folder);
+  if (DigestFile(folder / name) != manifest.files.at(name)) {
+    throw Error(name + " does not match its digest", folder.string(), "the checkpoint is damaged; take another one");
   }
   const RunFolder run{fs::absolute(folder).lexically_normal().parent_path().parent_path()};
   std::optional<Experiment> experiment = ExperimentOf(run);
@@ -68,12 +68,12 @@ StudentSource OfCheckpoint(const fs::path& folder, WeightsChoice choice) {
   const bool adapters = experiment && experiment->lora.rank > 0;
   return {std::move(config),
           ShardedSafetensors::Open(folder / name),
-          name == kEma ? "ema" : "raw",
-          manifest["step"].get<std::int64_t>(),
+          averaged ? "ema" : "raw",
+          manifest.step,
           std::move(experiment),
           run.root,
           adapters,
-          manifest.value("experiment", "")};
+          manifest.experiment.Hex()};
 }
 
 StudentSource OfModel(const fs::path& model, WeightsChoice choice) {
@@ -101,7 +101,7 @@ StudentSource OfModel(const fs::path& model, WeightsChoice choice) {
 }  // namespace
 
 StudentSource OpenStudent(const fs::path& source, WeightsChoice choice) {
-  if (fs::exists(source / kManifest)) return OfCheckpoint(source, choice);
+  if (IsCheckpoint(source)) return OfCheckpoint(source, choice);
   const RunFolder run{source};
   if (!fs::exists(run.Experiment())) return OfModel(source, choice);
   if (const auto checkpoint = NewestCheckpoint(run.Checkpoints())) return OfCheckpoint(*checkpoint, choice);

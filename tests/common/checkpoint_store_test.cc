@@ -1,9 +1,11 @@
 #include "common/storage/checkpoint_store.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -55,6 +57,55 @@ TEST(CheckpointStore, RefusesAnotherExperiment) {
   TempFolder folder;
   Commit(CheckpointStore(folder.path(), {1, 2}), 1, "x");
   EXPECT_THROW(CheckpointStore(folder.path(), {3, 4}).Newest(), Error);
+}
+
+TEST(CheckpointStore, AMissingOrBrokenManifestCostsThatCheckpointAlone) {
+  TempFolder folder;
+  const CheckpointStore store(folder.path(), {1, 2});
+  for (const int step : {1, 2, 3}) Commit(store, step, "x");
+  std::filesystem::remove(folder / "step-00000003/MANIFEST.json");
+  WriteFileAtomically(folder / "step-00000002/MANIFEST.json", "{\"step\":");
+  EXPECT_EQ(store.Newest()->step, 1);
+}
+
+TEST(CheckpointStore, RefusesToGoOnFromAnEarlierFormatAndSaysTheWayOut) {
+  TempFolder folder;
+  const CheckpointStore store(folder.path(), {1, 2});
+  Commit(store, 1, "x");
+  WriteFileAtomically(folder / "step-00000001/MANIFEST.json",
+                      StrCat(R"({"step": 1, "experiment": ")", Digest{1, 2}.Hex(), R"(", "files": {}})"));
+  EXPECT_THAT(ErrorOf([&] { store.Newest(); }), testing::HasSubstr("use another run folder"));
+  EXPECT_EQ(CheckpointManifest::Read(folder / "step-00000001").format, 1) << "its weights can still be read";
+}
+
+TEST(CheckpointStore, ARoleVerifiesItsOwnFilesAlone) {
+  TempFolder folder;
+  const CheckpointStore store(folder.path(), {1, 2});
+  std::map<std::string, Digest> files;
+  for (const char* role : {"generator", "fake_score"}) {
+    const std::string name = StateFileName(role, kModelState);
+    WriteFileAtomically(store.Stage(4) / name, role);
+    files[name] = DigestText(role);
+  }
+  store.Commit(4, files, 10);
+  WriteFileAtomically(folder / "step-00000004" / StateFileName("fake_score", kModelState), "tampered");
+  EXPECT_EQ(store.At(4, "generator").FilesOf("generator", kModelState),
+            std::vector{folder / "step-00000004/generator.model.safetensors"});
+  EXPECT_THAT(ErrorOf([&] { store.At(4, "fake_score"); }), testing::HasSubstr("does not match its digest"));
+  EXPECT_THROW(store.At(5, "generator"), Error);
+}
+
+TEST(CheckpointLayout, FindsTheFilesOfAllRanks) {
+  CheckpointManifest manifest;
+  manifest.files[StateFileName("generator", kModelState, 0, 2)] = {};
+  EXPECT_THAT(ErrorOf([&] { manifest.FilesOf("generator", kModelState, "c"); }),
+              testing::HasSubstr("generator.model.1-of-2.safetensors is missing"));
+  manifest.files[StateFileName("generator", kModelState, 1, 2)] = {};
+  EXPECT_EQ(manifest.FilesOf("generator", kModelState, "c").size(), 2U);
+  EXPECT_TRUE(manifest.FilesOf("generator", kAverageState, "c").empty());
+  EXPECT_EQ(StepOfFolderName("step-00000040"), 40);
+  EXPECT_FALSE(StepOfFolderName(".tmp-step-00000040").has_value());
+  EXPECT_FALSE(StepOfFolderName("step-40").has_value());
 }
 
 }  // namespace

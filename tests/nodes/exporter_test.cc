@@ -47,7 +47,7 @@ TEST_F(Exporter, RefusesADamagedCheckpoint) {
   std::fstream file(checkpoint(40) / "generator.ema.safetensors", std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(-1, std::ios::end).put('x');
   file.close();
-  EXPECT_THAT(ErrorOf([&] { OpenStudent(run(), WeightsChoice::kBest); }), HasSubstr("does not match the digest"));
+  EXPECT_THAT(ErrorOf([&] { OpenStudent(run(), WeightsChoice::kBest); }), HasSubstr("does not match its digest"));
 }
 
 TEST_F(Exporter, WritesShardsWithAnIndex) {
