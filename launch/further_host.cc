@@ -47,7 +47,7 @@ void FurtherHost::Join() {
   const RunFolder folder{plan_.topology.run.folder};
   if (plan_.topology.transport.encrypt && !std::filesystem::exists(folder.Keys()))
     return Wait("it has not been up in this run folder");
-  const std::uint64_t epoch = CurrentEpoch(folder.root);
+  const std::uint64_t epoch = ReadRunStart(folder).epoch;
   const NodeIdentity identity = ControlIdentity(plan_, "launcher." + options_.host, epoch);
   try {
     control_ = std::make_unique<Client>(plan_.topology.transport.control, identity, Envelope{}, kConnectPatience);
@@ -62,7 +62,7 @@ void FurtherHost::Join() {
 }
 
 void FurtherHost::TalkToBroker() {
-  if (CurrentEpoch(plan_.topology.run.folder) != epoch_) return Lose("the run was started anew");
+  if (ReadRunStart({plan_.topology.run.folder}).epoch != epoch_) return Lose("the run was started anew");
   processes_.StartDueTeachers();
   Envelope request;
   request.kind = wire::Kind::StatusRequest;

@@ -81,7 +81,7 @@ std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& progra
       known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
   if (newest) text += StrCat("resumes     ", newest->folder.string(), "\n");
   if (known && !newest) text += "starts      from the teacher's weights\n";
-  const auto commands = RunCommands(plan, CurrentEpoch(t.run.folder) + 1, false, programs);
+  const auto commands = RunCommands(plan, ReadRunStart({t.run.folder}).epoch + 1, false, programs);
   for (const std::string& host : HostsOf(t)) {
     text += StrCat("\n", host.empty() ? "" : StrCat("host ", host, ": sgmd-launch up --host ", host, "\n"),
                    "process      device   threads  command\n");
@@ -93,7 +93,7 @@ std::string PlanText(const LaunchPlan& plan, const std::filesystem::path& progra
 }
 
 std::string SlurmScript(const LaunchPlan& plan, const std::filesystem::path& programs) {
-  const auto commands = RunCommands(plan, CurrentEpoch(plan.topology.run.folder) + 1, false, programs);
+  const auto commands = RunCommands(plan, ReadRunStart({plan.topology.run.folder}).epoch + 1, false, programs);
   SaveRun(plan);
   std::string text =
       StrCat("#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name,

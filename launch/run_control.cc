@@ -11,6 +11,7 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "common/storage/checkpoint_store.h"
 
 namespace sgmd {
 namespace {
@@ -60,21 +61,13 @@ std::string RunLock::ThisMachine() {
   return name;
 }
 
-std::uint64_t CurrentEpoch(const std::filesystem::path& run_folder) {
-  const std::filesystem::path path = RunFolder{run_folder}.Epoch();
-  if (!std::filesystem::exists(path)) return 0;
-  const std::string text = ReadFile(path);
-  std::uint64_t epoch = 0;
-  if (std::from_chars(text.data(), text.data() + text.size(), epoch).ec != std::errc()) {
-    throw Error("not a number: " + text, path.string());
-  }
-  return epoch;
-}
-
-std::uint64_t NextEpoch(const std::filesystem::path& run_folder) {
-  const std::uint64_t epoch = CurrentEpoch(run_folder) + 1;
-  WriteFileAtomically(RunFolder{run_folder}.Epoch(), std::to_string(epoch));
-  return epoch;
+RunStart BeginStart(const LaunchPlan& plan) {
+  const RunFolder folder{plan.topology.run.folder};
+  const CheckpointStore checkpoints(folder.Checkpoints(), ExperimentDigest(plan.experiment));
+  RunStart start{ReadRunStart(folder).epoch + 1, 0};
+  if (const auto newest = checkpoints.Newest()) start.step = newest->step;
+  WriteRunStart(folder, start);
+  return start;
 }
 
 void WriteOutcome(const std::filesystem::path& run_folder, std::uint64_t epoch, int exit_code) {
@@ -132,7 +125,7 @@ std::unique_ptr<Client> ConnectToRun(const std::filesystem::path& run_folder) {
   // Clients on several machines may have the same process id.
   const std::string name = StrCat("client.", RunLock::ThisMachine(), ".", ::getpid());
   return std::make_unique<Client>(plan.topology.transport.control,
-                                  ControlIdentity(plan, name, CurrentEpoch(run_folder)), Envelope{}, kPatience);
+                                  ControlIdentity(plan, name, ReadRunStart({run_folder}).epoch), Envelope{}, kPatience);
 }
 
 std::string RequestStatus(Client& client) {

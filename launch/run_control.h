@@ -39,9 +39,9 @@ class RunLock {
   int fd_ = -1;
 };
 
-/// Epoch: counts the starts of a run; kept in <run>/epoch. Next increments it, Current reads it.
-std::uint64_t NextEpoch(const std::filesystem::path& run_folder);
-std::uint64_t CurrentEpoch(const std::filesystem::path& run_folder);
+/// Begins the next start of the run, from the newest checkpoint that is whole (CheckpointStore::Newest), and writes it
+/// for the processes. Throws Error as Newest does.
+RunStart BeginStart(const LaunchPlan& plan);
 
 /// What an orderly end leaves for the other hosts of a run: the epoch and the exit code. The text of <run>/outcome,
 /// empty when there is none; it changes with every end.

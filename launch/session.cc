@@ -18,7 +18,7 @@ constexpr std::size_t kMaxRollbacks = 2;
 Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs)
     : plan_(std::move(plan)),
       lock_(plan_.topology.run.folder),
-      epoch_(NextEpoch(plan_.topology.run.folder)),
+      epoch_(BeginStart(plan_).epoch),
       console_(options.quiet),
       processes_(plan_, options, std::move(programs), &console_) {
   if (plan_.topology.transport.encrypt) MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys());
@@ -141,7 +141,7 @@ void Session::RollBack() {
   roll_back_.reset();
   failures_.clear();
   control_.reset();
-  epoch_ = NextEpoch(folder.root);
+  epoch_ = BeginStart(plan_).epoch;
   console_.Say(StrCat("going back to the last checkpoint with new draws (", all.size(), " of ", kMaxRollbacks,
                       "): ", all.back()));
   processes_.StartAll(epoch_);

@@ -1,6 +1,5 @@
 #include "common/config/topology.h"
 
-#include <fstream>
 #include <set>
 
 #include "common/config/field_text.h"
@@ -91,14 +90,8 @@ LaunchPlan LoadRun(const std::filesystem::path& run_folder) {
   }
   LaunchPlan plan = LoadLaunchPlan(folder.Topology());
   plan.experiment.rollbacks = static_cast<std::int64_t>(RollbacksOf(folder).size());
+  plan.start = ReadRunStart(folder);
   return plan;
-}
-
-std::vector<std::string> RollbacksOf(const RunFolder& folder) {
-  std::vector<std::string> lines;
-  std::ifstream file(folder.Rollbacks());
-  for (std::string line; std::getline(file, line);) lines.push_back(line);
-  return lines;
 }
 
 }  // namespace sgmd

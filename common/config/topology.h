@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/config/experiment.h"
+#include "common/config/run_folder.h"
 
 namespace sgmd {
 
@@ -72,6 +73,7 @@ Topology ReadTopology(const std::filesystem::path& path, const TomlOverrides& ov
 struct LaunchPlan {
   Topology topology;
   Experiment experiment;
+  RunStart start;  // of a run that is up, else all 0
 };
 
 /// As LoadExperiment. Also loads and validates the experiment it names. An override is of the file that has its section. A default ipc path over 100 bytes is replaced
@@ -84,28 +86,9 @@ void ResolveDefaults(Topology& topology);
 
 std::string ToToml(const Topology& topology);
 
-/// The files inside a run folder, one place for their names.
-struct RunFolder {
-  std::filesystem::path root;
-  std::filesystem::path Experiment() const { return root / "resolved" / "experiment.toml"; }
-  std::filesystem::path Topology() const { return root / "resolved" / "topology.toml"; }
-  std::filesystem::path Checkpoints() const { return root / "checkpoints"; }
-  std::filesystem::path Keys() const { return root / "keys"; }  // of an encrypted run (common/transport/curve.h)
-  std::filesystem::path Logs() const { return root / "logs"; }
-  std::filesystem::path Events() const { return root / "events"; }
-  std::filesystem::path Epoch() const { return root / "epoch"; }          // how many times the run was started
-  std::filesystem::path Outcome() const { return root / "outcome"; }      // how the last start ended, for further hosts
-  std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
-  std::filesystem::path Evaluation() const { return root / "evaluation"; }
-  std::filesystem::path Student() const { return root / "student"; }
-};
-
 /// Writes resolved/experiment.toml and resolved/topology.toml; LoadRun reads them back (nodes do), with the number of
-/// rollbacks so far.
+/// rollbacks and the start of the run.
 void SaveRun(const LaunchPlan& plan);
 LaunchPlan LoadRun(const std::filesystem::path& run_folder);
-
-/// The lines of `rollbacks`, oldest first; empty when the run never went back.
-std::vector<std::string> RollbacksOf(const RunFolder& folder);
 
 }  // namespace sgmd

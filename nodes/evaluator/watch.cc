@@ -13,7 +13,7 @@ namespace {
 bool RunHasEnded(const RunFolder& run) {
   std::error_code missing;
   const auto student = std::filesystem::last_write_time(run.Student(), missing);
-  const auto epoch = std::filesystem::last_write_time(run.Epoch(), missing);
+  const auto epoch = std::filesystem::last_write_time(run.Start(), missing);
   return !missing && std::filesystem::exists(run.Student()) && student > epoch;
 }
 

@@ -21,10 +21,10 @@ FakeScoreNode::FakeScoreNode(const RingNode& node)
       events_(RunFolder{node.plan.topology.run.folder}.Events() / "fake_score"),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()) {
-  const CheckpointStore store(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id);
-  if (const auto checkpoint = store.Newest()) {
-    fake_.LoadState(checkpoint->folder);
-    step_ = checkpoint->step;
+  if (const std::int64_t step = node.plan.start.step; step > 0) {
+    const CheckpointStore store(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id);
+    fake_.LoadState(store.At(step, "fake_score").folder);
+    step_ = step;
   }
   LogInfo("ready on ", node.device.str(), " at step ", step_);
 }

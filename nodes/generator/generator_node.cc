@@ -42,9 +42,9 @@ GeneratorNode::GeneratorNode(const RingNode& node)
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
       anchors_(node_.plan.experiment, generator_.bank(), client_) {
-  if (const auto checkpoint = checkpoints_.Newest()) {
-    generator_.LoadState(checkpoint->folder);
-    landed_ = next_rollout_ = committed_ = checkpoint->step;
+  if (const std::int64_t step = node.plan.start.step; step > 0) {
+    generator_.LoadState(checkpoints_.At(step, "generator").folder);
+    landed_ = next_rollout_ = committed_ = step;
   }
   LogInfo("ready on ", node.device.str(), ", ", landed_ > 0 ? "resuming" : "starting", " at step ", landed_, " of ",
           experiment().steps);

@@ -72,16 +72,24 @@ TEST_F(TensorPartTest, TakesTheLowestReplica) {
 }
 
 TEST_F(TensorPartTest, RefusesHolesOverlapsAndStrangers) {
-  EXPECT_THAT(ErrorOf([&] { TensorParts::Open({Write(0, {Part(0, 5)}), Write(1, {Part(6, 12)})}); }),
+  EXPECT_THAT(ErrorOf([&] {
+                TensorParts::Open({Write(0, {Part(0, 5)}), Write(1, {Part(6, 12)})});
+              }),
               HasSubstr("leave a hole at element 5"));
   EXPECT_THAT(ErrorOf([&] { TensorParts::Open({Write(0, {Part(0, 5)})}); }), HasSubstr("leave a hole at element 5"));
-  EXPECT_THAT(ErrorOf([&] { TensorParts::Open({Write(0, {Part(0, 6)}), Write(1, {Part(5, 12)})}); }),
+  EXPECT_THAT(ErrorOf([&] {
+                TensorParts::Open({Write(0, {Part(0, 6)}), Write(1, {Part(5, 12)})});
+              }),
               HasSubstr("overlap at element 5"));
-  EXPECT_THAT(ErrorOf([&] { TensorParts::Open({Write(0, {Part(0, 5)}), Write(1, {Part(0, 12)})}); }),
+  EXPECT_THAT(ErrorOf([&] {
+                TensorParts::Open({Write(0, {Part(0, 5)}), Write(1, {Part(0, 12)})});
+              }),
               HasSubstr("two parts of w begin at element 0"));
   TensorPart reshaped = Part(5, 12);
   reshaped.shape = {4, 3};
-  EXPECT_THAT(ErrorOf([&] { TensorParts::Open({Write(0, {Part(0, 5)}), Write(1, {reshaped})}); }),
+  EXPECT_THAT(ErrorOf([&] {
+                TensorParts::Open({Write(0, {Part(0, 5)}), Write(1, {reshaped})});
+              }),
               HasSubstr("disagree in shape or dtype"));
   TensorPart outside = Part(5, 12);
   outside.offset = 6;

@@ -1,0 +1,40 @@
+// The files of a run that every process knows.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace sgmd {
+
+/// The files inside a run folder, one place for their names.
+struct RunFolder {
+  std::filesystem::path root;
+  std::filesystem::path Experiment() const { return root / "resolved" / "experiment.toml"; }
+  std::filesystem::path Topology() const { return root / "resolved" / "topology.toml"; }
+  std::filesystem::path Checkpoints() const { return root / "checkpoints"; }
+  std::filesystem::path Keys() const { return root / "keys"; }  // of an encrypted run (common/transport/curve.h)
+  std::filesystem::path Logs() const { return root / "logs"; }
+  std::filesystem::path Events() const { return root / "events"; }
+  std::filesystem::path Start() const { return root / "epoch"; }      // a RunStart
+  std::filesystem::path Outcome() const { return root / "outcome"; }      // how the last start ended, for further hosts
+  std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
+  std::filesystem::path Evaluation() const { return root / "evaluation"; }
+  std::filesystem::path Student() const { return root / "student"; }
+};
+
+/// One start of a run: what all its processes agree on. Only the launcher of the head writes it.
+struct RunStart {
+  std::uint64_t epoch = 0;  // counts the starts, from 1; 0: never started. Messages of another epoch are dropped
+  std::int64_t step = 0;    // the checkpoint that every process goes on from; 0: the beginning
+};
+
+/// <run>/epoch: "<epoch> <step>". Zeros when there is no such file. Throws Error when it holds something else.
+RunStart ReadRunStart(const RunFolder& folder);
+void WriteRunStart(const RunFolder& folder, const RunStart& start);
+
+/// The lines of `rollbacks`, oldest first; empty when the run never went back.
+std::vector<std::string> RollbacksOf(const RunFolder& folder);
+
+}  // namespace sgmd
