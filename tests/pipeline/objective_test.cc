@@ -62,7 +62,8 @@ class ObjectiveTest : public testing::Test {
       up.view(-1)[i] += kStep;
       down.view(-1)[i] -= kStep;
       const double numeric = (StoppedLoss(up, o) - StoppedLoss(down, o)) / (2 * kStep);
-      EXPECT_NEAR(gradient.view(-1)[i].item<double>(), numeric, 1e-7 + 1e-5 * std::abs(numeric)) << Spell(o.name) << " " << i;
+      EXPECT_NEAR(gradient.view(-1)[i].item<double>(), numeric, 1e-7 + 1e-5 * std::abs(numeric))
+          << Spell(o.name) << " " << i;
     }
   }
 
