@@ -64,13 +64,12 @@ void FurtherHost::Join() {
 void FurtherHost::TalkToBroker() {
   if (ReadRunStart({plan_.topology.run.folder}).epoch != epoch_) return Lose("the run was started anew");
   processes_.StartDueTeachers();
-  Envelope request;
-  request.kind = wire::Kind::StatusRequest;
-  control_->Send(request);
+  control_->Send(ToEnvelope(message::StatusRequest{}));
   while (const auto message = control_->Receive(std::chrono::milliseconds(50))) {
     last_answer_ = Clock::now();
-    if (message->kind == wire::Kind::Status) console_.Progress(message->text);
-    if (message->kind == wire::Kind::Scale) processes_.Scale(message->count);
+    if (message->kind == wire::Kind::Status) console_.Progress(FromEnvelope<message::Status>(*message).json);
+    if (message->kind == wire::Kind::Scale)
+      processes_.Scale(static_cast<int>(FromEnvelope<message::Scale>(*message).teachers));
   }
   const std::chrono::duration<double> silent = Clock::now() - last_answer_;
   if (silent.count() > plan_.topology.transport.silence_seconds) Lose("the broker is silent");
@@ -79,10 +78,7 @@ void FurtherHost::TalkToBroker() {
 void FurtherHost::OnExit(const ExitReport& report) {
   if (!control_) return;
   if (IsTeacher(report.name)) {
-    Envelope exited;
-    exited.kind = wire::Kind::NodeExited;
-    exited.text = report.name;
-    control_->Send(exited);
+    control_->Send(ToEnvelope(message::NodeExited{report.name}));
     if (processes_.PlanRestart(report)) return;
   }
   if (report.code == 0) return;  // the broker has closed the run
@@ -101,9 +97,7 @@ void FurtherHost::OnSignals() {
     return;
   }
   console_.Say("draining the whole run: this step is finished and checkpointed (once more: kill what runs here)");
-  Envelope drain;
-  drain.kind = wire::Kind::Drain;
-  control_->Send(drain);
+  control_->Send(ToEnvelope(message::Drain{}));
 }
 
 void FurtherHost::Lose(const std::string& why) {

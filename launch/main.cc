@@ -136,14 +136,11 @@ int Scale(const Options& o) {
     throw sgmd::Error("cannot scale by \"" + o.scale + "\"", {}, "such as teacher=3, at least 1");
   }
   const auto client = sgmd::ConnectToRun(sgmd::FindRunFolder(o.target));
-  sgmd::Envelope request;
-  request.kind = sgmd::wire::Kind::Scale;
-  request.count = count;
-  client->Send(request);
+  client->Send(sgmd::ToEnvelope(sgmd::message::Scale{count}));
   const auto answer = client->Receive(std::chrono::seconds(5));
-  if (!answer || answer->kind != sgmd::wire::Kind::Welcome) {
-    throw sgmd::Error("the run did not take the order: " + (answer ? answer->text : std::string("no answer")));
-  }
+  const std::string problem =
+      answer ? sgmd::FromEnvelope<sgmd::message::Scaled>(*answer).problem : "the broker does not answer";
+  if (!problem.empty()) throw sgmd::Error("the run cannot be scaled: " + problem);
   std::cout << "scaling to " << count << " teachers\n";
   return 0;
 }
@@ -160,9 +157,7 @@ int Down(const Options& o) {
     throw sgmd::Error("the run is up on " + holder->machine, run.string(),
                       "--now works there alone; without it, from here too");
   } else {
-    sgmd::Envelope drain;
-    drain.kind = sgmd::wire::Kind::Drain;
-    sgmd::ConnectToRun(run)->Send(drain);
+    sgmd::ConnectToRun(run)->Send(sgmd::ToEnvelope(sgmd::message::Drain{}));
   }
   std::cout << (o.now ? "killing" : "draining: waiting for the step and the checkpoint") << std::flush;
   while (sgmd::RunLock::HolderOf(run)) {

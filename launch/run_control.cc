@@ -87,22 +87,19 @@ int ExitCodeOf(const std::string& outcome) {
 }
 
 Envelope FailureMessage(const ExitReport& report) {
-  Envelope message;
-  message.kind = wire::Kind::RoleFailed;
-  message.text = report.name;
-  for (const std::string& line : report.last_lines) message.text += "\n" + line;
-  message.count = report.code;
-  message.index = report.signal;
-  return message;
+  message::RoleFailed failed{report.name, {}, report.code, report.signal};
+  for (const std::string& line : report.last_lines) failed.last_lines += line + "\n";
+  return ToEnvelope(failed);
 }
 
 ExitReport FailureFrom(const Envelope& message) {
+  const auto failed = FromEnvelope<message::RoleFailed>(message);
   ExitReport report;
-  std::istringstream lines(message.text);
-  std::getline(lines, report.name);
+  report.name = failed.node;
+  std::istringstream lines(failed.last_lines);
   for (std::string line; std::getline(lines, line);) report.last_lines.push_back(line);
-  report.code = message.count;
-  report.signal = message.index;
+  report.code = static_cast<int>(failed.code);
+  report.signal = static_cast<int>(failed.by_signal);
   return report;
 }
 
@@ -129,11 +126,9 @@ std::unique_ptr<Client> ConnectToRun(const std::filesystem::path& run_folder) {
 }
 
 std::string RequestStatus(Client& client) {
-  Envelope request;
-  request.kind = wire::Kind::StatusRequest;
-  client.Send(request);
+  client.Send(ToEnvelope(message::StatusRequest{}));
   while (const auto answer = client.Receive(kPatience)) {
-    if (answer->kind == wire::Kind::Status) return answer->text;
+    if (answer->kind == wire::Kind::Status) return FromEnvelope<message::Status>(*answer).json;
   }
   throw Error("the broker does not answer a status request");
 }

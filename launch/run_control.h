@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/config/topology.h"
+#include "common/messages/control.h"
 #include "common/transport/client.h"
 #include "launch/supervisor.h"
 

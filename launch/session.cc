@@ -71,10 +71,7 @@ void Session::OnExit(const ExitReport& report) {
 
 void Session::OnTeacherExit(const ExitReport& report) {
   if (control_) {
-    Envelope exited;
-    exited.kind = wire::Kind::NodeExited;
-    exited.text = report.name;
-    control_->Send(exited);
+    control_->Send(ToEnvelope(message::NodeExited{report.name}));
   }
   if (!finished_ && !processes_.PlanRestart(report)) failures_.push_back(report);
 }
@@ -89,9 +86,7 @@ void Session::OnSignals() {
     return;
   }
   console_.Say("draining: this step is finished and checkpointed (once more: kill)");
-  Envelope drain;
-  drain.kind = wire::Kind::Drain;
-  control_->Send(drain);
+  control_->Send(ToEnvelope(message::Drain{}));
 }
 
 bool Session::ConnectToBroker() {
@@ -108,9 +103,7 @@ bool Session::ConnectToBroker() {
 void Session::TalkToBroker() {
   if (Clock::now() < next_status_ || !ConnectToBroker()) return;
   next_status_ = Clock::now() + kStatusPeriod;
-  Envelope request;
-  request.kind = wire::Kind::StatusRequest;
-  control_->Send(request);
+  control_->Send(ToEnvelope(message::StatusRequest{}));
   while (const auto message = control_->Receive(std::chrono::milliseconds(50))) {
     OnMessage(*message);
     if (message->kind == wire::Kind::Status) break;
@@ -118,8 +111,9 @@ void Session::TalkToBroker() {
 }
 
 void Session::OnMessage(const Envelope& message) {
-  if (message.kind == wire::Kind::Status) console_.Progress(message.text);
-  if (message.kind == wire::Kind::Scale) processes_.Scale(message.count);
+  if (message.kind == wire::Kind::Status) console_.Progress(FromEnvelope<message::Status>(message).json);
+  if (message.kind == wire::Kind::Scale)
+    processes_.Scale(static_cast<int>(FromEnvelope<message::Scale>(message).teachers));
   if (message.kind != wire::Kind::RoleFailed) return;
   const ExitReport report = FailureFrom(message);
   console_.Say(StrCat(report.name, " ended on ", HostOf(plan_.topology, report.name), " by ", report.Reason()));

@@ -23,16 +23,6 @@ struct Client::Impl {
   NodeIdentity identity;
   zmq::socket_t socket;
 
-  void Stamp(Envelope& envelope) const {
-    envelope.node = identity.node;
-    envelope.run_id = identity.run_id;
-    envelope.epoch = identity.epoch;
-  }
-
-  bool Mine(const Envelope& envelope) const {
-    return envelope.run_id == identity.run_id && envelope.epoch == identity.epoch;
-  }
-
   std::string Advice() const {
     const std::string up = "is the run still up? sgmd-launch status shows it";
     if (!identity.keys) return up;
@@ -49,7 +39,7 @@ struct Client::Impl {
     try {
       Envelope envelope = DecodeEnvelope(raw->header.bytes, std::move(raw->tensors));
       // A refusal comes from a broker of another run or epoch, and must be heard all the same.
-      if (Mine(envelope) || envelope.kind == wire::Kind::Refused) return envelope;
+      if (OfSameRun(envelope, identity) || envelope.kind == wire::Kind::Refused) return envelope;
       LogDebug("dropped a ", wire::EnumNameKind(envelope.kind), " of another run or epoch");
     } catch (const Error& error) {
       LogWarning("dropped a malformed message: ", error.message());
@@ -63,7 +53,7 @@ Client::Client(const std::string& endpoint, NodeIdentity identity, Envelope hell
   if (identity.keys) UseClientKeys(impl_->socket, *identity.keys);
   impl_->socket.connect(endpoint);
   hello.kind = wire::Kind::Hello;
-  hello.request_id = ProcessNumber();
+  hello.process = ProcessNumber();
   Send(std::move(hello));
   const auto deadline = Clock::now() + patience;
   while (true) {
@@ -81,7 +71,7 @@ Client::Client(const std::string& endpoint, NodeIdentity identity, Envelope hell
 Client::~Client() = default;
 
 void Client::Send(Envelope envelope) {
-  impl_->Stamp(envelope);
+  Stamp(envelope, impl_->identity);
   SendEnvelope(impl_->socket, {}, envelope);
 }
 

@@ -7,18 +7,9 @@
 #include <optional>
 #include <string>
 
-#include "common/transport/curve.h"
-#include "common/transport/envelope.h"
+#include "common/transport/identity.h"
 
 namespace sgmd {
-
-/// Who this process is: stamped on every message it sends, and by its keys what lets it in.
-struct NodeIdentity {
-  std::string node;                     // "generator", "fake_score", "teacher.0", "launcher", ...
-  Digest run_id;                        // ExperimentDigest
-  std::uint64_t epoch = 0;              // start of the run, chosen by the launcher
-  std::optional<ClientKeys> keys = {};  // of an encrypted run; never sent
-};
 
 /// DEALER connected to the broker. Not thread-safe: one thread owns it. Tensor frames are sent without a copy and keep
 /// their owners alive until the socket is done with them.

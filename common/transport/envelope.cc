@@ -43,10 +43,14 @@ Envelope DecodeFields(const wire::Header& h) {
   e.attempt = h.attempt();
   e.step = h.step();
   e.index = h.index();
-  e.version = h.version();
-  e.count = h.count();
   e.digest = FromWire(h.digest());
   e.text = TextOf(h.text());
+  e.subject = TextOf(h.subject());
+  e.process = h.process();
+  e.progress = h.progress();
+  if (h.numbers() != nullptr) {
+    for (const wire::NamedNumber* number : *h.numbers()) e.numbers.emplace(number->name()->str(), number->value());
+  }
   if (h.scalars() != nullptr) {
     for (const wire::NamedScalar* scalar : *h.scalars()) e.scalars.emplace(scalar->name()->str(), scalar->value());
   }
@@ -73,6 +77,23 @@ TensorFrame DecodeTensor(const wire::TensorDesc& desc, Frame frame, const Envelo
   return tensor;
 }
 
+auto BuildTensors(flatbuffers::FlatBufferBuilder& builder, const Envelope& e) {
+  std::vector<flatbuffers::Offset<wire::TensorDesc>> tensors;
+  for (const TensorFrame& tensor : e.tensors) {
+    tensors.push_back(wire::CreateTensorDesc(builder, builder.CreateString(tensor.view.name),
+                                             static_cast<wire::DType>(tensor.view.dtype),
+                                             builder.CreateVector(tensor.view.shape), Checksum(tensor.view.bytes)));
+  }
+  return builder.CreateVector(tensors);
+}
+
+template <typename Value, typename Create>
+auto BuildNamed(flatbuffers::FlatBufferBuilder& builder, const std::map<std::string, Value>& values, Create create) {
+  std::vector<decltype(create(builder, {}, Value{}))> entries;
+  for (const auto& [name, value] : values) entries.push_back(create(builder, builder.CreateString(name), value));
+  return builder.CreateVector(entries);
+}
+
 }  // namespace
 
 const TensorFrame* Envelope::Find(std::string_view name) const {
@@ -84,26 +105,20 @@ const TensorFrame* Envelope::Find(std::string_view name) const {
 
 const TensorFrame& Envelope::At(std::string_view name) const {
   if (const TensorFrame* tensor = Find(name)) return *tensor;
-  throw Error(StrCat(wire::EnumNameKind(kind), " message of ", node, " has no tensor ", name));
+  throw Error(StrCat(wire::EnumNameKind(kind), " of ", node, " has no tensor ", name));
 }
 
 std::vector<std::byte> EncodeHeader(const Envelope& e) {
   flatbuffers::FlatBufferBuilder builder(1024);
-  std::vector<flatbuffers::Offset<wire::TensorDesc>> tensors;
-  for (const TensorFrame& tensor : e.tensors) {
-    tensors.push_back(wire::CreateTensorDesc(builder, builder.CreateString(tensor.view.name),
-                                             static_cast<wire::DType>(tensor.view.dtype),
-                                             builder.CreateVector(tensor.view.shape), Checksum(tensor.view.bytes)));
-  }
-  std::vector<flatbuffers::Offset<wire::NamedScalar>> scalars;
-  for (const auto& [name, value] : e.scalars) {
-    scalars.push_back(wire::CreateNamedScalar(builder, builder.CreateString(name), value));
-  }
+  const auto tensors = BuildTensors(builder, e);
+  const auto scalars = BuildNamed(builder, e.scalars, wire::CreateNamedScalar);
+  const auto numbers = BuildNamed(builder, e.numbers, wire::CreateNamedNumber);
   const wire::Digest128 run_id = ToWire(e.run_id), digest = ToWire(e.digest);
   const auto node = builder.CreateString(e.node), text = builder.CreateString(e.text);
-  wire::FinishHeaderBuffer(builder, wire::CreateHeader(builder, e.kind, node, &run_id, e.epoch, e.request_id, e.attempt,
-                                                       e.step, e.index, e.version, e.count, &digest, text,
-                                                       builder.CreateVector(scalars), builder.CreateVector(tensors)));
+  const auto subject = builder.CreateString(e.subject);
+  wire::FinishHeaderBuffer(
+      builder, wire::CreateHeader(builder, e.kind, node, &run_id, e.epoch, e.request_id, e.attempt, e.step, e.index,
+                                  &digest, text, scalars, tensors, subject, e.process, e.progress, numbers));
   const auto flatbuffer = std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize()));
   std::vector<std::byte> frame(flatbuffer.size() + kTrailerBytes);
   const std::uint64_t checksum = Checksum(flatbuffer);

@@ -22,7 +22,7 @@ struct TensorFrame {
   std::shared_ptr<const void> owner;
 };
 
-/// The fields of wire::Header, owned. See schemas/wire.fbs for which kind uses which.
+/// The fields of wire::Header, owned. What they hold for each kind is common/messages' to know.
 struct Envelope {
   wire::Kind kind = wire::Kind::Hello;
   std::string node;
@@ -32,10 +32,11 @@ struct Envelope {
   std::uint32_t attempt = 0;
   std::int64_t step = 0;
   std::int32_t index = 0;
-  std::int64_t version = 0;
-  std::int32_t count = 0;
   Digest digest;
-  std::string text;
+  std::string subject, text;
+  std::uint64_t process = 0;
+  std::int64_t progress = 0;
+  std::map<std::string, std::int64_t> numbers;
   std::map<std::string, double> scalars;
   std::vector<TensorFrame> tensors;
 

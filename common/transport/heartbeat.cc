@@ -38,16 +38,14 @@ struct Heartbeat::Impl {
     for (bool last = false; !last;) {
       Envelope beat;
       beat.kind = wire::Kind::Beat;
-      beat.node = identity.node;
-      beat.run_id = identity.run_id;
-      beat.epoch = identity.epoch;
+      Stamp(beat, identity);
       {
         std::unique_lock lock(mutex);
         wake.wait_for(lock, period, [&] { return stopping; });
         last = stopping;
         beat.scalars = scalars;
       }
-      beat.version = progress.load();
+      beat.progress = progress.load();
       SendEnvelope(socket, {}, beat);
       ReceiveOrders(socket);
     }
@@ -57,8 +55,7 @@ struct Heartbeat::Impl {
     while (auto raw = TryReceiveRaw(socket, /*has_peer=*/false)) {
       try {
         const Envelope order = DecodeEnvelope(raw->header.bytes, std::move(raw->tensors));
-        const bool mine = order.run_id == identity.run_id && order.epoch == identity.epoch;
-        if (mine && order.kind == wire::Kind::Drain) drain = true;
+        if (OfSameRun(order, identity) && order.kind == wire::Kind::Drain) drain = true;
       } catch (const Error& error) {
         LogWarning("dropped a malformed control message: ", error.message());
       }

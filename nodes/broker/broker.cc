@@ -1,55 +1,14 @@
 #include "nodes/broker/broker.h"
 
+#include <cmath>
+
 #include "common/error/error.h"
 #include "common/log/log.h"
-#include "nodes/broker/score_cache.h"
 
 namespace sgmd {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{100};
-
-bool IsTeacher(const std::string& node) { return node.starts_with("teacher."); }
-
-double Work(const Envelope& e) {
-  const auto it = e.scalars.find("forward_equivalents");
-  return it == e.scalars.end() ? 0 : it->second;
-}
-
-bool MaySend(const std::string& node, wire::Kind kind) {
-  switch (kind) {
-    case wire::Kind::Sample:
-    case wire::Kind::AnchorRequest:
-    case wire::Kind::InnerSample:
-    case wire::Kind::Finished:
-      return node == "generator";
-    case wire::Kind::Gradient:
-      return node == "fake_score";
-    case wire::Kind::CheckpointPart:
-      return node == "generator" || node == "fake_score";
-    case wire::Kind::Credit:
-    case wire::Kind::Score:
-    case wire::Kind::Anchor:
-    case wire::Kind::Leave:
-      return IsTeacher(node);
-    default:
-      return false;
-  }
-}
-
-std::unique_ptr<TeacherScores> OpenScores(const Topology& topology, const ScorerFingerprint& scorer, bool replay) {
-  if (!topology.cache.enabled) {
-    if (replay) throw Error("replay needs [cache] enabled = true");
-    return std::make_unique<NoScores>();
-  }
-  auto cache = std::make_unique<ScoreCache>(topology.cache.folder, topology.cache.limit_gib);
-  if (replay) {
-    cache->RequireFingerprint(scorer);
-  } else {
-    cache->RecordFingerprint(scorer);
-  }
-  return cache;
-}
 
 std::unique_ptr<CurveGate> MakeGate(const Topology& topology) {
   if (!topology.transport.encrypt) return nullptr;
@@ -61,14 +20,14 @@ std::unique_ptr<CurveGate> MakeGate(const Topology& topology) {
 Broker::Broker(LaunchPlan plan, Options options)
     : plan_(std::move(plan)),
       options_(options),
-      run_id_(ExperimentDigest(plan_.experiment)),
-      scorer_{ModelDigest(plan_.experiment.model.teacher), plan_.experiment.model.guidance,
-              Spell(plan_.experiment.precision.compute)},
-      scores_(OpenScores(plan_.topology, scorer_, options_.replay)),
+      identity_{"broker", ExperimentDigest(plan_.experiment), options_.epoch},
       gate_(MakeGate(plan_.topology)),
       data_(plan_.topology.transport.data, gate_.get()),
       control_(plan_.topology.transport.control, gate_.get()),
-      dispatcher_(std::chrono::duration<double>(plan_.topology.transport.lease_seconds)) {}
+      members_(data_, identity_, plan_.topology.transport.silence_seconds),
+      launchers_(control_, identity_),
+      teachers_(plan_, options_.replay, members_),
+      checkpoints_(teachers_, members_) {}
 
 int Broker::Run(const volatile bool& stop) {
   LogInfo("serving on ", plan_.topology.transport.data, gate_ ? ", encrypted" : "", options_.replay ? ", replay" : "",
@@ -79,111 +38,156 @@ int Broker::Run(const volatile bool& stop) {
     while (auto in = exit_code_ ? std::nullopt : data_.TryReceive()) OnData(*in);
     if (!exit_code_) OnTick();
   }
-  LogSummary();
+  LogSummary(plan_, teachers_, work_, data_.malformed() + control_.malformed());
   return exit_code_.value_or(1);
-}
-
-bool Broker::Mine(const Envelope& e) const { return e.run_id == run_id_ && e.epoch == options_.epoch; }
-
-Envelope Broker::Make(wire::Kind kind, std::string text) const {
-  Envelope envelope;
-  envelope.kind = kind;
-  envelope.node = "broker";
-  envelope.run_id = run_id_;
-  envelope.epoch = options_.epoch;
-  envelope.text = std::move(text);
-  return envelope;
 }
 
 void Broker::OnData(const Server::Incoming& in) {
   const Envelope& e = in.envelope;
   if (e.kind == wire::Kind::Hello) return OnHello(in);
-  const auto node = nodes_.find(in.peer);
-  if (!Mine(e) || node == nodes_.end() || !node->second.joined) {
+  if (!OfSameRun(e, identity_) || !members_.Joined(in.peer)) {
     return LogDebug("dropped a ", wire::EnumNameKind(e.kind), " of ", in.peer, ", which is not part of this run");
   }
-  if (!MaySend(in.peer, e.kind)) return LogWarning("unexpected ", wire::EnumNameKind(e.kind), " from ", in.peer);
+  const Route* route = RouteOf(Socket::kData, e.kind, in.peer);
+  if (route == nullptr) return LogWarning("unexpected ", wire::EnumNameKind(e.kind), " from ", in.peer);
+  if (*route->to != '\0') return members_.Forward(route->to, e);
+  try {
+    DealWithData(in.peer, e);
+  } catch (const Error& error) {
+    LogWarning("dropped a message that is not whole: ", error.message());
+  }
+}
+
+void Broker::DealWithData(const std::string& peer, const Envelope& e) {
   switch (e.kind) {
     case wire::Kind::Sample:
     case wire::Kind::AnchorRequest:
-      return OnRequest(e);
-    case wire::Kind::InnerSample:
-      return Forward("fake_score", e);
-    case wire::Kind::Gradient:
-      return Forward("generator", e);
-    case wire::Kind::CheckpointPart:
-      if (in.peer == "generator") return Forward("fake_score", e);
-      fake_score_work_ = Work(e);
-      return OnCheckpointPart(e);
-    case wire::Kind::Finished:
-      generator_work_ = Work(e);
-      LogInfo("finished at step ", e.step);
-      return Finish(wire::Kind::Close, "", 0);
-    case wire::Kind::Credit:
-      dispatcher_.AddCredit(in.peer, e.count);
-      return GrantLeases();
+      if (const std::string why = teachers_.OnRequest(e); !why.empty()) Fail(why);
+      return;
     case wire::Kind::Score:
     case wire::Kind::Anchor:
-      return OnAnswer(in.peer, e);
-    default:
-      return LoseTeacher(in.peer, "left");
+      teachers_.OnAnswer(peer, e);
+      return checkpoints_.Open();
+    case wire::Kind::Credit:
+      return teachers_.OnCredit(peer, FromEnvelope<message::Credit>(e));
+    case wire::Kind::Leave:
+      return teachers_.Lose(peer, "left");
+    case wire::Kind::CheckpointPart: {
+      const auto part = FromEnvelope<message::CheckpointPart>(e);
+      work_.fake_score = part.forward_equivalents;
+      checkpoints_.Hold(part);
+      return checkpoints_.Open();
+    }
+    default: {
+      const auto finished = FromEnvelope<message::Finished>(e);
+      work_.generator = finished.forward_equivalents;
+      LogInfo("finished at step ", finished.step);
+      members_.TellAll(ToEnvelope(message::Close{}));
+      exit_code_ = 0;
+    }
   }
 }
 
-std::string Broker::Strangeness(const Envelope& e) const {
-  return StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", run_id_.Hex(), " epoch ",
-                options_.epoch);
+std::string Broker::WhyOfAnotherRun(const Envelope& e) const {
+  return StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", identity_.run_id.Hex(),
+                " epoch ", identity_.epoch);
 }
 
 std::string Broker::RefusalOf(const Server::Incoming& hello) const {
-  const Envelope& e = hello.envelope;
-  if (!Mine(e)) return Strangeness(e);
-  if (IsTeacher(hello.peer)) {
-    if (options_.replay) return "a replay has no teachers";
-    if (e.digest == scorer_.teacher) return "";
-    return StrCat("its model is ", e.digest.Hex(), ", the experiment's teacher is ", scorer_.teacher.Hex());
-  }
+  if (!OfSameRun(hello.envelope, identity_)) return WhyOfAnotherRun(hello.envelope);
+  const auto said = FromEnvelope<message::Hello>(hello.envelope);
+  if (RoleOf(hello.peer) == "teacher") return teachers_.RefusalOf(said.model);
   if (hello.peer != "generator" && hello.peer != "fake_score") return "no role has this name";
-  const auto node = nodes_.find(hello.peer);
-  const bool taken = node != nodes_.end() && node->second.joined && node->second.process != e.request_id;
-  return taken ? "another process has this role" : "";
+  return members_.TakenByAnother(hello.peer, said.process) ? "another process has this role" : "";
 }
 
 void Broker::OnHello(const Server::Incoming& in) {
   if (const std::string refusal = RefusalOf(in); !refusal.empty()) {
     LogWarning("refused ", in.peer, ": ", refusal);
-    data_.Send(in.peer, Make(wire::Kind::Refused, refusal));
+    Answer(data_, in.peer, ToEnvelope(message::Refused{refusal}));
     return;
   }
-  Node& node = nodes_[in.peer];
-  const bool again = node.joined && node.process == in.envelope.request_id;
-  if (node.joined && !again) LoseTeacher(in.peer, "started anew");
-  node.joined = node.alive = true;
-  node.process = in.envelope.request_id;
-  node.last_beat = std::chrono::steady_clock::now();
-  if (!again) LogInfo(in.peer, " joined");
-  data_.Send(in.peer, Make(wire::Kind::Welcome));
-  SendWaiting(in.peer, node);
+  const std::uint64_t process = in.envelope.process;
+  if (members_.TakenByAnother(in.peer, process)) teachers_.Lose(in.peer, "started anew");
+  members_.Welcome(in.peer, process);
 }
 
-void Broker::Forward(const std::string& peer, const Envelope& envelope) {
-  Node& node = nodes_[peer];
-  node.outbox.push_back(envelope);
-  SendWaiting(peer, node);
-}
-
-void Broker::SendWaiting(const std::string& peer, Node& node) {
-  while (node.joined && !node.outbox.empty() && data_.Send(peer, node.outbox.front())) node.outbox.pop_front();
-}
-
-void Broker::Finish(wire::Kind kind, const std::string& text, int exit_code) {
-  if (!text.empty()) LogError(text);
-  for (auto& [name, node] : nodes_) {
-    if (!node.joined) continue;
-    SendWaiting(name, node);
-    data_.Send(name, Make(kind, text));
+void Broker::OnControl(const Server::Incoming& in) {
+  const Envelope& e = in.envelope;
+  if (!OfSameRun(e, identity_)) {
+    if (e.kind == wire::Kind::Hello) Answer(control_, in.peer, ToEnvelope(message::Refused{WhyOfAnotherRun(e)}));
+    return;
   }
-  exit_code_ = exit_code;
+  const Route* route = RouteOf(Socket::kControl, e.kind, in.peer);
+  if (route == nullptr) {
+    return LogWarning("unexpected ", wire::EnumNameKind(e.kind), " on the control socket from ", in.peer);
+  }
+  if (*route->to != '\0') {
+    control_.Send(route->to, e);
+    return;
+  }
+  try {
+    DealWithControl(in.peer, e);
+  } catch (const Error& error) {
+    LogWarning("dropped a message that is not whole: ", error.message());
+  }
 }
+
+void Broker::DealWithControl(const std::string& peer, const Envelope& e) {
+  switch (e.kind) {
+    case wire::Kind::Hello:
+      Answer(control_, peer, ToEnvelope(message::Welcome{}));
+      if (RoleOf(peer) == "launcher") launchers_.Join(peer);
+      return;
+    case wire::Kind::Beat:
+      return OnBeat(peer, FromEnvelope<message::Beat>(e));
+    case wire::Kind::StatusRequest:
+      Answer(control_, peer,
+             ToEnvelope(message::Status{StatusText(State(), plan_.experiment.steps, members_, teachers_)}));
+      return;
+    case wire::Kind::Drain:
+      if (!draining_) LogInfo("draining: the generator finishes its step and checkpoints");
+      draining_ = true;
+      Answer(control_, "generator", ToEnvelope(message::Drain{}));
+      return;
+    case wire::Kind::Scale:
+      Answer(control_, peer, ToEnvelope(launchers_.OnScale(FromEnvelope<message::Scale>(e))));
+      return;
+    default: {
+      const auto exited = FromEnvelope<message::NodeExited>(e);
+      if (RoleOf(exited.node) == "teacher") teachers_.Lose(exited.node, "exited");
+    }
+  }
+}
+
+void Broker::OnBeat(const std::string& peer, const message::Beat& beat) {
+  // It may have come after the order.
+  if (draining_ && peer == "generator") Answer(control_, peer, ToEnvelope(message::Drain{}));
+  if (members_.OnBeat(peer, beat)) teachers_.Resume(peer);  // only teachers may be silent for a while
+}
+
+void Broker::OnTick() {
+  teachers_.ExpireLeases();
+  members_.SendWaiting();
+  for (const std::string& name : members_.SilentNow()) {
+    const double silent = members_.all().at(name).SilentSeconds();
+    const std::string why = StrCat("has been silent for ", std::round(10 * silent) / 10, " s");
+    if (RoleOf(name) != "teacher") return Fail(name + " " + why);
+    teachers_.Suspend(name, why);
+  }
+}
+
+bool Broker::Answer(Server& socket, const std::string& peer, Envelope answer) const {
+  Stamp(answer, identity_);
+  return socket.Send(peer, answer);
+}
+
+void Broker::Fail(const std::string& why) {
+  LogError(why);
+  members_.TellAll(ToEnvelope(message::Failed{why}));
+  exit_code_ = 1;
+}
+
+std::string Broker::State() const { return draining_ ? "draining" : options_.replay ? "replay" : "running"; }
 
 }  // namespace sgmd

@@ -4,27 +4,41 @@
 
 #include <vector>
 
-#include "common/transport/envelope.h"
+#include "common/messages/ring.h"
 
 namespace sgmd {
 
-/// One way through the broker:
-///
-///   name    request        lease        answer  tensors of the lease    result    reply         to
-///   score   Sample         Lease        Score   x_s, sigma, prompts     velocity  ScoredSample  fake_score
-///   anchor  AnchorRequest  AnchorLease  Anchor  noise, prompts          x_a       Anchor        generator
-struct TeacherWork {
-  const char* name;
-  wire::Kind request, lease, answer, reply;
-  std::vector<const char*> request_tensors;
-  std::vector<const char*> lease_tensors;
-  const char* result;      // the answer's tensor, float32 in the shape of the first of lease_tensors
-  const char* receiver;    // node that the reply goes to
-  bool reply_has_request;  // the reply holds the request's tensors too
-  int order;               // within a step: scores first, because the fake score works while teachers do the anchors
+/// A request as the broker needs it.
+struct WorkRequest {
+  message::Ticket ticket;
+  std::vector<std::int64_t> shape;  // of the latent that it is about
+  Envelope lease;                   // for a teacher; whoever sends it sets request_id and attempt
 };
 
-/// Throws Error when `request` asks a teacher for nothing.
+/// What a teacher found.
+struct WorkResult {
+  TensorFrame tensor;
+  double forward_equivalents = 0;  // work that it took
+};
+
+/// One way through the broker:
+///
+///   name    request        lease        answer  result    reply         to
+///   score   Sample         ScoreLease   Score   velocity  ScoredSample  fake_score
+///   anchor  AnchorRequest  AnchorLease  Anchor  x_a       ServedAnchor  generator
+struct TeacherWork {
+  const char* name;
+  wire::Kind request;
+  const char* receiver;  // node that the reply goes to
+  int order;             // within a step: scores first, because the fake score works while teachers do the anchors
+
+  /// Each throws Error where a message is not whole.
+  WorkRequest (*read_request)(const Envelope& request);
+  WorkResult (*read_answer)(const Envelope& answer);
+  Envelope (*reply)(const Envelope& request, TensorFrame result, bool cache_hit);
+};
+
+/// The row of a request of this kind, which must be Sample or AnchorRequest.
 const TeacherWork& WorkOf(wire::Kind request);
 inline constexpr int kWorkKinds = 2;
 

@@ -5,16 +5,9 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/checkpoint_store.h"
+#include "nodes/ring/frames.h"
 
 namespace sgmd {
-namespace {
-
-at::Tensor TensorOf(const Envelope& message, const char* name) { return CopyToTensor(message.At(name).view); }
-
-std::vector<Digest> PromptsOf(const Envelope& message) { return PromptsFromTensor(TensorOf(message, "prompts")); }
-
-}  // namespace
-
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
       fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks),
@@ -46,50 +39,47 @@ int FakeScoreNode::Run() {
 void FakeScoreNode::OnMessage(const Envelope& message) {
   switch (message.kind) {
     case wire::Kind::ScoredSample:
-      scored_[message.step].push_back(message);
+      scored_[message.step].push_back(FromEnvelope<message::ScoredSample>(message));
       return;
-    case wire::Kind::InnerSample:
-      fake_.samples().AddFresh(message.step, message.version, message.index,
-                               {TensorOf(message, "x_g"), PromptsOf(message)});
-      return;
-    case wire::Kind::CheckpointPart:
-      parts_wanted_.insert(message.step);
-      break;
+    case wire::Kind::InnerSample: {
+      const auto fresh = FromEnvelope<message::InnerSample>(message);
+      return fake_.samples().AddFresh(fresh.ticket.step, fresh.update, fresh.ticket.index,
+                                      {ToTensor(fresh.x_g), PromptsFromFrame(fresh.prompts)});
+    }
+    case wire::Kind::CheckpointOrder:
+      return OnCheckpointOrder(FromEnvelope<message::CheckpointOrder>(message).step);
     default:
       LogWarning("unexpected ", wire::EnumNameKind(message.kind));
   }
-  if (parts_wanted_.contains(step_)) SaveCheckpointPart();
+}
+
+void FakeScoreNode::OnCheckpointOrder(std::int64_t step) {
+  if (step < step_)
+    throw Error(StrCat("the order to checkpoint step ", step, " came after ", step_, " inner loops were done"));
+  ordered_.insert(step);
+  StageCheckpointIfOrdered();
 }
 
 // Everything that can be done with what has arrived.
 void FakeScoreNode::Advance() {
   while (true) {
-    const auto ready = scored_.find(step_);
-    if (ready != scored_.end()) {
-      const std::vector<Envelope> batch = std::move(ready->second);
-      scored_.erase(ready);
-      for (const Envelope& scored : batch) AnswerGradient(scored);
+    if (const auto ready = scored_.extract(step_)) {
+      for (const message::ScoredSample& scored : ready.mapped()) AnswerGradient(scored);
     }
     if (!fake_.samples().Complete(step_)) return;
     RunInnerUpdates();
-    if (step_ % experiment().checkpoint.every == 0 || parts_wanted_.contains(step_)) SaveCheckpointPart();
+    StageCheckpointIfOrdered();
   }
 }
 
-void FakeScoreNode::AnswerGradient(const Envelope& scored) {
-  InnerSample sample{TensorOf(scored, "x_g"), PromptsOf(scored)};
-  const GeneratorGradient result = fake_.Gradient(sample.x_g, TensorOf(scored, "x_s"), TensorOf(scored, "sigma"),
-                                                  TensorOf(scored, "velocity"), sample.prompts);
-  Envelope answer;
-  answer.kind = wire::Kind::Gradient;
-  answer.step = scored.step;
-  answer.index = scored.index;
-  answer.version = step_ * experiment().inner.updates;
-  answer.scalars = result.terms;
-  answer.scalars["cache_hit"] = scored.scalars.contains("cache_hit") ? scored.scalars.at("cache_hit") : 0;
-  answer.tensors.push_back(ToFrame("gradient", result.gradient));
-  client_.Send(std::move(answer));
-  fake_.samples().AddScored(scored.step, scored.index, std::move(sample));
+void FakeScoreNode::AnswerGradient(const message::ScoredSample& scored) {
+  const message::Sample& sample = scored.sample;
+  InnerSample inner{ToTensor(sample.x_g), PromptsFromFrame(sample.prompts)};
+  const GeneratorGradient result =
+      fake_.Gradient(inner.x_g, ToTensor(sample.x_s), ToTensor(sample.sigma), ToTensor(scored.velocity), inner.prompts);
+  client_.Send(ToEnvelope(message::Gradient{sample.ticket, step_ * experiment().inner.updates, scored.cache_hit,
+                                            result.terms, ToFrame(result.gradient)}));
+  fake_.samples().AddScored(sample.ticket.step, sample.ticket.index, std::move(inner));
   heartbeat_.Progress();
 }
 
@@ -119,20 +109,15 @@ void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report
   heartbeat_.Report(scalars);
 }
 
-void FakeScoreNode::SaveCheckpointPart() {
-  parts_wanted_.erase(step_);
+void FakeScoreNode::StageCheckpointIfOrdered() {
+  if (ordered_.erase(step_) == 0) return;
   const CheckpointStore store(RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id);
   const std::filesystem::path staged = store.Stage(step_);
   const std::vector<std::string> names = fake_.SaveState(staged);
   for (const std::string& name : names) {
-    Envelope part;
-    part.kind = wire::Kind::CheckpointPart;
-    part.step = step_;
-    part.text = name;
-    part.digest = DigestFile(staged / name);
-    part.count = static_cast<std::int32_t>(names.size());
-    part.scalars = {{"forward_equivalents", fake_.work().ForwardEquivalents()}};
-    client_.Send(std::move(part));
+    client_.Send(ToEnvelope(message::CheckpointPart{step_, name, DigestFile(staged / name),
+                                                    static_cast<std::int64_t>(names.size()),
+                                                    fake_.work().ForwardEquivalents()}));
   }
 }
 

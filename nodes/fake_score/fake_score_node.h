@@ -3,10 +3,11 @@
 
 #include <map>
 #include <set>
-#include <utility>
+#include <vector>
 
+#include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
-#include "nodes/ring_node.h"
+#include "nodes/ring/join.h"
 #include "pipeline/training/roles.h"
 #include "pipeline/training/stability.h"
 
@@ -14,6 +15,12 @@ namespace sgmd {
 
 /// Gradients of step k are taken with the parameters after k * R updates: all micro-batches of a step first, in the
 /// order in which they arrive (they do not touch parameters), then the R inner updates over them, in order of index.
+///
+/// Checkpoints are staged when ordered, never by a count of its own. An order for step k comes before any sample of
+/// step k: the generator sends it first, and the broker keeps its messages in order. The inner loop of step k needs
+/// those samples. So an order finds it at k inner loops or before, at any max_staleness, and waits for nothing that
+/// waits for it. It stages at once, or as soon as k inner loops are done; in both cases before it looks at a sample of
+/// step k.
 class FakeScoreNode {
  public:
   explicit FakeScoreNode(const RingNode& node);
@@ -23,10 +30,11 @@ class FakeScoreNode {
  private:
   void OnMessage(const Envelope& message);
   void Advance();
-  void AnswerGradient(const Envelope& scored);
+  void OnCheckpointOrder(std::int64_t step);
+  void AnswerGradient(const message::ScoredSample& scored);
   void RunInnerUpdates();
   void ReportInnerLoop(double loss, const AdamW::StepReport& report);
-  void SaveCheckpointPart();
+  void StageCheckpointIfOrdered();
 
   const Experiment& experiment() const { return node_.plan.experiment; }
 
@@ -36,9 +44,9 @@ class FakeScoreNode {
   EventWriter events_;
   Heartbeat heartbeat_;
   Client client_;
-  std::int64_t step_ = 0;                                 // inner loops done
-  std::map<std::int64_t, std::vector<Envelope>> scored_;  // by step, not yet answered
-  std::set<std::int64_t> parts_wanted_;                   // checkpoints asked for beside the periodic ones
+  std::int64_t step_ = 0;                                              // inner loops done
+  std::map<std::int64_t, std::vector<message::ScoredSample>> scored_;  // by step, not yet answered
+  std::set<std::int64_t> ordered_;                                     // steps to be checkpointed, not yet staged
 };
 
 }  // namespace sgmd

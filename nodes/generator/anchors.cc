@@ -1,31 +1,24 @@
 #include "nodes/generator/anchors.h"
 
-#include "nodes/ring_node.h"
+#include "nodes/ring/frames.h"
 
 namespace sgmd {
 
 void Anchors::Ask(std::int64_t step) {
   if (experiment_.diversity.weight == 0 || step <= asked_up_to_ || step >= experiment_.steps) return;
   asked_up_to_ = step;
-  for (std::int64_t index = 0; index < experiment_.data.micro_batches; ++index) {
+  for (std::int32_t index = 0; index < experiment_.data.micro_batches; ++index) {
     AnchorPlan plan = PlanAnchor(experiment_, bank_, step, index);
-    Envelope request;
-    request.kind = wire::Kind::AnchorRequest;
-    request.step = step;
-    request.index = static_cast<std::int32_t>(index);
-    request.tensors = {ToFrame("noise", plan.noise), ToFrame("prompts", PromptsToTensor(plan.prompts))};
-    client_.Send(std::move(request));
+    client_.Send(ToEnvelope(message::AnchorRequest{{step, index}, ToFrame(plan.noise), PromptsToFrame(plan.prompts)}));
     asked_[{step, index}] = std::move(plan);
   }
 }
 
-void Anchors::Accept(const Envelope& answer) {
-  const Ticket ticket{answer.step, answer.index};
-  if (auto asked = asked_.extract(ticket)) arrived_[ticket] = {std::move(asked.mapped()), answer};
+void Anchors::Accept(message::ServedAnchor answer) {
+  const message::Ticket ticket = answer.ticket;
+  if (auto asked = asked_.extract(ticket)) arrived_[ticket] = {std::move(asked.mapped()), std::move(answer)};
 }
 
-Anchors::Anchor Anchors::Take(std::int64_t step, std::int64_t index) {
-  return std::move(arrived_.extract({step, index}).mapped());
-}
+Anchors::Arrived Anchors::Take(const message::Ticket& ticket) { return std::move(arrived_.extract(ticket).mapped()); }
 
 }  // namespace sgmd

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <map>
-#include <utility>
 
 #include "common/config/experiment.h"
+#include "common/messages/ring.h"
 #include "common/transport/client.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/flow/sample_plan.h"
@@ -17,9 +17,9 @@ namespace sgmd {
 /// loss.
 class Anchors {
  public:
-  struct Anchor {
+  struct Arrived {
     AnchorPlan plan;
-    Envelope answer;  // of kind Anchor
+    message::ServedAnchor answer;
   };
 
   /// All references outlive it.
@@ -29,19 +29,18 @@ class Anchors {
   /// Asks for the anchors of `step`, unless it did before or the run has no such step.
   void Ask(std::int64_t step);
   /// Keeps an answer that is waited for; drops any other, such as a second one.
-  void Accept(const Envelope& answer);
-  bool Has(std::int64_t step, std::int64_t index) const { return arrived_.contains({step, index}); }
+  void Accept(message::ServedAnchor answer);
+  bool Has(const message::Ticket& ticket) const { return arrived_.contains(ticket); }
   /// Has() must be true; no longer afterwards.
-  Anchor Take(std::int64_t step, std::int64_t index);
+  Arrived Take(const message::Ticket& ticket);
 
  private:
-  using Ticket = std::pair<std::int64_t, std::int64_t>;  // step, index
   const Experiment& experiment_;
   const PromptBank& bank_;
   Client& client_;
   std::int64_t asked_up_to_ = -1;  // last step that was asked for; steps come in ascending order
-  std::map<Ticket, AnchorPlan> asked_;
-  std::map<Ticket, Anchor> arrived_;
+  std::map<message::Ticket, AnchorPlan> asked_;
+  std::map<message::Ticket, Arrived> arrived_;
 };
 
 }  // namespace sgmd

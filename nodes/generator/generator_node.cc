@@ -5,6 +5,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
+#include "nodes/ring/frames.h"
 #include "pipeline/flow/flow_matching.h"
 
 namespace sgmd {
@@ -23,29 +24,23 @@ class Timed {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-Envelope Message(wire::Kind kind, std::int64_t step, std::int64_t index) {
-  Envelope message;
-  message.kind = kind;
-  message.step = step;
-  message.index = static_cast<std::int32_t>(index);
-  return message;
-}
-
 }  // namespace
 
 GeneratorNode::GeneratorNode(const RingNode& node)
     : node_(node),
       generator_(experiment(), node.device, node.plan.topology.generator.checkpoint_blocks),
       admission_{experiment().max_staleness},
-      checkpoints_(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id),
       events_(RunFolder{node.plan.topology.run.folder}.Events() / "generator"),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
       anchors_(node_.plan.experiment, generator_.bank(), client_) {
-  if (const std::int64_t step = node.plan.start.step; step > 0) {
-    generator_.LoadState(checkpoints_.At(step, "generator").folder);
-    landed_ = next_rollout_ = committed_ = step;
+  const CheckpointStore store(RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id);
+  const std::int64_t step = node_.plan.start.step;
+  if (step > 0) {
+    generator_.LoadState(store.At(step, "generator").folder);
+    landed_ = next_rollout_ = step;
   }
+  checkpoints_.emplace(store, experiment().checkpoint.keep, step > 0 ? step : -1);
   LogInfo("ready on ", node.device.str(), ", ", landed_ > 0 ? "resuming" : "starting", " at step ", landed_, " of ",
           experiment().steps);
 }
@@ -62,6 +57,7 @@ int GeneratorNode::Run() {
       while (!draining && next_rollout_ < experiment().steps && admission_.Admits(next_rollout_, landed_)) {
         RollOut(next_rollout_++);
       }
+      if (ordered_.erase(landed_) > 0) StageCheckpoint();
       Land(landed_);
     }
     if (monitor_.must_roll_back()) {
@@ -70,7 +66,6 @@ int GeneratorNode::Run() {
     }
     heartbeat_.Report({{"step_time_sec", seconds}});
     events_.Scalar("step_time_sec", landed_ - 1, seconds);
-    if (landed_ % experiment().checkpoint.every == 0) StageCheckpoint();
   }
   CommitFinalCheckpoint();
   const bool complete = landed_ == experiment().steps;
@@ -78,9 +73,7 @@ int GeneratorNode::Run() {
   generator_.SaveStudent(StagingFolder(student));
   CommitFolder(student);
   LogInfo(complete ? "finished" : "drained", " at step ", landed_, "; student in ", student.string());
-  Envelope finished = Message(wire::Kind::Finished, landed_, 0);
-  finished.scalars = {{"forward_equivalents", generator_.work().ForwardEquivalents()}};
-  client_.Send(std::move(finished));
+  client_.Send(ToEnvelope(message::Finished{landed_, generator_.work().ForwardEquivalents()}));
   while (const auto message = client_.Receive(std::chrono::seconds(10))) {
     if (message->kind == wire::Kind::Close) break;
   }
@@ -89,16 +82,18 @@ int GeneratorNode::Run() {
 
 void GeneratorNode::RollOut(std::int64_t step) {
   const Timed timed(&rollout_seconds_);
+  if (step > 0 && step > checkpoints_->committed() && step % experiment().checkpoint.every == 0) OrderCheckpoint(step);
   anchors_.Ask(step);  // before its samples: the broker holds the fake score's checkpoint for what it has been asked
-  for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
+  for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
     SamplePlan plan = PlanSample(experiment(), generator_.bank(), step, index);
     const Generator::Rollout rollout = generator_.RollOut(plan);
-    Envelope sample = Message(wire::Kind::Sample, step, index);
-    sample.version = landed_;
-    sample.tensors = {ToFrame("x_g", rollout.x_g),
-                      ToFrame("x_s", AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma)),
-                      ToFrame("sigma", plan.score_sigma), ToFrame("prompts", PromptsToTensor(plan.prompts))};
-    client_.Send(std::move(sample));
+    const at::Tensor x_s = AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma);
+    client_.Send(ToEnvelope(message::Sample{{step, index},
+                                            landed_,
+                                            ToFrame(rollout.x_g),
+                                            ToFrame(x_s),
+                                            ToFrame(plan.score_sigma),
+                                            PromptsToFrame(plan.prompts)}));
     in_flight_[{step, index}] = {std::move(plan), rollout.x_exit, landed_};
     heartbeat_.Progress();
   }
@@ -109,13 +104,10 @@ void GeneratorNode::RollOut(std::int64_t step) {
 // Rolled out with the student before this step's update, while its gradients are on their way.
 void GeneratorNode::SendFreshSamples(std::int64_t step) {
   for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
-    for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
+    for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
       const SamplePlan plan = PlanFreshSample(experiment(), generator_.bank(), step, index, update);
-      Envelope sample = Message(wire::Kind::InnerSample, step, index);
-      sample.version = update;
-      sample.tensors = {ToFrame("x_g", generator_.RollOut(plan).x_g),
-                        ToFrame("prompts", PromptsToTensor(plan.prompts))};
-      client_.Send(std::move(sample));
+      client_.Send(ToEnvelope(message::InnerSample{
+          {step, index}, update, ToFrame(generator_.RollOut(plan).x_g), PromptsToFrame(plan.prompts)}));
       heartbeat_.Progress();
     }
   }
@@ -134,27 +126,26 @@ void GeneratorNode::Land(std::int64_t step) {
 // their last bit.
 void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
   const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
-  for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
-    WaitUntil([&] { return anchors_.Has(step, index); });
+  for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
+    WaitUntil([&] { return anchors_.Has({step, index}); });
     const Timed timed(&backward_seconds_);
-    const Anchors::Anchor anchor = anchors_.Take(step, index);
-    terms["diversity_loss"] +=
-        share * generator_.AccumulateDiversity(anchor.plan, CopyToTensor(anchor.answer.At("x_a").view));
-    terms["anchor_hit_rate"] += share * anchor.answer.scalars.at("cache_hit");
+    const Anchors::Arrived anchor = anchors_.Take({step, index});
+    terms["diversity_loss"] += share * generator_.AccumulateDiversity(anchor.plan, ToTensor(anchor.answer.x_a));
+    terms["anchor_hit_rate"] += anchor.answer.cache_hit ? share : 0;
     heartbeat_.Progress();
   }
 }
 
 void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
   const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
-  for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
+  for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
     WaitUntil([&] { return gradients_.contains({step, index}); });
     const Timed timed(&backward_seconds_);
-    const Envelope answer = std::move(gradients_.extract({step, index}).mapped());
+    const message::Gradient answer = std::move(gradients_.extract({step, index}).mapped());
     const InFlight sample = std::move(in_flight_.extract({step, index}).mapped());
-    generator_.Accumulate(sample.plan, sample.x_exit, CopyToTensor(answer.At("gradient").view));
-    for (const auto& [name, value] : answer.scalars)
-      terms[name == "cache_hit" ? "cache_hit_rate" : name] += share * value;
+    generator_.Accumulate(sample.plan, sample.x_exit, ToTensor(answer.gradient));
+    for (const auto& [name, value] : answer.terms) terms[name] += share * value;
+    terms["cache_hit_rate"] += answer.cache_hit ? share : 0;
     terms["staleness"] += share * static_cast<double>(landed_ - sample.version);
     heartbeat_.Progress();
   }
@@ -170,13 +161,15 @@ void GeneratorNode::WaitUntil(Condition condition) {
 
 void GeneratorNode::OnMessage(const Envelope& message) {
   switch (message.kind) {
-    case wire::Kind::Gradient:
-      if (in_flight_.contains({message.step, message.index})) gradients_[{message.step, message.index}] = message;
+    case wire::Kind::Gradient: {
+      auto gradient = FromEnvelope<message::Gradient>(message);
+      if (in_flight_.contains(gradient.ticket)) gradients_[gradient.ticket] = std::move(gradient);
       return;
-    case wire::Kind::Anchor:
-      return anchors_.Accept(message);
+    }
+    case wire::Kind::ServedAnchor:
+      return anchors_.Accept(FromEnvelope<message::ServedAnchor>(message));
     case wire::Kind::CheckpointPart:
-      return OnCheckpointPart(message);
+      return checkpoints_->OnPart(FromEnvelope<message::CheckpointPart>(message));
     case wire::Kind::Close:
       throw Error("the broker closed the run before it was finished");
     default:
@@ -198,38 +191,23 @@ void GeneratorNode::ReportStep(std::int64_t step, const AdamW::StepReport& repor
   heartbeat_.Report(terms);
 }
 
+void GeneratorNode::OrderCheckpoint(std::int64_t step) {
+  client_.Send(ToEnvelope(message::CheckpointOrder{step}));
+  ordered_.insert(step);
+}
+
 void GeneratorNode::StageCheckpoint() {
-  const std::filesystem::path staged = checkpoints_.Stage(landed_);
-  Staged& entry = staged_[landed_];
-  for (const std::string& name : generator_.SaveState(staged)) entry.files[name] = DigestFile(staged / name);
-  entry.own = true;
-  CommitIfWhole(landed_);
-}
-
-void GeneratorNode::OnCheckpointPart(const Envelope& part) {
-  Staged& entry = staged_[part.step];
-  entry.files[part.text] = part.digest;
-  entry.of = part.count;
-  ++entry.parts;
-  CommitIfWhole(part.step);
-}
-
-void GeneratorNode::CommitIfWhole(std::int64_t step) {
-  const Staged& entry = staged_[step];
-  if (!entry.own || !entry.of || entry.parts < *entry.of) return;
-  checkpoints_.Commit(step, entry.files, experiment().checkpoint.keep);
-  committed_ = std::max(committed_, step);
-  staged_.erase(step);
-  LogInfo("checkpoint at step ", step);
+  const std::filesystem::path staged = checkpoints_->Folder(landed_);
+  std::map<std::string, Digest> files;
+  for (const std::string& name : generator_.SaveState(staged)) files[name] = DigestFile(staged / name);
+  checkpoints_->OnOwnFiles(landed_, std::move(files));
 }
 
 void GeneratorNode::CommitFinalCheckpoint() {
-  if (committed_ == landed_) return;
-  if (landed_ % experiment().checkpoint.every != 0) {
-    StageCheckpoint();
-    client_.Send(Message(wire::Kind::CheckpointPart, landed_, 0));
-  }
-  while (committed_ < landed_) {
+  if (checkpoints_->committed() == landed_) return;
+  client_.Send(ToEnvelope(message::CheckpointOrder{landed_}));
+  StageCheckpoint();
+  while (checkpoints_->committed() < landed_) {
     if (const auto message = client_.Receive(kForEver)) OnMessage(*message);
   }
 }

@@ -3,14 +3,15 @@
 
 #include <map>
 #include <optional>
-#include <utility>
-#include <vector>
+#include <set>
+#include <string>
 
+#include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
-#include "common/storage/checkpoint_store.h"
 #include "nodes/generator/admission.h"
 #include "nodes/generator/anchors.h"
-#include "nodes/ring_node.h"
+#include "nodes/generator/checkpoint_commit.h"
+#include "nodes/ring/join.h"
 #include "pipeline/training/roles.h"
 #include "pipeline/training/stability.h"
 
@@ -18,6 +19,10 @@ namespace sgmd {
 
 /// Keeps of what is in flight only the input of the exit step, and runs that step again when its gradient arrives: any
 /// number of micro-batches in flight costs no activation memory.
+///
+/// It alone decides when there is a checkpoint: it orders that of step k before it sends the first sample of step k
+/// (or, at the end of the run, when no further sample is in flight), and stages its own part after update k and before
+/// update k + 1.
 class GeneratorNode {
  public:
   explicit GeneratorNode(const RingNode& node);
@@ -31,7 +36,6 @@ class GeneratorNode {
     std::int64_t version = 0;  // updates done when it was rolled out
   };
   using Terms = std::map<std::string, double>;
-  using Ticket = std::pair<std::int64_t, std::int64_t>;  // step, index
 
   void RollOut(std::int64_t step);
   void SendFreshSamples(std::int64_t step);
@@ -42,9 +46,8 @@ class GeneratorNode {
   void WaitUntil(Condition condition);
   void OnMessage(const Envelope& message);
   void ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms);
+  void OrderCheckpoint(std::int64_t step);
   void StageCheckpoint();
-  void OnCheckpointPart(const Envelope& part);
-  void CommitIfWhole(std::int64_t step);
   void CommitFinalCheckpoint();
 
   const Experiment& experiment() const { return node_.plan.experiment; }
@@ -52,7 +55,7 @@ class GeneratorNode {
   RingNode node_;
   Generator generator_;
   Admission admission_;
-  CheckpointStore checkpoints_;
+  std::optional<CheckpointCommit> checkpoints_;  // made when it is known where the run resumes
   StabilityMonitor monitor_{"generator", "generator_loss"};
   EventWriter events_;
   Heartbeat heartbeat_;
@@ -60,18 +63,10 @@ class GeneratorNode {
   Anchors anchors_;
   std::int64_t landed_ = 0;  // updates done
   std::int64_t next_rollout_ = 0;
-  std::map<Ticket, InFlight> in_flight_;
-  std::map<Ticket, Envelope> gradients_;                                  // arrived, not yet used
+  std::map<message::Ticket, InFlight> in_flight_;
+  std::map<message::Ticket, message::Gradient> gradients_;  // arrived, not yet used
+  std::set<std::int64_t> ordered_;                          // checkpoints that it has yet to stage its part of
   double rollout_seconds_ = 0, wait_seconds_ = 0, backward_seconds_ = 0;  // of the current step
-
-  struct Staged {
-    std::map<std::string, Digest> files;
-    int parts = 0;          // files of the fake score that have arrived
-    std::optional<int> of;  // how many it announced
-    bool own = false;       // ours are written
-  };
-  std::map<std::int64_t, Staged> staged_;
-  std::int64_t committed_ = -1;  // step of the newest commit
 };
 
 }  // namespace sgmd

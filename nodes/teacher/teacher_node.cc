@@ -1,6 +1,8 @@
 #include "nodes/teacher/teacher_node.h"
 
 #include "common/log/log.h"
+#include "common/messages/ring.h"
+#include "nodes/ring/frames.h"
 #include "pipeline/training/roles.h"
 
 namespace sgmd {
@@ -9,38 +11,24 @@ namespace {
 constexpr int kCredit = 2;  // one being computed, one on its way
 constexpr std::chrono::milliseconds kPoll{200};
 
-Envelope CreditFor(int count) {
-  Envelope credit;
-  credit.kind = wire::Kind::Credit;
-  credit.count = count;
-  return credit;
+message::Score ScoreFor(const message::ScoreLease& lease, Teacher& teacher) {
+  const at::Tensor velocity =
+      teacher.Score(ToTensor(lease.x_s), ToTensor(lease.sigma), PromptsFromFrame(lease.prompts));
+  return {lease.ticket, lease.lease, 0, ToFrame(velocity)};
 }
 
-std::vector<Digest> PromptsOf(const Envelope& lease) {
-  return PromptsFromTensor(CopyToTensor(lease.At("prompts").view));
+message::Anchor AnchorFor(const message::AnchorLease& lease, Teacher& teacher) {
+  const at::Tensor x_a = teacher.Anchor(ToTensor(lease.request.noise), PromptsFromFrame(lease.request.prompts));
+  return {lease.request.ticket, lease.lease, 0, ToFrame(x_a)};
 }
 
-TensorFrame Score(const Envelope& lease, Teacher& teacher) {
-  return ToFrame("velocity", teacher.Score(CopyToTensor(lease.At("x_s").view), CopyToTensor(lease.At("sigma").view),
-                                           PromptsOf(lease)));
-}
-
-TensorFrame Anchor(const Envelope& lease, Teacher& teacher) {
-  return ToFrame("x_a", teacher.Anchor(CopyToTensor(lease.At("noise").view), PromptsOf(lease)));
-}
-
-Envelope Answer(const Envelope& lease, Teacher& teacher) {
-  const bool anchor = lease.kind == wire::Kind::AnchorLease;
+// The answer of `compute`, with what it cost.
+template <typename Lease, typename Compute>
+Envelope Answer(const Envelope& lease, Teacher& teacher, Compute compute) {
   const double before = teacher.work().ForwardEquivalents();
-  Envelope answer;
-  answer.kind = anchor ? wire::Kind::Anchor : wire::Kind::Score;
-  answer.request_id = lease.request_id;
-  answer.attempt = lease.attempt;
-  answer.step = lease.step;
-  answer.index = lease.index;
-  answer.tensors.push_back(anchor ? Anchor(lease, teacher) : Score(lease, teacher));
-  answer.scalars = {{"forward_equivalents", teacher.work().ForwardEquivalents() - before}};
-  return answer;
+  auto answer = compute(FromEnvelope<Lease>(lease), teacher);
+  answer.forward_equivalents = teacher.work().ForwardEquivalents() - before;
+  return ToEnvelope(answer);
 }
 
 }  // namespace
@@ -48,27 +36,26 @@ Envelope Answer(const Envelope& lease, Teacher& teacher) {
 int RunTeacher(const RingNode& node, const volatile bool& stop) {
   Heartbeat heartbeat(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds);
   Teacher teacher(node.plan.experiment, node.device);
-  Envelope hello;
-  hello.digest = ModelDigest(node.plan.experiment.model.teacher);
-  Client client = node.Connect(hello);
-  client.Send(CreditFor(kCredit));
+  Client client = node.Connect({0, ModelDigest(node.plan.experiment.model.teacher)});
+  client.Send(ToEnvelope(message::Credit{kCredit}));
   LogInfo("ready on ", node.device.str());
   std::int64_t scored = 0;
   while (!stop) {
     const std::optional<Envelope> message = client.Receive(kPoll);
     if (!message) continue;
     if (message->kind == wire::Kind::Close) break;
-    if (message->kind != wire::Kind::Lease && message->kind != wire::Kind::AnchorLease) continue;
-    client.Send(Answer(*message, teacher));
-    client.Send(CreditFor(1));
+    if (message->kind == wire::Kind::ScoreLease) {
+      client.Send(Answer<message::ScoreLease>(*message, teacher, ScoreFor));
+    } else if (message->kind == wire::Kind::AnchorLease) {
+      client.Send(Answer<message::AnchorLease>(*message, teacher, AnchorFor));
+    } else {
+      continue;
+    }
+    client.Send(ToEnvelope(message::Credit{1}));
     heartbeat.Progress();
     heartbeat.Report({{"scored", static_cast<double>(++scored)}});
   }
-  if (stop) {
-    Envelope leave;
-    leave.kind = wire::Kind::Leave;
-    client.Send(leave);
-  }
+  if (stop) client.Send(ToEnvelope(message::Leave{}));
   LogInfo("answered for ", scored, " micro-batches");
   return 0;
 }

@@ -1,7 +1,7 @@
 // A teacher process: scores what it is leased. Stateless; joins, leaves and dies at any time.
 #pragma once
 
-#include "nodes/ring_node.h"
+#include "nodes/ring/join.h"
 
 namespace sgmd {
 

@@ -1,7 +1,7 @@
 // The score cache's hit path: read and verify, MB/s by the size of a score.
 #include <benchmark/benchmark.h>
 
-#include "nodes/broker/score_cache.h"
+#include "nodes/broker/answer_cache.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -10,7 +10,7 @@ namespace {
 void BM_CacheHit(benchmark::State& state) {
   const auto floats = static_cast<std::size_t>(state.range(0)) / sizeof(float);
   const TempFolder folder;
-  ScoreCache cache(folder.path(), 2.0);
+  AnswerCache cache(folder.path(), 2.0);
   constexpr std::uint64_t kEntries = 32;
   for (std::uint64_t i = 0; i < kEntries; ++i) {
     auto data = std::make_shared<std::vector<float>>(floats, static_cast<float>(i));

@@ -21,8 +21,10 @@ Envelope FullEnvelope() {
   e.attempt = 2;
   e.step = 1'000'000'000'000;
   e.index = 3;
-  e.version = -1;
-  e.count = 4;
+  e.process = 1;
+  e.progress = -1;
+  e.subject = "teacher.4";
+  e.numbers = {{"update", 4}, {"version", std::numeric_limits<std::int64_t>::max()}};
   e.digest = {5, 6};
   e.text = "file.safetensors";
   e.scalars = {{"loss", 0.25}, {"cache_hit", 1}};
@@ -65,7 +67,10 @@ TEST(EnvelopeTest, RoundTripKeepsEveryField) {
   EXPECT_EQ(got.run_id, sent.run_id);
   EXPECT_EQ(got.epoch, sent.epoch);
   EXPECT_EQ(got.step, sent.step);
-  EXPECT_EQ(got.version, sent.version);
+  EXPECT_EQ(got.process, sent.process);
+  EXPECT_EQ(got.progress, sent.progress);
+  EXPECT_EQ(got.subject, sent.subject);
+  EXPECT_EQ(got.numbers, sent.numbers);
   EXPECT_EQ(got.digest, sent.digest);
   EXPECT_EQ(got.text, sent.text);
   EXPECT_EQ(got.scalars, sent.scalars);
@@ -86,7 +91,7 @@ TEST(EnvelopeTest, NamesKindAndTensorThatIsMissing) {
     FullEnvelope().At("velocity");
     FAIL();
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("ScoredSample message of generator has no tensor velocity"));
+    EXPECT_THAT(error.what(), HasSubstr("ScoredSample of generator has no tensor velocity"));
   }
 }
 

@@ -16,7 +16,7 @@ class HeartbeatTest : public ::testing::Test {
   // The first beat with `progress`, past those that were on their way before.
   std::optional<Envelope> BeatWithProgress(std::int64_t progress) {
     while (auto incoming = Next(server_)) {
-      if (incoming->envelope.version == progress) return incoming->envelope;
+      if (incoming->envelope.progress == progress) return incoming->envelope;
     }
     return {};
   }

@@ -50,7 +50,7 @@ TEST_P(TransportTest, HelloIsStampedAndWelcomed) {
   EXPECT_EQ(hello->envelope.node, "teacher.3");
   EXPECT_EQ(hello->envelope.run_id, testing::kRun);
   EXPECT_EQ(hello->envelope.epoch, testing::kEpoch);
-  EXPECT_NE(hello->envelope.request_id, 0u);
+  EXPECT_NE(hello->envelope.process, 0u);
 }
 
 TEST_P(TransportTest, RefusalIsAnErrorWithTheBrokersWords) {
@@ -84,7 +84,7 @@ TEST_P(TransportTest, WhatComesBeforeWelcomeIsSkipped) {
   });
   const auto hello = Next(server);
   ASSERT_TRUE(hello);
-  EXPECT_TRUE(server.Send(hello->peer, Message(wire::Kind::Lease)));
+  EXPECT_TRUE(server.Send(hello->peer, Message(wire::Kind::ScoreLease)));
   EXPECT_TRUE(server.Send(hello->peer, Message(wire::Kind::Welcome)));
   EXPECT_FALSE(client.get()->Receive(kBriefly));
 }
@@ -242,7 +242,7 @@ TEST_P(TransportTest, ANewProcessTakesOverTheNameOfADeadOne) {
   Server server(endpoint_);
   const auto first = Join(server, endpoint_, "teacher.0");
   const auto second = Join(server, endpoint_, "teacher.0");
-  EXPECT_TRUE(server.Send("teacher.0", Message(wire::Kind::Lease)));
+  EXPECT_TRUE(server.Send("teacher.0", Message(wire::Kind::ScoreLease)));
   EXPECT_TRUE(second->Receive(kSoon));
 }
 

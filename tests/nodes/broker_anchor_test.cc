@@ -1,6 +1,4 @@
 // Anchors through the broker: cached, leased and dispatched again as scores are, and apart from them.
-#include <cstring>
-
 #include "tests/nodes/broker_fixture.h"
 
 namespace sgmd {
@@ -11,26 +9,15 @@ using testing::HasSubstr;
 class BrokerAnchorTest : public BrokerFixture {
  protected:
   BrokerAnchorTest() {
-    plan_.experiment.data.latent = {2};
     plan_.experiment.diversity.weight = 0.05;
     run_id_ = ExperimentDigest(plan_.experiment);
   }
   static Envelope Request(std::int64_t step, float noise = 1, std::vector<std::int64_t> shape = {1, 2}) {
-    Envelope request = Message(wire::Kind::AnchorRequest, step);
-    request.tensors = {Floats("noise", std::move(shape), noise), Floats("prompts", {1, 4}, 1)};
-    return request;
+    return ToEnvelope(message::AnchorRequest{{step, 0}, Floats("", std::move(shape), noise), Prompts()});
   }
   static Envelope AnswerTo(const Envelope& lease, std::vector<std::int64_t> shape = {1, 2}) {
-    Envelope anchor = Message(wire::Kind::Anchor, lease.step);
-    anchor.request_id = lease.request_id;
-    anchor.attempt = lease.attempt;
-    anchor.tensors = {Floats("x_a", std::move(shape), 7)};
-    return anchor;
-  }
-  static float First(const TensorFrame& frame) {
-    float value = 0;
-    std::memcpy(&value, frame.view.bytes.data(), sizeof value);
-    return value;
+    return ToEnvelope(message::Anchor{
+        {lease.step, lease.index}, {lease.request_id, lease.attempt}, 1, Floats("", std::move(shape), 7)});
   }
 };
 
@@ -44,17 +31,17 @@ TEST_F(BrokerAnchorTest, ComputesAnAnchorOnceAndServesItFromTheCacheAfterwards) 
   EXPECT_EQ(lease->tensors.size(), 2U);
   teacher->Send(AnswerTo(*lease));
   const auto first = generator->Receive(kSoon);
-  ASSERT_TRUE(first && first->kind == wire::Kind::Anchor);
-  EXPECT_EQ(first->scalars.at("cache_hit"), 0);
-  EXPECT_EQ(First(first->At("x_a")), 7);
-  EXPECT_EQ(first->Find("noise"), nullptr) << "the generator has it";
+  ASSERT_TRUE(first);
+  EXPECT_FALSE(FromEnvelope<message::ServedAnchor>(*first).cache_hit);
+  EXPECT_EQ(First(FromEnvelope<message::ServedAnchor>(*first).x_a), 7);
+  EXPECT_EQ(first->tensors.size(), 1U) << "the generator has the noise";
   ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["cache"]["entries"] == 1; }));
   generator->Send(Request(5));
   const auto again = generator->Receive(kSoon);
-  ASSERT_TRUE(again && again->kind == wire::Kind::Anchor);
+  ASSERT_TRUE(again);
   EXPECT_EQ(again->step, 5);
-  EXPECT_EQ(again->scalars.at("cache_hit"), 1);
-  EXPECT_EQ(First(again->At("x_a")), 7);
+  EXPECT_TRUE(FromEnvelope<message::ServedAnchor>(*again).cache_hit);
+  EXPECT_EQ(First(FromEnvelope<message::ServedAnchor>(*again).x_a), 7);
   EXPECT_FALSE(fake->Receive(kBriefly)) << "anchors are not its business";
   EXPECT_TRUE(
       StatusBecomes([](const nlohmann::json& s) { return s["anchors"]["asked"] == 2 && s["anchors"]["cached"] == 1; }));
@@ -85,7 +72,7 @@ TEST_F(BrokerAnchorTest, LeasesTheScoresOfAStepBeforeItsAnchorsAndTheseBeforeThe
   ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["queued"] == 3; }));
   teacher->Send(Credit(3));
   for (const auto& [kind, step] :
-       {std::pair{wire::Kind::Lease, 0}, {wire::Kind::AnchorLease, 0}, {wire::Kind::Lease, 1}}) {
+       {std::pair{wire::Kind::ScoreLease, 0}, {wire::Kind::AnchorLease, 0}, {wire::Kind::ScoreLease, 1}}) {
     const auto lease = teacher->Receive(kSoon);
     ASSERT_TRUE(lease);
     EXPECT_EQ(lease->kind, kind);
@@ -124,15 +111,14 @@ TEST_F(BrokerAnchorTest, RefusesAnchorsOfTheWrongShapeOrKind) {
   ASSERT_TRUE(lease);
   misshapen->Send(AnswerTo(*lease, {2, 1}));
   EXPECT_THAT(ErrorOf([&] { misshapen->Receive(kSoon); }),
-              HasSubstr("its anchor has not the dtype and shape of noise"));
+              HasSubstr("its anchor does not have the shape of the experiment's latents"));
   const auto confused = Join("teacher.1");
   confused->Send(Credit(1));
   lease = confused->Receive(kSoon);
   ASSERT_TRUE(lease);
-  Envelope score = ScoreFor(*lease);
-  score.tensors.push_back(Floats("x_a", {1, 2}, 3));
-  confused->Send(score);
-  EXPECT_THAT(ErrorOf([&] { confused->Receive(kSoon); }), HasSubstr("anchor"));
+  confused->Send(ScoreFor(*lease));
+  EXPECT_THAT(ErrorOf([&] { confused->Receive(kSoon); }),
+              HasSubstr("its answer is no anchor: Score of teacher.1 is not of kind Anchor"));
   const auto good = Join("teacher.2");
   good->Send(Credit(1));
   lease = good->Receive(kSoon);
@@ -141,14 +127,14 @@ TEST_F(BrokerAnchorTest, RefusesAnchorsOfTheWrongShapeOrKind) {
   good->Send(AnswerTo(*lease));
   const auto anchor = generator->Receive(kSoon);
   ASSERT_TRUE(anchor);
-  EXPECT_EQ(First(anchor->At("x_a")), 7);
+  EXPECT_EQ(First(FromEnvelope<message::ServedAnchor>(*anchor).x_a), 7);
 }
 
 TEST_F(BrokerAnchorTest, DropsRequestsThatAreNotTheExperiments) {
   Start();
   const auto generator = Join("generator"), teacher = Join("teacher.0");
   teacher->Send(Credit(9));
-  generator->Send(Request(0, 1, {2, 2}));
+  generator->Send(Request(0, 1, {1, 3}));
   generator->Send(Request(10));
   Envelope bare = Request(0);
   bare.tensors.pop_back();
@@ -175,7 +161,7 @@ TEST_F(BrokerAnchorTest, HoldsACheckpointUntilTheAnchorsOfItsStepsAreOnDisk) {
   generator->Send(Request(4));
   generator->Send(Request(5, 2));  // of the step after the checkpoint: it does not wait for this one
   ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["queued"] == 2; }));
-  fake->Send(Message(wire::Kind::CheckpointPart, 5));
+  fake->Send(ToEnvelope(message::CheckpointPart{5, "a file", {1, 2}, 1, 0}));
   EXPECT_FALSE(generator->Receive(kBriefly));
   teacher->Send(Credit(1));
   const auto lease = teacher->Receive(kSoon);
@@ -184,8 +170,9 @@ TEST_F(BrokerAnchorTest, HoldsACheckpointUntilTheAnchorsOfItsStepsAreOnDisk) {
   teacher->Send(AnswerTo(*lease));
   const auto anchor = generator->Receive(kSoon), part = generator->Receive(kSoon);
   ASSERT_TRUE(anchor && part);
-  EXPECT_EQ(anchor->kind, wire::Kind::Anchor);
+  EXPECT_EQ(anchor->kind, wire::Kind::ServedAnchor);
   EXPECT_EQ(part->kind, wire::Kind::CheckpointPart);
+  EXPECT_EQ(FromEnvelope<message::CheckpointPart>(*part).digest, (Digest{1, 2}));
 }
 
 TEST_F(BrokerAnchorTest, ReplayServesWhatWasRecordedAndNamesWhatWasNot) {
@@ -205,7 +192,7 @@ TEST_F(BrokerAnchorTest, ReplayServesWhatWasRecordedAndNamesWhatWasNot) {
   generator->Send(Request(3));
   const auto anchor = generator->Receive(kSoon);
   ASSERT_TRUE(anchor);
-  EXPECT_EQ(anchor->scalars.at("cache_hit"), 1);
+  EXPECT_TRUE(FromEnvelope<message::ServedAnchor>(*anchor).cache_hit);
   generator->Send(Request(4, 2));
   EXPECT_THAT(ErrorOf([&] { generator->Receive(kSoon); }),
               HasSubstr("replay: no anchor recorded for step 4, micro-batch 0"));

@@ -33,25 +33,24 @@ TEST_F(BrokerControlTest, StatusMergesBeats) {
 TEST_F(BrokerControlTest, ScaleGoesToTheLauncher) {
   Start();
   const auto client = Control("client.1");
-  Envelope scale = Message(wire::Kind::Scale);
-  scale.count = 3;
+  const Envelope scale = ToEnvelope(message::Scale{3});
   client->Send(scale);
   auto answer = client->Receive(kSoon);
   ASSERT_TRUE(answer);
-  EXPECT_EQ(answer->kind, wire::Kind::Refused);
+  EXPECT_EQ(FromEnvelope<message::Scaled>(*answer).problem, "no launcher is connected");
   const auto launcher = Control("launcher");
   client->Send(scale);
   const auto order = launcher->Receive(kSoon);
   answer = client->Receive(kSoon);
   ASSERT_TRUE(order && answer);
-  EXPECT_EQ(order->count, 3);
-  EXPECT_EQ(answer->kind, wire::Kind::Welcome);
+  EXPECT_EQ(FromEnvelope<message::Scale>(*order).teachers, 3);
+  EXPECT_EQ(FromEnvelope<message::Scaled>(*answer).problem, "");
 }
 
 TEST_F(BrokerControlTest, DrainReachesAGeneratorThatIsNotThereYet) {
   Start();
   const auto launcher = Control("launcher");
-  launcher->Send(Message(wire::Kind::Drain));
+  launcher->Send(ToEnvelope(message::Drain{}));
   EXPECT_EQ(Status(*launcher)["state"], "draining");
   const Heartbeat heartbeat(plan_.topology.transport.control, Identity("generator"), 0.05);
   for (int i = 0; i < 100 && !heartbeat.drain_requested(); ++i) std::this_thread::sleep_for(milliseconds(20));
@@ -61,34 +60,29 @@ TEST_F(BrokerControlTest, DrainReachesAGeneratorThatIsNotThereYet) {
 TEST_F(BrokerControlTest, OrdersToScaleReachEveryHostAlsoOneThatComesLater) {
   Start();
   const auto head = Control("launcher"), host = Control("launcher.b"), person = Control("client.1");
-  Envelope scale = Message(wire::Kind::Scale);
-  scale.count = 5;
-  person->Send(scale);
+  person->Send(ToEnvelope(message::Scale{5}));
   for (Client* launcher : {head.get(), host.get()}) {
     const auto order = launcher->Receive(kSoon);
     ASSERT_TRUE(order);
-    EXPECT_EQ(order->kind, wire::Kind::Scale);
-    EXPECT_EQ(order->count, 5);
+    EXPECT_EQ(FromEnvelope<message::Scale>(*order).teachers, 5);
   }
   const auto late = Control("launcher.c");
   const auto order = late->Receive(kSoon);
   ASSERT_TRUE(order);
-  EXPECT_EQ(order->count, 5);
+  EXPECT_EQ(FromEnvelope<message::Scale>(*order).teachers, 5);
   EXPECT_FALSE(head->Receive(kBriefly));
 }
 
 TEST_F(BrokerControlTest, AFailureOnAnotherHostReachesTheLauncherOfThisOne) {
   Start();
   const auto head = Control("launcher"), host = Control("launcher.b");
-  Envelope failure = Message(wire::Kind::RoleFailed);
-  failure.text = "fake_score\nlast words";
-  failure.count = 3;
-  host->Send(failure);
+  host->Send(ToEnvelope(message::RoleFailed{"fake_score", "last words", 3, 0}));
   const auto told = head->Receive(kSoon);
   ASSERT_TRUE(told);
-  EXPECT_EQ(told->kind, wire::Kind::RoleFailed);
-  EXPECT_EQ(told->text, failure.text);
-  EXPECT_EQ(told->count, 3);
+  const auto failure = FromEnvelope<message::RoleFailed>(*told);
+  EXPECT_EQ(failure.node, "fake_score");
+  EXPECT_EQ(failure.last_lines, "last words");
+  EXPECT_EQ(failure.code, 3);
 }
 
 TEST_F(BrokerControlTest, OfAnEncryptedRunAnswersThoseWithItsKeyAlone) {

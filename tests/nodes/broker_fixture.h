@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "common/error/error.h"
+#include "common/messages/control.h"
+#include "common/messages/ring.h"
 #include "common/storage/atomic_folder.h"
 #include "common/transport/client.h"
 #include "nodes/broker/broker.h"
@@ -24,33 +27,29 @@ inline TensorFrame Floats(std::string name, std::vector<std::int64_t> shape, flo
   return {{std::move(name), DType::kF32, std::move(shape), std::as_bytes(std::span(*data))}, data};
 }
 
-inline Envelope Message(wire::Kind kind, std::int64_t step = 0) {
-  Envelope envelope;
-  envelope.kind = kind;
-  envelope.step = step;
-  return envelope;
+inline TensorFrame Prompts() {
+  auto bytes = std::make_shared<std::vector<std::byte>>(16, std::byte{1});
+  return {{"prompts", DType::kU8, {1, 16}, std::span(*bytes)}, bytes};
 }
 
-inline Envelope Sample(std::int64_t step) {
-  Envelope sample = Message(wire::Kind::Sample, step);
-  const auto value = static_cast<float>(step);
-  sample.tensors = {Floats("x_g", {1, 2}, value), Floats("x_s", {1, 2}, value), Floats("sigma", {1}, 0.5F),
-                    Floats("prompts", {1, 4}, 1)};
-  return sample;
+inline Envelope Sample(std::int64_t step, float x) {
+  return ToEnvelope(
+      message::Sample{{step, 0}, step, Floats("", {1, 2}, x), Floats("", {1, 2}, x), Floats("", {1}, 0.5F), Prompts()});
 }
+inline Envelope Sample(std::int64_t step) { return Sample(step, static_cast<float>(step)); }
 
-inline Envelope Credit(int count) {
-  Envelope credit = Message(wire::Kind::Credit);
-  credit.count = count;
-  return credit;
-}
+inline Envelope Credit(std::int64_t leases) { return ToEnvelope(message::Credit{leases}); }
 
 inline Envelope ScoreFor(const Envelope& lease, std::vector<std::int64_t> shape = {1, 2}) {
-  Envelope score = Message(wire::Kind::Score, lease.step);
-  score.request_id = lease.request_id;
-  score.attempt = lease.attempt;
-  score.tensors = {Floats("velocity", std::move(shape), 9)};
-  return score;
+  return ToEnvelope(
+      message::Score{{lease.step, lease.index}, {lease.request_id, lease.attempt}, 1, Floats("", std::move(shape), 9)});
+}
+
+/// The first number of a float32 tensor.
+inline float First(const TensorFrame& frame) {
+  float value = 0;
+  std::memcpy(&value, frame.view.bytes.data(), sizeof value);
+  return value;
 }
 
 class BrokerFixture : public testing::Test {
@@ -63,6 +62,7 @@ class BrokerFixture : public testing::Test {
     plan_.experiment.model.teacher = folder_ / "model";
     plan_.experiment.model.prompts = folder_ / "bank";
     plan_.experiment.steps = 10;
+    plan_.experiment.data.latent = {2};
     plan_.topology.run.folder = folder_ / "run";
     ResolveDefaults(plan_.topology);
     run_id_ = ExperimentDigest(plan_.experiment);
@@ -85,22 +85,18 @@ class BrokerFixture : public testing::Test {
 
   NodeIdentity Identity(const std::string& node) const { return {node, run_id_, kEpoch}; }
   std::unique_ptr<Client> Join(const std::string& node) {
-    Envelope hello;
-    if (node.starts_with("teacher.")) hello.digest = ModelDigest(plan_.experiment.model.teacher);
-    return std::make_unique<Client>(plan_.topology.transport.data, Identity(node), hello, kSoon);
+    message::Hello hello;
+    if (node.starts_with("teacher.")) hello.model = ModelDigest(plan_.experiment.model.teacher);
+    return std::make_unique<Client>(plan_.topology.transport.data, Identity(node), ToEnvelope(hello), kSoon);
   }
   std::unique_ptr<Client> Control(const std::string& node) {
     return std::make_unique<Client>(plan_.topology.transport.control, Identity(node), Envelope{}, kSoon);
   }
-  void Exited(const std::string& node) {
-    Envelope exited = Message(wire::Kind::NodeExited);
-    exited.text = node;
-    Control("launcher")->Send(exited);
-  }
+  void Exited(const std::string& node) { Control("launcher")->Send(ToEnvelope(message::NodeExited{node})); }
   nlohmann::json Status(Client& control) {
-    control.Send(Message(wire::Kind::StatusRequest));
+    control.Send(ToEnvelope(message::StatusRequest{}));
     const auto answer = control.Receive(kSoon);
-    return answer ? nlohmann::json::parse(answer->text) : nlohmann::json();
+    return answer ? nlohmann::json::parse(FromEnvelope<message::Status>(*answer).json) : nlohmann::json();
   }
   // Until the status says what is wanted.
   template <typename Predicate>

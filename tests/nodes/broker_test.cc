@@ -1,146 +1,78 @@
-#include "nodes/broker/broker.h"
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <cstring>
-#include <thread>
+// The broker when all goes well: who gets in, and how a sample gets its score.
 #include <zmq.hpp>
 
-#include "common/error/error.h"
-#include "common/storage/atomic_folder.h"
-#include "common/transport/client.h"
-#include "tests/support/temp_folder.h"
+#include "tests/nodes/broker_fixture.h"
 
 namespace sgmd {
 namespace {
 
-using std::chrono::milliseconds;
-using std::chrono::seconds;
+using testing::HasSubstr;
 
-TensorFrame Floats(std::string name, std::vector<std::int64_t> shape, float value) {
-  auto data = std::make_shared<std::vector<float>>(CheckedByteSize(DType::kF32, shape) / 4, value);
-  return {{std::move(name), DType::kF32, std::move(shape), std::as_bytes(std::span(*data))}, data};
-}
-
-// The real broker in a thread, with the test playing the other roles.
-class BrokerTest : public testing::Test {
+class BrokerTest : public BrokerFixture {
  protected:
-  BrokerTest() {
-    std::filesystem::create_directories(folder_ / "model");
-    WriteFileAtomically(folder_ / "model/config.json", "{}");
-    WriteFileAtomically(folder_ / "model/m.safetensors", "weights");
-    WriteFileAtomically(folder_ / "bank", "bank");
-    plan_.experiment.model.teacher = folder_ / "model";
-    plan_.experiment.model.prompts = folder_ / "bank";
-    plan_.experiment.steps = 10;
-    plan_.topology.run.folder = folder_ / "run";
-    ResolveDefaults(plan_.topology);
-    run_id_ = ExperimentDigest(plan_.experiment);
-    broker_ = std::make_unique<Broker>(plan_, Broker::Options{kEpoch, false});
-    thread_ = std::thread([this] { exit_code_ = broker_->Run(stop_); });
+  BrokerTest() { Start(); }
+  std::string Refusal(const NodeIdentity& identity, Digest model = {}) {
+    return ErrorOf([&] {
+      Client(plan_.topology.transport.data, identity, ToEnvelope(message::Hello{0, model}), kSoon);
+    });
   }
-  ~BrokerTest() override {
-    stop_ = true;
-    thread_.join();
-  }
-
-  Client Join(const std::string& node) {
-    Envelope hello;
-    if (node.starts_with("teacher.")) hello.digest = ModelDigest(plan_.experiment.model.teacher);
-    return Client(plan_.topology.transport.data, {node, run_id_, kEpoch}, hello, seconds(5));
-  }
-  std::string Refusal(const NodeIdentity& identity, Digest digest = {}) {
-    Envelope hello;
-    hello.digest = digest;
-    try {
-      Client(plan_.topology.transport.data, identity, hello, seconds(5));
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
-  }
-  static Envelope Sample(std::int64_t step, float x) {
-    Envelope sample;
-    sample.kind = wire::Kind::Sample;
-    sample.step = step;
-    sample.tensors = {Floats("x_g", {1, 2}, x), Floats("x_s", {1, 2}, x), Floats("sigma", {1}, 0.5F),
-                      Floats("prompts", {1, 4}, 1)};
-    return sample;
-  }
-  static Envelope Credit(int count) {
-    Envelope credit;
-    credit.kind = wire::Kind::Credit;
-    credit.count = count;
-    return credit;
-  }
-  static Envelope ScoreFor(const Envelope& lease, float value) {
-    Envelope score;
-    score.kind = wire::Kind::Score;
-    score.request_id = lease.request_id;
-    score.attempt = lease.attempt;
-    score.tensors = {Floats("velocity", {1, 2}, value)};
-    return score;
-  }
-
-  static constexpr std::uint64_t kEpoch = 7;
-  TempFolder folder_;
-  LaunchPlan plan_;
-  Digest run_id_;
-  std::unique_ptr<Broker> broker_;
-  volatile bool stop_ = false;
-  int exit_code_ = -1;
-  std::thread thread_;
 };
 
 TEST_F(BrokerTest, RefusesAnotherRunAnotherEpochAndAnotherTeacher) {
-  EXPECT_THAT(Refusal({"generator", {1, 1}, kEpoch}), testing::HasSubstr("refused generator"));
-  EXPECT_THAT(Refusal({"generator", run_id_, kEpoch + 1}), testing::HasSubstr("epoch 8"));
-  EXPECT_THAT(Refusal({"teacher.0", run_id_, kEpoch}, {5, 5}), testing::HasSubstr(Digest{5, 5}.Hex()));
-  EXPECT_THAT(Refusal({"stranger", run_id_, kEpoch}), testing::HasSubstr("refused stranger"));
+  EXPECT_THAT(Refusal({"generator", {1, 1}, kEpoch}), HasSubstr("refused generator"));
+  EXPECT_THAT(Refusal({"generator", run_id_, kEpoch + 1}), HasSubstr("epoch 8"));
+  EXPECT_THAT(Refusal({"teacher.0", run_id_, kEpoch}, {5, 5}), HasSubstr(Digest{5, 5}.Hex()));
+  EXPECT_THAT(Refusal({"stranger", run_id_, kEpoch}), HasSubstr("refused stranger"));
 }
 
 TEST_F(BrokerTest, LeasesASampleOnceAndServesItsTwinFromTheCache) {
-  Client generator = Join("generator"), fake = Join("fake_score"), teacher = Join("teacher.0");
-  teacher.Send(Credit(4));
-  generator.Send(Sample(0, 1.5F));
-  const auto lease = teacher.Receive(seconds(5));
-  ASSERT_TRUE(lease && lease->kind == wire::Kind::Lease);
-  EXPECT_EQ(lease->Find("x_g"), nullptr) << "a teacher needs x_s alone";
-  teacher.Send(ScoreFor(*lease, 9));
-  const auto first = fake.Receive(seconds(5));
-  ASSERT_TRUE(first && first->kind == wire::Kind::ScoredSample);
-  EXPECT_EQ(first->scalars.at("cache_hit"), 0);
-  float velocity = 0;
-  std::memcpy(&velocity, first->At("velocity").view.bytes.data(), 4);
-  EXPECT_EQ(velocity, 9);
-  std::optional<Envelope> again;
-  for (int step = 1; step < 50; ++step) {  // the score is persisted after the reply: at once, but not before
-    generator.Send(Sample(step, 1.5F));
-    again = fake.Receive(milliseconds(100));
-    if (again) break;
-    if (const auto repeated = teacher.Receive(seconds(1))) teacher.Send(ScoreFor(*repeated, 9));
-    again = fake.Receive(seconds(5));
-    if (again && again->scalars.at("cache_hit") == 1) break;
-  }
+  const auto generator = Join("generator"), fake = Join("fake_score"), teacher = Join("teacher.0");
+  teacher->Send(Credit(4));
+  generator->Send(Sample(0, 1.5F));
+  const auto lease = teacher->Receive(kSoon);
+  ASSERT_TRUE(lease && lease->kind == wire::Kind::ScoreLease);
+  EXPECT_EQ(lease->tensors.size(), 3U) << "a teacher does not need x_g";
+  teacher->Send(ScoreFor(*lease));
+  const auto first = fake->Receive(kSoon);
+  ASSERT_TRUE(first);
+  const auto scored = FromEnvelope<message::ScoredSample>(*first);
+  EXPECT_FALSE(scored.cache_hit);
+  EXPECT_EQ(First(scored.velocity), 9);
+  EXPECT_EQ(First(scored.sample.x_g), 1.5F);
+  // The score is persisted after the reply: soon, but not before.
+  ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["cache"]["entries"] == 1; }));
+  generator->Send(Sample(1, 1.5F));
+  const auto again = fake->Receive(kSoon);
   ASSERT_TRUE(again);
-  EXPECT_EQ(again->scalars.at("cache_hit"), 1);
+  EXPECT_TRUE(FromEnvelope<message::ScoredSample>(*again).cache_hit);
+  EXPECT_EQ(First(FromEnvelope<message::ScoredSample>(*again).velocity), 9);
 }
 
 TEST_F(BrokerTest, GivesTheLeaseOfALeavingTeacherToAnother) {
-  Client generator = Join("generator"), fake = Join("fake_score");
-  Client first = Join("teacher.0");
-  first.Send(Credit(1));
-  generator.Send(Sample(0, 2));
-  ASSERT_TRUE(first.Receive(seconds(5)));
-  Client second = Join("teacher.1");
-  second.Send(Credit(1));
-  Envelope leave;
-  leave.kind = wire::Kind::Leave;
-  first.Send(leave);
-  const auto lease = second.Receive(seconds(5));
-  ASSERT_TRUE(lease && lease->kind == wire::Kind::Lease);
+  const auto generator = Join("generator"), fake = Join("fake_score"), first = Join("teacher.0");
+  first->Send(Credit(1));
+  generator->Send(Sample(0, 2));
+  ASSERT_TRUE(first->Receive(kSoon));
+  const auto second = Join("teacher.1");
+  second->Send(Credit(1));
+  first->Send(ToEnvelope(message::Leave{}));
+  const auto lease = second->Receive(kSoon);
+  ASSERT_TRUE(lease && lease->kind == wire::Kind::ScoreLease);
   EXPECT_EQ(lease->attempt, 2U);
+}
+
+TEST_F(BrokerTest, DropsSamplesThatAreNotWholeOrNotTheExperiments) {
+  const auto generator = Join("generator"), teacher = Join("teacher.0");
+  teacher->Send(Credit(9));
+  Envelope bare = Sample(0);
+  bare.tensors.pop_back();
+  generator->Send(bare);
+  generator->Send(ToEnvelope(
+      message::Sample{{0, 0}, 0, Floats("", {1, 3}, 1), Floats("", {1, 3}, 1), Floats("", {1}, 0.5F), Prompts()}));
+  generator->Send(Sample(10));
+  EXPECT_FALSE(teacher->Receive(kBriefly));
+  generator->Send(Sample(0));
+  EXPECT_TRUE(teacher->Receive(kSoon));
 }
 
 TEST_F(BrokerTest, SurvivesMalformedMessages) {
@@ -158,25 +90,35 @@ TEST_F(BrokerTest, SurvivesMalformedMessages) {
 TEST_F(BrokerTest, EndpointInUseIsAnError) {
   LaunchPlan other = plan_;
   other.topology.cache.folder = folder_ / "other-cache";
-  try {
-    Broker(other, {kEpoch, false});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("in use"));
-    EXPECT_THAT(error.what(), testing::HasSubstr(plan_.topology.transport.data));
-  }
+  const std::string error = ErrorOf([&] { Broker(other, {kEpoch, false}); });
+  EXPECT_THAT(error, HasSubstr("in use"));
+  EXPECT_THAT(error, HasSubstr(plan_.topology.transport.data));
 }
 
 TEST_F(BrokerTest, ClosesEveryNodeWhenTheGeneratorHasFinished) {
-  Client generator = Join("generator"), fake = Join("fake_score"), teacher = Join("teacher.0");
-  Envelope finished;
-  finished.kind = wire::Kind::Finished;
-  generator.Send(finished);
-  for (Client* node : {&generator, &fake, &teacher}) {
-    const auto close = node->Receive(seconds(5));
+  const auto generator = Join("generator"), fake = Join("fake_score"), teacher = Join("teacher.0");
+  generator->Send(ToEnvelope(message::Finished{10, 1}));
+  for (Client* node : {generator.get(), fake.get(), teacher.get()}) {
+    const auto close = node->Receive(kSoon);
     ASSERT_TRUE(close);
     EXPECT_EQ(close->kind, wire::Kind::Close);
   }
+  Wait();
+  EXPECT_EQ(exit_code_, 0);
+}
+
+// What may pass, and from whom: a role that sends what is another's to send is not heard.
+TEST(Routes, AdmitEachKindFromItsSenderAlone) {
+  EXPECT_NE(RouteOf(Socket::kData, wire::Kind::Sample, "generator"), nullptr);
+  EXPECT_EQ(RouteOf(Socket::kData, wire::Kind::Sample, "teacher.0"), nullptr);
+  EXPECT_EQ(RouteOf(Socket::kControl, wire::Kind::Sample, "generator"), nullptr);
+  EXPECT_NE(RouteOf(Socket::kData, wire::Kind::Score, "teacher.12"), nullptr);
+  EXPECT_EQ(RouteOf(Socket::kData, wire::Kind::Score, "fake_score"), nullptr);
+  EXPECT_STREQ(RouteOf(Socket::kData, wire::Kind::CheckpointOrder, "generator")->to, "fake_score");
+  EXPECT_EQ(RouteOf(Socket::kData, wire::Kind::CheckpointOrder, "fake_score"), nullptr);
+  EXPECT_EQ(RouteOf(Socket::kData, wire::Kind::CheckpointPart, "generator"), nullptr);
+  EXPECT_STREQ(RouteOf(Socket::kControl, wire::Kind::RoleFailed, "launcher.b")->to, "launcher");
+  EXPECT_EQ(RouteOf(Socket::kControl, wire::Kind::Scale, "teacher.0"), nullptr);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "nodes/broker/teacher_scores.h"
+#include "nodes/broker/answer_key.h"
 
 #include "common/error/error.h"
 
@@ -17,9 +17,9 @@ Hasher Start(const char* what, const ScorerFingerprint& scorer) {
   return hasher;
 }
 
-Digest WithTensors(Hasher hasher, const Envelope& request, std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    const TensorView& view = request.At(name).view;
+Digest WithTensors(Hasher hasher, std::span<const TensorFrame> tensors) {
+  for (const TensorFrame& tensor : tensors) {
+    const TensorView& view = tensor.view;
     hasher.Text(Name(view.dtype)).Bytes(std::as_bytes(std::span(view.shape))).Bytes(view.bytes);
   }
   return hasher.Finish();
@@ -27,15 +27,16 @@ Digest WithTensors(Hasher hasher, const Envelope& request, std::initializer_list
 
 }  // namespace
 
-Digest ScoreKey(const ScorerFingerprint& scorer, const Envelope& sample) {
-  return WithTensors(Start("velocity", scorer), sample, {"sigma", "prompts", "x_s"});
+Digest ScoreKey(const ScorerFingerprint& scorer, std::span<const TensorFrame> lease_tensors) {
+  return WithTensors(Start("velocity", scorer), lease_tensors);
 }
 
-Digest AnchorKey(const ScorerFingerprint& scorer, const AnchorSettings& settings, const Envelope& request) {
+Digest AnchorKey(const ScorerFingerprint& scorer, const AnchorSettings& settings,
+                 std::span<const TensorFrame> lease_tensors) {
   Hasher hasher = Start("anchor", scorer);
   hasher.Integer(static_cast<std::uint64_t>(settings.steps)).Integer(static_cast<std::uint64_t>(settings.grid));
   hasher.Real(settings.shift);
-  return WithTensors(std::move(hasher), request, {"noise", "prompts"});
+  return WithTensors(std::move(hasher), lease_tensors);
 }
 
 }  // namespace sgmd

@@ -1,29 +1,26 @@
-// What the processes of the ring that compute have in common: their command line, their two connections, tensors in
-// frames.
+// How a process of the ring that computes joins its run: its command line, who it is, its connection.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <functional>
 #include <string>
 
 #include "common/config/topology.h"
+#include "common/messages/life.h"
 #include "common/transport/client.h"
 #include "common/transport/heartbeat.h"
 
 namespace sgmd {
 
-/// A tensor as a frame that keeps it alive. float32/uint8 CPU contiguous; no copy.
-TensorFrame ToFrame(std::string name, const at::Tensor& tensor);
-
 /// One process of a run: who it is and what the run is.
 struct RingNode {
   LaunchPlan plan;
   NodeIdentity identity;
-  at::Device device{at::kCPU};
+  c10::Device device{c10::kCPU};
 
   /// Connects the data socket; blocks until the broker welcomes this node.
-  Client Connect(Envelope hello = {}) const;
+  Client Connect(const message::Hello& hello = {}) const;
 };
 
 /// Parses --run, --epoch, --device (default: the topology's for `role`) and for teachers --name, sets the CPU threads

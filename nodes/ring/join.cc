@@ -1,4 +1,4 @@
-#include "nodes/ring_node.h"
+#include "nodes/ring/join.h"
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -8,7 +8,6 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
-#include "pipeline/models/tensor_bytes.h"
 
 namespace sgmd {
 namespace {
@@ -37,12 +36,8 @@ at::Device ParseDevice(const std::string& text) {
 
 }  // namespace
 
-TensorFrame ToFrame(std::string name, const at::Tensor& tensor) {
-  return {ViewOf(std::move(name), tensor), std::make_shared<at::Tensor>(tensor)};
-}
-
-Client RingNode::Connect(Envelope hello) const {
-  return Client(plan.topology.transport.data, identity, std::move(hello), kBrokerPatience);
+Client RingNode::Connect(const message::Hello& hello) const {
+  return Client(plan.topology.transport.data, identity, ToEnvelope(hello), kBrokerPatience);
 }
 
 int RunRingNode(int argc, char** argv, const std::string& role, const std::string& description,

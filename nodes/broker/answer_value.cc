@@ -1,4 +1,4 @@
-#include "nodes/broker/score_value.h"
+#include "nodes/broker/answer_value.h"
 
 #include <cstring>
 
@@ -26,7 +26,7 @@ bool SizeFits(const TensorView& view) {
 
 }  // namespace
 
-std::string EncodeScore(const TensorView& view) {
+std::string EncodeAnswer(const TensorView& view) {
   const Header header{kMagic,
                       kVersion,
                       static_cast<std::uint8_t>(view.dtype),
@@ -41,7 +41,7 @@ std::string EncodeScore(const TensorView& view) {
   return value;
 }
 
-std::optional<TensorFrame> DecodeScore(std::shared_ptr<const std::string> value) {
+std::optional<TensorFrame> DecodeAnswer(std::shared_ptr<const std::string> value) {
   Header header{};
   if (value->size() < sizeof header) return {};
   std::memcpy(&header, value->data(), sizeof header);
@@ -51,7 +51,7 @@ std::optional<TensorFrame> DecodeScore(std::shared_ptr<const std::string> value)
     return {};
   }
   TensorFrame frame;
-  frame.view = {"velocity", static_cast<DType>(header.dtype), std::vector<std::int64_t>(header.rank), {}};
+  frame.view = {"", static_cast<DType>(header.dtype), std::vector<std::int64_t>(header.rank), {}};
   std::memcpy(frame.view.shape.data(), value->data() + sizeof header, shape_bytes);
   frame.view.bytes = std::as_bytes(std::span(*value)).subspan(sizeof header + shape_bytes);
   if (!SizeFits(frame.view) || Checksum(frame.view.bytes) != header.checksum) return {};

@@ -1,4 +1,4 @@
-// One score as bytes on disk.
+// One answer of a teacher as bytes on disk.
 #pragma once
 
 #include <memory>
@@ -13,10 +13,10 @@ namespace sgmd {
 ///   header  := magic u32 "SGSC" | version u8 = 1 | dtype u8 | rank u8 | zero u8 | XXH3-64 of payload u64    16 bytes
 ///   shape   := extent i64, `rank` times
 ///   payload := the tensor's bytes, row-major
-std::string EncodeScore(const TensorView& velocity);
+std::string EncodeAnswer(const TensorView& answer);
 
-/// The tensor, named "velocity", sharing and owning the bytes of `value`. Nothing unless the value is whole and its
+/// The tensor, without a name, sharing and owning the bytes of `value`. Nothing unless the value is whole and its
 /// checksum holds.
-std::optional<TensorFrame> DecodeScore(std::shared_ptr<const std::string> value);
+std::optional<TensorFrame> DecodeAnswer(std::shared_ptr<const std::string> value);
 
 }  // namespace sgmd

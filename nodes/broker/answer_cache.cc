@@ -1,4 +1,4 @@
-#include "nodes/broker/score_cache.h"
+#include "nodes/broker/answer_cache.h"
 
 #include <rocksdb/db.h>
 
@@ -12,7 +12,7 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
-#include "nodes/broker/score_value.h"
+#include "nodes/broker/answer_value.h"
 
 namespace sgmd {
 namespace {
@@ -79,10 +79,10 @@ rocksdb::Options MakeOptions(std::int64_t limit_bytes) {
 
 }  // namespace
 
-struct ScoreCache::Impl {
+struct AnswerCache::Impl {
   struct Job {
     Digest key;
-    std::optional<TensorFrame> velocity;  // absent: remove what is there
+    std::optional<TensorFrame> answer;  // absent: remove what is there
   };
 
   std::string folder;
@@ -108,7 +108,7 @@ struct ScoreCache::Impl {
   void GiveUp(const std::string& why);
 };
 
-void ScoreCache::Impl::Open() {
+void AnswerCache::Impl::Open() {
   rocksdb::DB* opened = nullptr;
   std::filesystem::create_directories(folder);
   Check(rocksdb::DB::Open(MakeOptions(limit_bytes), folder, &opened), "open", folder, "is another run using it?");
@@ -119,7 +119,7 @@ void ScoreCache::Impl::Open() {
     Check(db->Put(no_log, kFormatKey, kFormat), "write", folder);
   } else if (format != kFormat) {
     throw Error("score cache has format \"" + format + "\", this program reads " + kFormat, folder,
-                "use another folder");
+                "remove the folder, or name another one in [cache] folder");
   }
   VisitIndex(*db, [&](const rocksdb::Slice& index_key, const IndexEntry& entry) {
     std::uint64_t big_endian = 0;
@@ -130,18 +130,18 @@ void ScoreCache::Impl::Open() {
   });
 }
 
-void ScoreCache::Impl::Count(std::int64_t entries, std::int64_t bytes, std::int64_t evicted) {
+void AnswerCache::Impl::Count(std::int64_t entries, std::int64_t bytes, std::int64_t evicted) {
   const std::lock_guard lock(mutex);
   writes.entries += entries;
   writes.bytes += bytes;
   writes.evicted += evicted;
 }
 
-void ScoreCache::Impl::Write(const Job& job) {
+void AnswerCache::Impl::Write(const Job& job) {
   std::string ignored;
-  if (!job.velocity) return Remove(job.key);
+  if (!job.answer) return Remove(job.key);
   if (db->Get({}, ValueKey(job.key), &ignored).ok()) return;
-  const std::string value = EncodeScore(job.velocity->view);
+  const std::string value = EncodeAnswer(job.answer->view);
   const IndexEntry entry{job.key, value.size()};
   rocksdb::WriteBatch batch;
   batch.Put(ValueKey(job.key), value);
@@ -152,7 +152,7 @@ void ScoreCache::Impl::Write(const Job& job) {
 }
 
 // Reads the whole index, which corruption is rare enough for.
-void ScoreCache::Impl::Remove(const Digest& key) {
+void AnswerCache::Impl::Remove(const Digest& key) {
   rocksdb::WriteBatch batch;
   batch.Delete(ValueKey(key));
   std::int64_t size = 0;
@@ -166,7 +166,7 @@ void ScoreCache::Impl::Remove(const Digest& key) {
   if (size > 0) Count(-1, -size);
 }
 
-void ScoreCache::Impl::EvictIfOver() {
+void AnswerCache::Impl::EvictIfOver() {
   if (writes.bytes <= limit_bytes) return;
   std::int64_t left = writes.bytes, entries = 0;
   const auto goal = static_cast<std::int64_t>(kEvictTo * static_cast<double>(limit_bytes));
@@ -189,14 +189,14 @@ void ScoreCache::Impl::EvictIfOver() {
   Count(-entries, left - writes.bytes, entries);
 }
 
-void ScoreCache::Impl::GiveUp(const std::string& why) {
-  LogError(why, "; no more scores are stored in this run");
+void AnswerCache::Impl::GiveUp(const std::string& why) {
+  LogError(why, "; no more answers of teachers are stored in this run");
   const std::lock_guard lock(mutex);
   broken = true;
   queue.clear();
 }
 
-void ScoreCache::Impl::RunWriter() {
+void AnswerCache::Impl::RunWriter() {
   std::unique_lock lock(mutex);
   while (true) {
     changed.wait(lock, [&] { return stopping || !queue.empty(); });
@@ -216,14 +216,14 @@ void ScoreCache::Impl::RunWriter() {
   }
 }
 
-ScoreCache::ScoreCache(const std::filesystem::path& folder, double limit_gib) : impl_(std::make_unique<Impl>()) {
+AnswerCache::AnswerCache(const std::filesystem::path& folder, double limit_gib) : impl_(std::make_unique<Impl>()) {
   impl_->folder = folder.string();
   impl_->limit_bytes = static_cast<std::int64_t>(limit_gib * static_cast<double>(1 << 30));
   impl_->Open();
   impl_->writer = std::thread([impl = impl_.get()] { impl->RunWriter(); });
 }
 
-ScoreCache::~ScoreCache() {
+AnswerCache::~AnswerCache() {
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->stopping = true;
@@ -234,13 +234,13 @@ ScoreCache::~ScoreCache() {
   if (!status.ok()) LogError("score cache: cannot flush: ", status.ToString());
 }
 
-std::optional<TensorFrame> ScoreCache::Lookup(const Digest& key) {
+std::optional<TensorFrame> AnswerCache::Lookup(const Digest& key) {
   const auto start = std::chrono::steady_clock::now();
   auto value = std::make_shared<std::string>();
   const rocksdb::Status status = impl_->db->Get({}, ValueKey(key), value.get());
   const std::size_t bytes = value->size();
   std::optional<TensorFrame> frame;
-  if (status.ok()) frame = DecodeScore(std::move(value));
+  if (status.ok()) frame = DecodeAnswer(std::move(value));
   if (frame) {
     ++impl_->reads.hits;
     impl_->reads.hit_bytes += static_cast<double>(bytes);
@@ -257,15 +257,15 @@ std::optional<TensorFrame> ScoreCache::Lookup(const Digest& key) {
   return {};
 }
 
-void ScoreCache::Store(const Digest& key, const TensorFrame& velocity) {
+void AnswerCache::Store(const Digest& key, const TensorFrame& answer) {
   std::unique_lock lock(impl_->mutex);
   impl_->changed.wait(lock, [&] { return impl_->queue.size() < kQueueLimit; });
   if (impl_->broken) return;
-  impl_->queue.push_back({key, velocity});
+  impl_->queue.push_back({key, answer});
   impl_->changed.notify_all();
 }
 
-void ScoreCache::Sync() {
+void AnswerCache::Sync() {
   {
     std::unique_lock lock(impl_->mutex);
     impl_->changed.wait(lock, [&] { return impl_->queue.empty() && !impl_->writing; });
@@ -275,11 +275,11 @@ void ScoreCache::Sync() {
   if (!status.ok()) impl_->GiveUp(StrCat("score cache: cannot flush ", impl_->folder, ": ", status.ToString()));
 }
 
-void ScoreCache::RecordFingerprint(const ScorerFingerprint& scorer) {
+void AnswerCache::RecordFingerprint(const ScorerFingerprint& scorer) {
   Check(impl_->db->Put(impl_->no_log, "f" + scorer.Text(), ""), "write", impl_->folder);
 }
 
-void ScoreCache::RequireFingerprint(const ScorerFingerprint& scorer) const {
+void AnswerCache::RequireFingerprint(const ScorerFingerprint& scorer) const {
   std::string ignored;
   if (impl_->db->Get({}, "f" + scorer.Text(), &ignored).ok()) return;
   std::string recorded;
@@ -292,7 +292,7 @@ void ScoreCache::RequireFingerprint(const ScorerFingerprint& scorer) const {
       impl_->folder, "replay the experiment that was recorded, or run it with `up` to record it");
 }
 
-TeacherScores::Stats ScoreCache::stats() const {
+AnswerStore::Stats AnswerCache::stats() const {
   const std::lock_guard lock(impl_->mutex);
   Stats stats = impl_->reads;
   stats.evicted = impl_->writes.evicted;

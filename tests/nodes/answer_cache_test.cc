@@ -1,4 +1,4 @@
-#include "nodes/broker/score_cache.h"
+#include "nodes/broker/answer_cache.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -25,24 +25,24 @@ void ExpectHolds(const std::optional<TensorFrame>& frame, std::size_t floats, fl
   EXPECT_EQ(read, std::vector<float>(floats, value));
 }
 
-TEST(ScoreCache, HitsWhatWasStoredAlsoAfterReopening) {
+TEST(AnswerCache, HitsWhatWasStoredAlsoAfterReopening) {
   TempFolder folder;
   {
-    ScoreCache cache(folder.path(), 1.0);
+    AnswerCache cache(folder.path(), 1.0);
     EXPECT_FALSE(cache.Lookup({1, 1}));
     cache.Store({1, 1}, Velocity(1000, 2.5F));
     cache.Sync();
     ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
   }
-  ScoreCache cache(folder.path(), 1.0);
+  AnswerCache cache(folder.path(), 1.0);
   ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
   EXPECT_EQ(cache.stats().entries, 1);
   EXPECT_EQ(cache.stats().hits, 1);
 }
 
-TEST(ScoreCache, DeletesACorruptEntryAndReportsItAbsent) {
+TEST(AnswerCache, DeletesACorruptEntryAndReportsItAbsent) {
   TempFolder folder;
-  { ScoreCache(folder.path(), 1.0).Store({1, 1}, Velocity(1000, 2.5F)); }
+  { AnswerCache(folder.path(), 1.0).Store({1, 1}, Velocity(1000, 2.5F)); }
   {
     rocksdb::Options options;
     options.enable_blob_files = true;
@@ -56,7 +56,7 @@ TEST(ScoreCache, DeletesACorruptEntryAndReportsItAbsent) {
     value.back() ^= 1;
     ASSERT_TRUE(db->Put({}, it->key(), value).ok());
   }
-  ScoreCache cache(folder.path(), 1.0);
+  AnswerCache cache(folder.path(), 1.0);
   EXPECT_FALSE(cache.Lookup({1, 1}));
   EXPECT_EQ(cache.stats().corrupt, 1);
   cache.Store({1, 1}, Velocity(1000, 2.5F));
@@ -64,11 +64,11 @@ TEST(ScoreCache, DeletesACorruptEntryAndReportsItAbsent) {
   ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
 }
 
-TEST(ScoreCache, EvictsTheOldestAboveItsLimitAndGivesTheDiskBack) {
+TEST(AnswerCache, EvictsTheOldestAboveItsLimitAndGivesTheDiskBack) {
   TempFolder folder;
   constexpr std::size_t kFloats = 64 << 10;  // 256 KiB a value
   constexpr int kValues = 64;                // 16 MiB into 4 MiB
-  ScoreCache cache(folder.path(), 4.0 / 1024);
+  AnswerCache cache(folder.path(), 4.0 / 1024);
   for (int i = 0; i < kValues; ++i) {
     cache.Store({0, static_cast<std::uint64_t>(i)}, Velocity(kFloats, static_cast<float>(i)));
     cache.Sync();
@@ -84,9 +84,9 @@ TEST(ScoreCache, EvictsTheOldestAboveItsLimitAndGivesTheDiskBack) {
   EXPECT_LT(on_disk, 12U << 20);
 }
 
-TEST(ScoreCache, KnowsWhoseScoresItHolds) {
+TEST(AnswerCache, KnowsWhoseScoresItHolds) {
   TempFolder folder;
-  ScoreCache cache(folder.path(), 1.0);
+  AnswerCache cache(folder.path(), 1.0);
   const ScorerFingerprint recorded{{1, 2}, 2.0}, other{{1, 2}, 3.0};
   cache.RecordFingerprint(recorded);
   EXPECT_NO_THROW(cache.RequireFingerprint(recorded));
@@ -99,35 +99,31 @@ TEST(ScoreCache, KnowsWhoseScoresItHolds) {
 }
 
 TEST(ScoreKey, ChangesWithEverythingThatDecidesTheScore) {
-  const auto sample = [](float sigma, const std::string& prompt, float x) {
-    Envelope e;
-    e.tensors = {Velocity(4, x), Velocity(1, sigma)};
-    e.tensors[0].view.name = "x_s";
-    e.tensors[1].view.name = "sigma";
+  const auto lease = [](float sigma, const std::string& prompt, float x) {
     auto text = std::make_shared<std::string>(prompt);
-    e.tensors.push_back({{"prompts", DType::kU8, {1, 16}, std::as_bytes(std::span(*text))}, text});
-    return e;
+    return std::vector<TensorFrame>{
+        Velocity(1, sigma), {{"prompts", DType::kU8, {1, 16}, std::as_bytes(std::span(*text))}, text}, Velocity(4, x)};
   };
   const std::string a(16, 'a'), b(16, 'b');
   const ScorerFingerprint scorer{{1, 2}, 2.0};
-  const Digest key = ScoreKey(scorer, sample(0.5F, a, 1));
-  EXPECT_EQ(ScoreKey(scorer, sample(0.5F, a, 1)), key);
-  EXPECT_NE(ScoreKey(scorer, sample(0.6F, a, 1)), key);
-  EXPECT_NE(ScoreKey(scorer, sample(0.5F, b, 1)), key);
-  EXPECT_NE(ScoreKey(scorer, sample(0.5F, a, 2)), key);
-  EXPECT_NE(ScoreKey({{1, 3}, 2.0}, sample(0.5F, a, 1)), key);
-  EXPECT_NE(ScoreKey({{1, 2}, 2.5}, sample(0.5F, a, 1)), key);
-  EXPECT_NE(ScoreKey({{1, 2}, 2.0, "bfloat16"}, sample(0.5F, a, 1)), key);
+  const Digest key = ScoreKey(scorer, lease(0.5F, a, 1));
+  EXPECT_EQ(ScoreKey(scorer, lease(0.5F, a, 1)), key);
+  EXPECT_NE(ScoreKey(scorer, lease(0.6F, a, 1)), key);
+  EXPECT_NE(ScoreKey(scorer, lease(0.5F, b, 1)), key);
+  EXPECT_NE(ScoreKey(scorer, lease(0.5F, a, 2)), key);
+  EXPECT_NE(ScoreKey({{1, 3}, 2.0}, lease(0.5F, a, 1)), key);
+  EXPECT_NE(ScoreKey({{1, 2}, 2.5}, lease(0.5F, a, 1)), key);
+  EXPECT_NE(ScoreKey({{1, 2}, 2.0, "bfloat16"}, lease(0.5F, a, 1)), key);
+  std::vector<TensorFrame> with_image = lease(0.5F, a, 1);
+  with_image.push_back(Velocity(2, 1));
+  EXPECT_NE(ScoreKey(scorer, with_image), key);
 }
 
 TEST(AnchorKey, ChangesWithEverythingThatDecidesTheAnchorAndIsNoScoreKey) {
   const auto request = [](char prompt, float z) {
-    Envelope e;
-    e.tensors = {Velocity(4, z)};
-    e.tensors[0].view.name = "noise";
     auto text = std::make_shared<std::string>(16, prompt);
-    e.tensors.push_back({{"prompts", DType::kU8, {1, 16}, std::as_bytes(std::span(*text))}, text});
-    return e;
+    return std::vector<TensorFrame>{Velocity(4, z),
+                                    {{"prompts", DType::kU8, {1, 16}, std::as_bytes(std::span(*text))}, text}};
   };
   const ScorerFingerprint scorer{{1, 2}, 2.0};
   const AnchorSettings settings{5, 30, 5.0};
@@ -140,11 +136,7 @@ TEST(AnchorKey, ChangesWithEverythingThatDecidesTheAnchorAndIsNoScoreKey) {
   EXPECT_NE(AnchorKey(scorer, {5, 30, 3.0}, request('a', 1)), key);
   EXPECT_NE(AnchorKey({{1, 3}, 2.0}, settings, request('a', 1)), key);
   EXPECT_NE(AnchorKey({{1, 2}, 2.5}, settings, request('a', 1)), key);
-  Envelope sample = request('a', 1);
-  sample.tensors[0].view.name = "x_s";
-  sample.tensors.push_back(Velocity(1, 1));
-  sample.tensors.back().view.name = "sigma";
-  EXPECT_NE(ScoreKey(scorer, sample), key);
+  EXPECT_NE(ScoreKey(scorer, request('a', 1)), key);
 }
 
 }  // namespace

@@ -1,0 +1,89 @@
+#include "common/messages/fields.h"
+
+#include "common/error/error.h"
+
+namespace sgmd {
+namespace {
+
+std::string Sentence(const Envelope& e) {
+  return StrCat(wire::EnumNameKind(e.kind), e.node.empty() ? "" : " of " + e.node);
+}
+
+std::string ShapeText(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (const std::int64_t extent : shape) {
+    if (text.size() > 1) text += ", ";
+    text += extent == kAny ? "any" : extent == kRest ? "..." : std::to_string(extent);
+  }
+  return text + "]";
+}
+
+bool Fits(const std::vector<std::int64_t>& shape, std::vector<std::int64_t> wanted) {
+  const bool open = !wanted.empty() && wanted.back() == kRest;
+  if (open) wanted.pop_back();
+  if (open ? shape.size() < wanted.size() : shape.size() != wanted.size()) return false;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    if (wanted[i] != kAny && wanted[i] != shape[i]) return false;
+  }
+  return true;
+}
+
+void CheckTensor(const Envelope& e, const char* name, const TensorView& view, DType dtype,
+                 const std::vector<std::int64_t>& shape) {
+  if (view.dtype != dtype) {
+    throw Error(
+        StrCat(Sentence(e), ": tensor ", name, " does not have the dtype ", Name(dtype), " but ", Name(view.dtype)));
+  }
+  if (!Fits(view.shape, shape)) {
+    throw Error(StrCat(Sentence(e), ": tensor ", name, " does not have the shape ", ShapeText(shape), " but ",
+                       ShapeText(view.shape)));
+  }
+}
+
+void CheckSubject(const Envelope& e, const std::string& name) {
+  if (name.empty()) throw Error(Sentence(e) + " does not say what it is about");
+}
+
+}  // namespace
+
+std::int64_t BatchOf(const TensorFrame& frame) { return frame.view.shape.empty() ? 0 : frame.view.shape.front(); }
+
+void FieldWriter::Subject(const std::string& name) {
+  CheckSubject(envelope_, name);
+  envelope_.subject = name;
+}
+
+void FieldWriter::Tensor(const char* name, const TensorFrame& tensor, DType dtype, std::vector<std::int64_t> shape) {
+  CheckTensor(envelope_, name, tensor.view, dtype, shape);
+  envelope_.tensors.push_back(tensor);
+  envelope_.tensors.back().view.name = name;
+}
+
+FieldReader::FieldReader(const Envelope& envelope, wire::Kind kind) : envelope_(envelope) {
+  if (envelope.kind != kind) throw Error(StrCat(Sentence(envelope), " is not of kind ", wire::EnumNameKind(kind)));
+}
+
+void FieldReader::Subject(std::string& name) {
+  CheckSubject(envelope_, envelope_.subject);
+  name = envelope_.subject;
+}
+
+std::int64_t FieldReader::NumberAt(const char* name) const {
+  const auto it = envelope_.numbers.find(name);
+  if (it == envelope_.numbers.end()) throw Error(StrCat(Sentence(envelope_), " has no number ", name));
+  return it->second;
+}
+
+void FieldReader::Scalar(const char* name, double& value) {
+  const auto it = envelope_.scalars.find(name);
+  if (it == envelope_.scalars.end()) throw Error(StrCat(Sentence(envelope_), " has no scalar ", name));
+  value = it->second;
+}
+
+void FieldReader::Tensor(const char* name, TensorFrame& tensor, DType dtype, std::vector<std::int64_t> shape) {
+  const TensorFrame& found = envelope_.At(name);
+  CheckTensor(envelope_, name, found.view, dtype, shape);
+  tensor = found;
+}
+
+}  // namespace sgmd

@@ -1,0 +1,49 @@
+// The interface of what keeps answers of teachers, so that they need not be computed again.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "common/digest/digest.h"
+#include "common/transport/envelope.h"
+
+namespace sgmd {
+
+/// Scores and anchors by content key (answer_key.h). All calls come from one thread.
+class AnswerStore {
+ public:
+  struct Stats {
+    std::int64_t hits = 0, misses = 0, corrupt = 0, evicted = 0;
+    std::int64_t entries = 0, bytes = 0;    // on disk; bytes of values
+    double hit_seconds = 0, hit_bytes = 0;  // spent reading and verifying hits
+
+    double HitMegabytesPerSecond() const { return hit_seconds > 0 ? hit_bytes / hit_seconds / 1e6 : 0; }
+  };
+
+  virtual ~AnswerStore() = default;
+  /// What is stored for `key`, without a name, its bytes owned by the frame.
+  virtual std::optional<TensorFrame> Lookup(const Digest& key) = 0;
+  /// Keeps `answer` for later. Losing it costs a recomputation, so a store that cannot write says so in the log and
+  /// does not fail the run.
+  virtual void Store(const Digest& key, const TensorFrame& answer) = 0;
+  /// Makes everything stored so far survive a crash.
+  virtual void Sync() = 0;
+  virtual Stats stats() const = 0;
+};
+
+/// For runs with the cache switched off: keeps nothing.
+class NoAnswers : public AnswerStore {
+ public:
+  std::optional<TensorFrame> Lookup(const Digest&) override {
+    ++stats_.misses;
+    return {};
+  }
+  void Store(const Digest&, const TensorFrame&) override {}
+  void Sync() override {}
+  Stats stats() const override { return stats_; }
+
+ private:
+  Stats stats_;
+};
+
+}  // namespace sgmd

@@ -1,0 +1,184 @@
+#include "nodes/broker/teacher_service.h"
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "nodes/broker/answer_cache.h"
+#include "nodes/broker/teacher_work.h"
+
+namespace sgmd {
+namespace {
+
+std::unique_ptr<AnswerStore> OpenStore(const Topology& topology, const ScorerFingerprint& scorer, bool replay) {
+  if (!topology.cache.enabled) {
+    if (replay) throw Error("replay needs [cache] enabled = true");
+    return std::make_unique<NoAnswers>();
+  }
+  auto cache = std::make_unique<AnswerCache>(topology.cache.folder, topology.cache.limit_gib);
+  if (replay) {
+    cache->RequireFingerprint(scorer);
+  } else {
+    cache->RecordFingerprint(scorer);
+  }
+  return cache;
+}
+
+std::vector<std::int64_t> LatentShape(const Experiment& e) {
+  std::vector<std::int64_t> shape{e.data.micro_batch};
+  shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
+  return shape;
+}
+
+}  // namespace
+
+TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& members)
+    : experiment_(plan.experiment),
+      replay_(replay),
+      members_(members),
+      latent_shape_(LatentShape(experiment_)),
+      scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance,
+              Spell(experiment_.precision.compute)},
+      answers_(OpenStore(plan.topology, scorer_, replay)),
+      dispatcher_(std::chrono::duration<double>(plan.topology.transport.lease_seconds)) {}
+
+std::string TeacherService::RefusalOf(const Digest& model) const {
+  if (replay_) return "a replay has no teachers";
+  if (model == scorer_.teacher) return "";
+  return StrCat("its model is ", model.Hex(), ", the experiment's teacher is ", scorer_.teacher.Hex());
+}
+
+// Anchors of a step come after its scores and before the scores of the next step.
+std::uint64_t TeacherService::PlaceOf(wire::Kind request, const message::Ticket& ticket) const {
+  const std::int64_t group = kWorkKinds * ticket.step + WorkOf(request).order;
+  return static_cast<std::uint64_t>(group * experiment_.data.micro_batches + ticket.index);
+}
+
+Digest TeacherService::KeyOf(wire::Kind request, const Envelope& lease) const {
+  const Experiment& e = experiment_;
+  if (request == wire::Kind::Sample) return ScoreKey(scorer_, lease.tensors);
+  return AnchorKey(scorer_, {e.diversity.anchor_steps, e.diversity.anchor_grid, e.schedule.student_shift},
+                   lease.tensors);
+}
+
+bool TeacherService::OfTheExperiment(wire::Kind kind, const message::Ticket& ticket,
+                                     const std::vector<std::int64_t>& shape) const {
+  const Experiment& e = experiment_;
+  if (kind == wire::Kind::AnchorRequest && e.diversity.weight == 0) return false;
+  return shape == latent_shape_ && ticket.step >= 0 && ticket.step < e.steps && ticket.index >= 0 &&
+         ticket.index < e.data.micro_batches;
+}
+
+std::string TeacherService::MissText(wire::Kind request, const message::Ticket& ticket) const {
+  return StrCat("replay: no ", WorkOf(request).name, " recorded for step ", ticket.step, ", micro-batch ", ticket.index,
+                " (", scorer_.Text(),
+                "); the experiment differs from the recorded one, goes on longer, or the cache lost entries");
+}
+
+std::string TeacherService::OnRequest(const Envelope& request) {
+  WorkRequest asked = WorkOf(request.kind).read_request(request);
+  if (!OfTheExperiment(request.kind, asked.ticket, asked.shape)) {
+    LogWarning("dropped a ", wire::EnumNameKind(request.kind), " of step ", asked.ticket.step, ", micro-batch ",
+               asked.ticket.index, ", which the experiment does not have");
+    return "";
+  }
+  const std::uint64_t place = PlaceOf(request.kind, asked.ticket);
+  const bool anchor = request.kind == wire::Kind::AnchorRequest;
+  if (!dispatcher_.Add(place, anchor ? static_cast<double>(experiment_.diversity.anchor_steps) : 1)) {
+    LogDebug("dropped a ", wire::EnumNameKind(request.kind), " that was here before");
+    return "";
+  }
+  ++ServedOf(request.kind).asked;
+  const Digest key = KeyOf(request.kind, asked.lease);
+  if (auto result = answers_->Lookup(key)) {
+    ++ServedOf(request.kind).cached;
+    dispatcher_.Accept(place);
+    Reply(request, std::move(*result), true);
+    return "";
+  }
+  if (replay_) return MissText(request.kind, asked.ticket);
+  pending_[place] = {request, std::move(asked.lease), key};
+  GrantLeases();
+  return "";
+}
+
+void TeacherService::OnCredit(const std::string& teacher, const message::Credit& credit) {
+  dispatcher_.AddCredit(teacher, static_cast<int>(credit.leases));
+  GrantLeases();
+}
+
+void TeacherService::GrantLeases() {
+  while (const auto lease = dispatcher_.NextLease(std::chrono::steady_clock::now())) {
+    Envelope message = pending_.at(lease->ticket).lease;
+    message.request_id = lease->ticket;
+    message.attempt = lease->attempt;
+    if (members_.SendNow(lease->teacher, std::move(message))) continue;
+    dispatcher_.AddCredit(lease->teacher, 1);  // it never got this one
+    Suspend(lease->teacher, "cannot be reached");
+  }
+}
+
+void TeacherService::OnAnswer(const std::string& teacher, const Envelope& answer) {
+  const auto it = pending_.find(answer.request_id);
+  if (it == pending_.end()) {
+    dispatcher_.Accept(answer.request_id);  // counts it as dropped
+    return;
+  }
+  const wire::Kind kind = it->second.request.kind;
+  const TeacherWork& work = WorkOf(kind);
+  WorkResult result;
+  try {
+    result = work.read_answer(answer);
+  } catch (const Error& error) {
+    return SendAway(teacher, StrCat("its answer is no ", work.name, ": ", error.message()));
+  }
+  if (result.tensor.view.shape != latent_shape_)
+    return SendAway(teacher, StrCat("its ", work.name, " does not have the shape of the experiment's latents"));
+  ServedOf(kind).work += result.forward_equivalents;
+  dispatcher_.Accept(answer.request_id);
+  const Pending done = std::move(it->second);
+  pending_.erase(it);
+  Reply(done.request, result.tensor, false);
+  answers_->Store(done.key, result.tensor);
+}
+
+void TeacherService::SendAway(const std::string& teacher, const std::string& why) {
+  members_.SendNow(teacher, ToEnvelope(message::Failed{why}));
+  Lose(teacher, "was sent away: " + why);
+}
+
+void TeacherService::Reply(const Envelope& request, TensorFrame result, bool cache_hit) {
+  const TeacherWork& work = WorkOf(request.kind);
+  members_.Post(work.receiver, work.reply(request, std::move(result), cache_hit));
+}
+
+void TeacherService::Suspend(const std::string& teacher, const std::string& why) {
+  members_.Suspend(teacher);
+  const int released = dispatcher_.Suspend(teacher);
+  LogWarning(teacher, " ", why, ", ", released, " leases dispatched again");
+  GrantLeases();
+}
+
+void TeacherService::Resume(const std::string& teacher) {
+  dispatcher_.Resume(teacher);
+  LogInfo(teacher, " is back");
+  GrantLeases();
+}
+
+void TeacherService::Lose(const std::string& teacher, const std::string& why) {
+  const int released = dispatcher_.Release(teacher);
+  if (members_.Remove(teacher)) LogInfo(teacher, " ", why, ", ", released, " leases dispatched again");
+  GrantLeases();
+}
+
+void TeacherService::ExpireLeases() {
+  const int expired = dispatcher_.Expire(std::chrono::steady_clock::now());
+  if (expired == 0) return;
+  LogWarning(expired, " leases expired and are dispatched again");
+  GrantLeases();
+}
+
+bool TeacherService::OpenBefore(std::int64_t step) const {
+  // Places ascend with steps.
+  return !pending_.empty() && pending_.begin()->second.request.step < step;
+}
+
+}  // namespace sgmd
