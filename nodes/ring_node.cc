@@ -8,7 +8,7 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 namespace {

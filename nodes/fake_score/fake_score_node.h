@@ -7,7 +7,7 @@
 
 #include "common/metrics/event_writer.h"
 #include "nodes/ring_node.h"
-#include "pipeline/training/roles.h"
+#include "pipeline/training/fake_score.h"
 #include "pipeline/training/stability.h"
 
 namespace sgmd {

@@ -11,7 +11,7 @@
 #include "nodes/generator/admission.h"
 #include "nodes/generator/anchors.h"
 #include "nodes/ring_node.h"
-#include "pipeline/training/roles.h"
+#include "pipeline/training/generator.h"
 #include "pipeline/training/stability.h"
 
 namespace sgmd {

@@ -1,7 +1,7 @@
 #include "nodes/teacher/teacher_node.h"
 
 #include "common/log/log.h"
-#include "pipeline/training/roles.h"
+#include "pipeline/training/teacher.h"
 
 namespace sgmd {
 namespace {

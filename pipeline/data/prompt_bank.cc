@@ -9,7 +9,7 @@
 
 #include "common/error/error.h"
 #include "pipeline/flow/random.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 namespace {
