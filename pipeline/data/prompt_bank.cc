@@ -14,7 +14,7 @@
 namespace sgmd {
 namespace {
 
-constexpr char kWordEncoder[] = "words-1";
+constexpr char kWordEncoder[] = "words-2";  // words-1 drew other vectors; its banks are read as any other
 
 const std::string& RequiredMetadata(const SafetensorsFile& file, const std::string& key) {
   const auto it = file.metadata().find(key);
