@@ -1,4 +1,4 @@
-// A tensor as bytes: what files and messages carry. No LibTorch here; pipeline/models/tensor_bytes.h converts.
+// A tensor as bytes: what files and messages carry. No LibTorch here; pipeline/tensors/tensor_bytes.h converts.
 #pragma once
 
 #include <cstddef>

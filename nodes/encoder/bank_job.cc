@@ -13,7 +13,7 @@
 #include "common/log/log.h"
 #include "common/metrics/progress.h"
 #include "pipeline/data/prompt_bank.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/text/prompt_cleaning.h"
 
 namespace sgmd {

@@ -46,7 +46,8 @@ void DrawVideos(const Experiment& e, const PromptBank& bank, std::int64_t sample
     for (std::int64_t i = 0; i < count; ++i) prompts.push_back(bank.prompts()[(first + i) % bank.prompts().size()]);
     const std::int64_t text_len = arm.model->config().text_len;
     batches.push_back(EulerSample(*arm.model, Noise(shape, SeedFor(seed, 0, first, "evaluation_noise")), arm.sigmas,
-                                  bank.Gather(prompts, text_len), bank.GatherNegative(count, text_len), arm.guidance));
+                                  {bank.Gather(prompts, text_len)}, {bank.GatherNegative(count, text_len)},
+                                  arm.guidance));
     progress.Update(first + count);
   }
   progress.Finish();

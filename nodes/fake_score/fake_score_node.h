@@ -8,7 +8,7 @@
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
 #include "nodes/ring/join.h"
-#include "pipeline/training/roles.h"
+#include "pipeline/training/fake_score.h"
 #include "pipeline/training/stability.h"
 
 namespace sgmd {

@@ -8,7 +8,7 @@
 #include "common/messages/ring.h"
 #include "common/transport/client.h"
 #include "pipeline/data/prompt_bank.h"
-#include "pipeline/flow/sample_plan.h"
+#include "pipeline/data/sample_plan.h"
 
 namespace sgmd {
 

@@ -12,7 +12,7 @@
 #include "nodes/generator/anchors.h"
 #include "nodes/generator/checkpoint_commit.h"
 #include "nodes/ring/join.h"
-#include "pipeline/training/roles.h"
+#include "pipeline/training/generator.h"
 #include "pipeline/training/stability.h"
 
 namespace sgmd {

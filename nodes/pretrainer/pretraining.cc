@@ -55,7 +55,7 @@ class Run {
       prompts.push_back(dropped[i].item<bool>() ? bank_.negative() : bank_.prompts()[batch.prompt[i]]);
     }
     const at::Tensor velocity =
-        model_.Forward(AddNoise(batch.video, noise, sigma), sigma, bank_.Gather(prompts, model_.config().text_len));
+        model_.Forward(AddNoise(batch.video, noise, sigma), sigma, {bank_.Gather(prompts, model_.config().text_len)});
     const at::Tensor loss = at::mse_loss(velocity, noise - batch.video);
     loss.backward();
     const double progress = static_cast<double>(step) / static_cast<double>(options_.steps);

@@ -1,7 +1,7 @@
 #include "nodes/ring/frames.h"
 
 #include "pipeline/data/prompt_bank.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 

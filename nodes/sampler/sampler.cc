@@ -17,7 +17,7 @@
 #include "pipeline/evaluation/video_file.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/vae/wan_vae.h"
 
 namespace sgmd {

@@ -7,7 +7,7 @@
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
 #include "pipeline/data/prompt_bank.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/text/negative_prompt.h"
 #include "pipeline/text/prompt_cleaning.h"
 #include "pipeline/text/tokenizer_client.h"

@@ -34,7 +34,8 @@ class Batch {
   void Step(const WanTransformer& model, double guidance) {
     // float64: the network is to be told an integer timestep exactly
     const at::Tensor sigma = at::full({x_.size(0)}, timestep() / 1000, x_.options().dtype(at::kDouble));
-    const at::Tensor velocity = GuidedVelocity(model, x_, sigma, context_, negative_, guidance).to(x_.scalar_type());
+    const at::Tensor velocity =
+        GuidedVelocity(model, x_, sigma, {context_}, {negative_}, guidance).to(x_.scalar_type());
     const auto& sigmas = options_.grid.sigmas;
     x_ = options_.unipc ? solver_.Step(x_, velocity) : EulerStep(x_, velocity, sigmas[step_], sigmas[step_ + 1]);
     ++step_;

@@ -3,7 +3,7 @@
 #include "common/log/log.h"
 #include "common/messages/ring.h"
 #include "nodes/ring/frames.h"
-#include "pipeline/training/roles.h"
+#include "pipeline/training/teacher.h"
 
 namespace sgmd {
 namespace {

@@ -9,12 +9,12 @@
 
 #include "common/error/error.h"
 #include "pipeline/flow/random.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 namespace {
 
-constexpr char kWordEncoder[] = "words-1";
+constexpr char kWordEncoder[] = "words-2";  // words-1 drew other vectors; its banks are read as any other
 
 const std::string& RequiredMetadata(const SafetensorsFile& file, const std::string& key) {
   const auto it = file.metadata().find(key);

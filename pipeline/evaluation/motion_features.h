@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "pipeline/data/bouncing_balls.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 

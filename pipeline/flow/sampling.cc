@@ -5,10 +5,10 @@
 
 namespace sgmd {
 
-at::Tensor GuidedVelocity(const WanTransformer& model, const at::Tensor& x, const at::Tensor& sigma,
-                          const at::Tensor& context, const at::Tensor& null_context, double guidance) {
-  if (guidance == 1.0) return model.Forward(x, sigma, context);
-  const auto both = model.Forward(at::cat({x, x}), at::cat({sigma, sigma}), at::cat({context, null_context})).chunk(2);
+at::Tensor GuidedVelocity(const VelocityModel& model, const at::Tensor& x, const at::Tensor& sigma,
+                          const Conditioning& condition, const Conditioning& negative, double guidance) {
+  if (guidance == 1.0) return model.Forward(x, sigma, condition);
+  const auto both = model.Forward(at::cat({x, x}), at::cat({sigma, sigma}), Concatenate(condition, negative)).chunk(2);
   return both[1] + guidance * (both[0] - both[1]);
 }
 
@@ -16,14 +16,14 @@ at::Tensor EulerStep(const at::Tensor& x, const at::Tensor& velocity, double sig
   return x + (next_sigma - sigma) * velocity;
 }
 
-at::Tensor EulerSample(const WanTransformer& model, const at::Tensor& noise, const std::vector<double>& sigmas,
-                       const at::Tensor& context, const at::Tensor& null_context, double guidance,
+at::Tensor EulerSample(const VelocityModel& model, const at::Tensor& noise, const std::vector<double>& sigmas,
+                       const Conditioning& condition, const Conditioning& negative, double guidance,
                        const std::function<void(std::int64_t)>& on_step) {
   c10::NoGradGuard no_grad;
   at::Tensor x = noise;
   for (std::size_t i = 0; i + 1 < sigmas.size(); ++i) {
     const at::Tensor sigma = at::full({x.size(0)}, sigmas[i], x.options());
-    x = EulerStep(x, GuidedVelocity(model, x, sigma, context, null_context, guidance), sigmas[i], sigmas[i + 1]);
+    x = EulerStep(x, GuidedVelocity(model, x, sigma, condition, negative, guidance), sigmas[i], sigmas[i + 1]);
     if (on_step) on_step(static_cast<std::int64_t>(i) + 1);
   }
   return x;

@@ -6,22 +6,23 @@
 #include <functional>
 #include <vector>
 
-#include "pipeline/models/wan_transformer.h"
+#include "pipeline/flow/velocity_model.h"
 
 namespace sgmd {
 
-/// Guided velocity u + w (c - u) (wan_facts §4 "CFG"), conditional and unconditional halves in one batch. x [B, C, F,
-/// H, W], sigma [B], context and null_context [B, text_len, text_dim]. w = 1 runs the conditional pass only.
-at::Tensor GuidedVelocity(const WanTransformer& model, const at::Tensor& x, const at::Tensor& sigma,
-                          const at::Tensor& context, const at::Tensor& null_context, double guidance);
+/// Guided velocity u + w (c - u) (wan_facts §4 "CFG"), conditional and unconditional halves in one batch. x is
+/// [B, C, F, H, W], sigma is [B]. w = 1 runs the conditional pass alone and does not look at `negative`. Self-Forcing
+/// and the legacy FastVideo write c + w' (c - u): their scale w' is this w less 1.
+at::Tensor GuidedVelocity(const VelocityModel& model, const at::Tensor& x, const at::Tensor& sigma,
+                          const Conditioning& condition, const Conditioning& negative, double guidance);
 
 /// x + (s' - s) v, in the dtype of x.
 at::Tensor EulerStep(const at::Tensor& x, const at::Tensor& velocity, double sigma, double next_sigma);
 
-/// Integrates from `noise` (sigma = sigmas[0]) to sigmas.back() without gradients. `on_step` is told 1-based how many
-/// steps are done.
-at::Tensor EulerSample(const WanTransformer& model, const at::Tensor& noise, const std::vector<double>& sigmas,
-                       const at::Tensor& context, const at::Tensor& null_context, double guidance,
+/// Integrates from `noise` (at sigmas.front()) to sigmas.back() without gradients. `on_step` is told how many steps are
+/// done, from 1.
+at::Tensor EulerSample(const VelocityModel& model, const at::Tensor& noise, const std::vector<double>& sigmas,
+                       const Conditioning& condition, const Conditioning& negative, double guidance,
                        const std::function<void(std::int64_t)>& on_step = {});
 
 }  // namespace sgmd

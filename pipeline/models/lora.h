@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "common/config/experiment.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 

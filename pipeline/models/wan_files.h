@@ -7,7 +7,7 @@
 #include <string>
 
 #include "common/storage/sharded_safetensors.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 

@@ -185,10 +185,11 @@ const at::Tensor& WanTransformer::RopeFor(const std::array<std::int64_t, 3>& gri
   return rope;
 }
 
-at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& context) const {
+at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const {
   const auto& c = config_;
+  const at::Tensor& context = condition.text;
   TORCH_CHECK(x.dim() == 5 && x.size(1) == c.in_dim, "latents must be [B, ", c.in_dim, ", F, H, W], got ", x.sizes());
-  TORCH_CHECK(context.dim() == 3 && context.size(1) == c.text_len && context.size(2) == c.text_dim,
+  TORCH_CHECK(context.defined() && context.dim() == 3 && context.size(1) == c.text_len && context.size(2) == c.text_dim,
               "context must be [B, ", c.text_len, ", ", c.text_dim, "], got ", context.sizes());
   std::array<std::int64_t, 3> grid{};
   for (int axis = 0; axis < 3; ++axis) {

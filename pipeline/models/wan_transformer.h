@@ -10,10 +10,11 @@
 #include <map>
 #include <vector>
 
+#include "pipeline/flow/velocity_model.h"
 #include "pipeline/models/lora.h"
-#include "pipeline/models/tensor_bytes.h"
 #include "pipeline/models/wan_block.h"
 #include "pipeline/models/wan_config.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 
@@ -33,7 +34,7 @@ bool IsFloat32Island(std::string_view name);
 
 /// Parameters are named and shaped as in the original files (wan_facts §1.2). Movable; Clone() copies. Not for use by
 /// several threads at once.
-class WanTransformer {
+class WanTransformer : public VelocityModel {
  public:
   /// Zero parameters that do not require gradients.
   explicit WanTransformer(const WanConfig& config, at::Device device = at::kCPU, WanPrecision precision = {});
@@ -69,9 +70,9 @@ class WanTransformer {
   bool block_checkpointing() const { return checkpoint_blocks_; }
 
   /// Velocity [B, out_dim, F, H, W] of latents `x` [B, in_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000
-  /// sigma) given text embeddings `context` [B, text_len, text_dim]. F, H, W divisible by the patch size. In the dtype
-  /// of the float32 islands. Differentiable in x and, where they require it, in what is trained.
-  at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& context) const;
+  /// sigma) given text embeddings [B, text_len, text_dim]. F, H and W must be divisible by the patch size. The result is
+  /// in the dtype of the float32 islands. Differentiable in x and, where they require it, in what is trained.
+  at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const override;
 
   const WanConfig& config() const { return config_; }
   /// In the order of wan_facts §1.2. The tensors share storage with the model.

@@ -16,10 +16,10 @@ at::Tensor AnchorTarget(const at::Tensor& noise, const at::Tensor& x_a, double s
   return (noise - x_a) / (1 - sigma_a);
 }
 
-at::Tensor DiversityLoss(const WanTransformer& student, const at::Tensor& noise, const at::Tensor& target,
-                         const at::Tensor& context, double weight) {
+at::Tensor DiversityLoss(const VelocityModel& student, const at::Tensor& noise, const at::Tensor& target,
+                         const Conditioning& condition, double weight) {
   const at::Tensor sigma = at::ones({noise.size(0)}, noise.options());
-  return weight * at::mse_loss(student.Forward(noise, sigma, context), target);
+  return weight * at::mse_loss(student.Forward(noise, sigma, condition), target);
 }
 
 }  // namespace sgmd

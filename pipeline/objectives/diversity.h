@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "pipeline/models/wan_transformer.h"
+#include "pipeline/flow/velocity_model.h"
 
 namespace sgmd {
 
@@ -27,8 +27,8 @@ std::vector<double> AnchorSigmas(std::int64_t steps, std::int64_t grid, double s
 /// 26 at sigma_a = 0.96154. sigma_a < 1.
 at::Tensor AnchorTarget(const at::Tensor& noise, const at::Tensor& x_a, double sigma_a);
 
-/// The loss, a scalar, differentiable in the parameters of `student`: one forward. context [B, text_len, text_dim].
-at::Tensor DiversityLoss(const WanTransformer& student, const at::Tensor& noise, const at::Tensor& target,
-                         const at::Tensor& context, double weight);
+/// The loss, a scalar, differentiable in the parameters of `student`: one forward.
+at::Tensor DiversityLoss(const VelocityModel& student, const at::Tensor& noise, const at::Tensor& target,
+                         const Conditioning& condition, double weight);
 
 }  // namespace sgmd

@@ -7,10 +7,10 @@
 
 namespace sgmd {
 
-GeneratorGradient Dmd2(const ObjectiveSettings&, const WanTransformer& fake, const ScoredSample& s) {
+GeneratorGradient Dmd2(const ObjectiveSettings&, const VelocityModel& fake, const ScoredSample& s) {
   c10::NoGradGuard no_grad;
   const at::Tensor x_r = CleanFromVelocity(s.x_s, s.teacher_velocity, s.sigma);
-  const at::Tensor x_f = CleanFromVelocity(s.x_s, fake.Forward(s.x_s, s.sigma, s.context), s.sigma);
+  const at::Tensor x_f = CleanFromVelocity(s.x_s, fake.Forward(s.x_s, s.sigma, s.condition), s.sigma);
   const at::Tensor gradient = ScoreWeight(s.x_g, x_r, s.sigma, Weighting::kLightx2v) * (x_f - x_r);
   return {gradient / static_cast<double>(gradient.numel()),
           {{"generator_loss", 0.5 * gradient.square().mean().item<double>()}}};

@@ -17,7 +17,7 @@ const Entry& EntryOf(Objective objective) { return kEntries[static_cast<std::siz
 
 }  // namespace
 
-GeneratorGradient ComputeGeneratorGradient(const ObjectiveSettings& settings, const WanTransformer& fake,
+GeneratorGradient ComputeGeneratorGradient(const ObjectiveSettings& settings, const VelocityModel& fake,
                                            const ScoredSample& sample) {
   return EntryOf(settings.name).function(settings, fake, sample);
 }

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "common/config/experiment.h"
-#include "pipeline/models/wan_transformer.h"
+#include "pipeline/flow/velocity_model.h"
 
 namespace sgmd {
 
@@ -20,7 +20,7 @@ struct ScoredSample {
   at::Tensor x_s;               // noised to sigma
   at::Tensor sigma;             // [B]
   at::Tensor teacher_velocity;  // guided, at x_s
-  at::Tensor context;           // [B, text_len, text_dim]
+  Conditioning condition;
 };
 
 struct GeneratorGradient {
@@ -30,13 +30,13 @@ struct GeneratorGradient {
 
 /// dL/dx_g of the objective. The gradient may run through the input of `fake`; parameter gradients of `fake` are
 /// neither wanted nor computed (they should not require gradients).
-GeneratorGradient ComputeGeneratorGradient(const ObjectiveSettings& settings, const WanTransformer& fake,
+GeneratorGradient ComputeGeneratorGradient(const ObjectiveSettings& settings, const VelocityModel& fake,
                                            const ScoredSample& sample);
 
 /// Whether the objective backpropagates through the fake score's input (all but dmd2): what a gradient costs.
 bool DifferentiatesFakeScore(Objective objective);
 
 /// An objective: a file of its own in this folder, named after it.
-using ObjectiveFunction = GeneratorGradient(const ObjectiveSettings&, const WanTransformer& fake, const ScoredSample&);
+using ObjectiveFunction = GeneratorGradient(const ObjectiveSettings&, const VelocityModel& fake, const ScoredSample&);
 
 }  // namespace sgmd

@@ -38,12 +38,12 @@ at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const
 }
 
 GeneratorGradient ThroughFakeScore(
-    const WanTransformer& fake, const ScoredSample& s,
+    const VelocityModel& fake, const ScoredSample& s,
     const std::function<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&)>& loss) {
   const at::Tensor x_s = s.x_s.detach().requires_grad_(true), x_g = s.x_g.detach().requires_grad_(true);
   const at::Tensor x_r = CleanFromVelocity(s.x_s, s.teacher_velocity, s.sigma);
   c10::AutoGradMode with_gradient(true);
-  const at::Tensor x_f = CleanFromVelocity(x_s, fake.Forward(x_s, s.sigma, s.context), s.sigma);
+  const at::Tensor x_f = CleanFromVelocity(x_s, fake.Forward(x_s, s.sigma, s.condition), s.sigma);
   const at::Tensor value = loss(x_f, x_r, x_g);
   const auto gradients = torch::autograd::grad({value}, {x_s, x_g}, {}, std::nullopt, false, /*allow_unused=*/true);
   at::Tensor gradient = (1 - Broadcast(s.sigma, x_s)) * gradients[0];
@@ -51,9 +51,9 @@ GeneratorGradient ThroughFakeScore(
   return {gradient, {{"generator_loss", value.item<double>()}}};
 }
 
-at::Tensor ResidualContractionLoss(const WanTransformer& fake, const at::Tensor& x_g, const at::Tensor& sigma,
-                                   const at::Tensor& noise, const at::Tensor& context) {
-  const at::Tensor velocity = fake.Forward(AddNoise(x_g, noise, sigma), sigma, context);
+at::Tensor ResidualContractionLoss(const VelocityModel& fake, const at::Tensor& x_g, const at::Tensor& sigma,
+                                   const at::Tensor& noise, const Conditioning& condition) {
+  const at::Tensor velocity = fake.Forward(AddNoise(x_g, noise, sigma), sigma, condition);
   return 0.5 * at::mse_loss(velocity, noise - x_g);
 }
 

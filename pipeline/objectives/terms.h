@@ -32,12 +32,12 @@ at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const
 /// dL/dx_g of `loss`(x_f, x_r, x_g), where x_s moves with x_g by (1 - s): (1 - s) dL/dx_s + dL/dx_g. One forward and
 /// one input backward of `fake`. Its terms hold generator_loss.
 GeneratorGradient ThroughFakeScore(
-    const WanTransformer& fake, const ScoredSample& sample,
+    const VelocityModel& fake, const ScoredSample& sample,
     const std::function<at::Tensor(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g)>& loss);
 
 /// The inner loss, residual contraction: 1/2 mean (v_fake(x_s') - (e' - x_g))^2, differentiable in fake's parameters.
 /// sigma [B] and noise are new draws.
-at::Tensor ResidualContractionLoss(const WanTransformer& fake, const at::Tensor& x_g, const at::Tensor& sigma,
-                                   const at::Tensor& noise, const at::Tensor& context);
+at::Tensor ResidualContractionLoss(const VelocityModel& fake, const at::Tensor& x_g, const at::Tensor& sigma,
+                                   const at::Tensor& noise, const Conditioning& condition);
 
 }  // namespace sgmd

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "common/error/error.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/text/umt5_files.h"
 
 namespace sgmd {

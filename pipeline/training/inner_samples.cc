@@ -6,7 +6,7 @@
 
 #include "common/error/error.h"
 #include "pipeline/data/prompt_bank.h"
-#include "pipeline/flow/sample_plan.h"
+#include "pipeline/data/sample_plan.h"
 
 namespace sgmd {
 

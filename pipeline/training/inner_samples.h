@@ -11,7 +11,7 @@
 
 #include "common/config/experiment.h"
 #include "common/digest/digest.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 

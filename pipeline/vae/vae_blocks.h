@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/vae/vae_coders.h"
 #include "pipeline/vae/vae_config.h"
 

@@ -43,7 +43,7 @@ int main() {
         const std::int64_t before = CountingAllocator::live();
         CountingAllocator::ResetPeak();
         const std::clock_t start = std::clock();
-        at::Tensor loss = model.Forward(x, sigma, context).square().mean();
+        at::Tensor loss = model.Forward(x, sigma, {context}).square().mean();
         const std::int64_t kept = CountingAllocator::live() - before;
         loss.backward();
         if (round < 0) continue;

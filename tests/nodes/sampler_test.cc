@@ -12,6 +12,7 @@
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/flow/sampling.h"
+#include "pipeline/models/wan_transformer.h"
 #include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_run.h"

@@ -39,7 +39,7 @@ TEST(Export, WritesWhatTheCheckLoads) {
   NamedTensors results;
   for (const char* kind : {"pipeline", "single", "bf16"}) {
     const WanTransformer model = WanTransformer::Load(fs::path(out) / kind, at::kCPU);
-    results.emplace_back(kind, model.Forward(tensor("x"), tensor("sigma"), tensor("context")));
+    results.emplace_back(kind, model.Forward(tensor("x"), tensor("sigma"), {tensor("context")}));
     if (kind == std::string("pipeline")) {
       results.emplace_back("four_steps", EulerSample(model, tensor("noise"), StudentSigmas({1000, 750, 500, 250}, 5.0),
                                                      tensor("context"), {}, 1.0));

@@ -24,7 +24,7 @@ TEST(LoraParity, AdaptersForDiffusers) {
   const auto tensor = [&](const char* name) { return CopyToTensor(reference.At(name)); };
   const WanTransformer base = WanTransformer::Load(kRoot / "transformer", at::kCPU);
   const auto run = [&](const WanTransformer& model) {
-    return model.Forward(tensor("x"), tensor("sigma"), tensor("context"));
+    return model.Forward(tensor("x"), tensor("sigma"), {tensor("context")});
   };
   const c10::NoGradGuard no_grad;
   ASSERT_TRUE(at::allclose(run(base), tensor("output"), 1e-4, 1e-5));
@@ -76,8 +76,8 @@ TEST(LoraParity, AdaptersThatTheProgramExports) {
   const SafetensorsFile reference = SafetensorsFile::Open(kRoot / "reference.safetensors");
   const auto tensor = [&](const char* part) { return CopyToTensor(reference.At(part)); };
   const at::Tensor result =
-      WanTransformer::Load(ours / "merged", at::kCPU).Forward(tensor("x"), tensor("sigma"), tensor("context"));
-  EXPECT_TRUE(at::allclose(adapted.Forward(tensor("x"), tensor("sigma"), tensor("context")), result, 1e-4, 1e-5));
+      WanTransformer::Load(ours / "merged", at::kCPU).Forward(tensor("x"), tensor("sigma"), {tensor("context")});
+  EXPECT_TRUE(at::allclose(adapted.Forward(tensor("x"), tensor("sigma"), {tensor("context")}), result, 1e-4, 1e-5));
   SaveTensors(ours / "exported_results.safetensors", {{"exported", result}});
 }
 

@@ -16,7 +16,7 @@
 #include "common/storage/atomic_folder.h"
 #include "nodes/encoder/prompt_file.h"
 #include "pipeline/data/prompt_bank.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/text/prompt_cleaning.h"
 #include "pipeline/text/tokenizer_client.h"
 #include "tests/support/temp_folder.h"

@@ -10,7 +10,7 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {

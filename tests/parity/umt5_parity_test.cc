@@ -8,7 +8,7 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/text/umt5_encoder.h"
 
 namespace sgmd {

@@ -8,7 +8,7 @@
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/sampling.h"
 #include "pipeline/flow/unipc.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
 namespace {

@@ -28,7 +28,7 @@ TEST(WanBf16Parity, ComputesAsDiffusersDoes) {
   EXPECT_GT(their_error, 1e-4);
   for (const at::ScalarType storage : {at::kBFloat16, at::kFloat}) {
     const WanTransformer model = WanTransformer::Load(kRoot / "transformer", at::kCPU, {storage, at::kBFloat16});
-    const at::Tensor ours = model.Forward(tensor("x"), tensor("sigma"), tensor("context"));
+    const at::Tensor ours = model.Forward(tensor("x"), tensor("sigma"), {tensor("context")});
     EXPECT_LT(RelativeError(ours, exact), 1.5 * their_error) << at::toString(storage);
     EXPECT_LT(RelativeError(ours, theirs), 1.5 * their_error) << at::toString(storage);
     std::cout << at::toString(storage) << ": ours to float32 " << RelativeError(ours, exact) << ", theirs to float32 "

@@ -27,7 +27,7 @@ TEST_P(WanTransformerParity, ForwardAndGradients) {
   WanTransformer model = WanTransformer::Load(folder, at::kCPU);
   model.SetRequiresGrad(true);
   const at::Tensor x = tensor("x").requires_grad_(true);
-  const at::Tensor output = model.Forward(x, tensor("sigma"), tensor("context"));
+  const at::Tensor output = model.Forward(x, tensor("sigma"), {tensor("context")});
   ASSERT_EQ(output.sizes(), tensor("output").sizes());
   const double forward = RelativeError(output.detach(), tensor("output"));
   output.backward(tensor("upstream"));

@@ -23,7 +23,7 @@ std::vector<at::Tensor> Train(WanTransformer& model, bool checkpointing) {
   for (const std::uint64_t seed : {5, 6}) {
     const TinyInputs in;
     const at::Tensor x = Noise(in.x.sizes(), seed).to(model.parameters()[0].second.scalar_type()).requires_grad_(true);
-    const at::Tensor y = model.Forward(x, in.sigma, in.context);
+    const at::Tensor y = model.Forward(x, in.sigma, {in.context});
     y.square().mean().backward();
     results.insert(results.end(), {y.detach(), x.grad()});
   }
@@ -82,7 +82,7 @@ TEST(Checkpointing, GivesTheInputGradientAlone) {
     for (const bool checkpointing : {false, true}) {
       model.SetBlockCheckpointing(checkpointing);
       const at::Tensor x = in.x.clone().requires_grad_(true);
-      const at::Tensor loss = model.Forward(x, in.sigma, in.context).square().mean();
+      const at::Tensor loss = model.Forward(x, in.sigma, {in.context}).square().mean();
       gradients.push_back(torch::autograd::grad({loss}, {x})[0]);
     }
     EXPECT_TRUE(at::equal(gradients[0], gradients[1]));
@@ -96,7 +96,7 @@ TEST(Checkpointing, LeavesOneNodeABlockInTheGraph) {
     WanTransformer model = RandomModel(TinyWanConfig(layers));
     model.SetBlockCheckpointing(checkpointing);
     const at::Tensor x = in.x.clone().requires_grad_(true);  // parameters do not: all nodes are of activations
-    return NodesBehind(model.Forward(x, in.sigma, in.context));
+    return NodesBehind(model.Forward(x, in.sigma, {in.context}));
   };
   EXPECT_EQ(nodes(3, true) - nodes(2, true), 1);
   EXPECT_GT(nodes(3, false) - nodes(2, false), 30);
@@ -110,9 +110,9 @@ TEST(Checkpointing, KeepsOnlyTheInputsOfBlocks) {
   const auto kept = [&](bool checkpointing) {
     model.SetBlockCheckpointing(checkpointing);
     const at::Tensor x = in.x.clone().requires_grad_(true);
-    model.Forward(x, in.sigma, in.context);  // fills the table of rotations
+    model.Forward(x, in.sigma, {in.context});  // fills the table of rotations
     const std::int64_t before = CountingAllocator::live();
-    const at::Tensor y = model.Forward(x, in.sigma, in.context);
+    const at::Tensor y = model.Forward(x, in.sigma, {in.context});
     return CountingAllocator::live() - before;
   };
   const std::int64_t plain = kept(false), checkpointed = kept(true);

@@ -4,10 +4,12 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include "pipeline/data/sample_plan.h"
 #include "pipeline/flow/random.h"
-#include "pipeline/flow/sample_plan.h"
 #include "pipeline/flow/sampling.h"
-#include "pipeline/training/roles.h"
+#include "pipeline/models/wan_transformer.h"
+#include "pipeline/training/generator.h"
+#include "pipeline/training/teacher.h"
 #include "tests/support/tiny_config.h"
 #include "tests/support/tiny_run.h"
 
@@ -32,11 +34,11 @@ TEST(Diversity, TargetIsTheMeanVelocityOfTheTrajectory) {
   const std::vector<double> sigmas = AnchorSigmas(3, 9, 5);
   at::Tensor x = z, way = at::zeros_like(z);
   for (int i = 0; i < 3; ++i) {
-    const at::Tensor v = GuidedVelocity(teacher, x, at::full({2}, sigmas[i], at::kDouble), context, -context, 2.0);
+    const at::Tensor v = GuidedVelocity(teacher, x, at::full({2}, sigmas[i], at::kDouble), {context}, {-context}, 2.0);
     way += (sigmas[i] - sigmas[i + 1]) * v.detach();
     x = EulerStep(x, v.detach(), sigmas[i], sigmas[i + 1]);
   }
-  const at::Tensor x_a = EulerSample(teacher, z, sigmas, context, -context, 2.0);
+  const at::Tensor x_a = EulerSample(teacher, z, sigmas, {context}, {-context}, 2.0);
   EXPECT_TRUE(at::allclose(AnchorTarget(z, x_a, sigmas.back()), way / (1 - sigmas.back()), 1e-9, 1e-9));
 }
 
@@ -53,8 +55,8 @@ TEST(Diversity, GradientMatchesFiniteDifferences) {
       if (name == "head.head.weight") p.copy_(Noise(p.sizes(), 7) * 0.3);
     }
   }
-  const at::Tensor loss = DiversityLoss(student, z, target, context, kWeight);
-  const at::Tensor error = student.Forward(z, at::ones({2}, at::kDouble), context) - target;
+  const at::Tensor loss = DiversityLoss(student, z, target, {context}, kWeight);
+  const at::Tensor error = student.Forward(z, at::ones({2}, at::kDouble), {context}) - target;
   EXPECT_NEAR(loss.item<double>(), kWeight * error.square().mean().item<double>(), 1e-12);
   loss.backward();
   const c10::NoGradGuard no_grad;
@@ -65,7 +67,7 @@ TEST(Diversity, GradientMatchesFiniteDifferences) {
     const double before = flat[i].item<double>();
     const auto at_value = [&](double value) {
       flat[i].fill_(value);
-      return DiversityLoss(student, z, target, context, kWeight).item<double>();
+      return DiversityLoss(student, z, target, {context}, kWeight).item<double>();
     };
     const double numeric = (at_value(before + kStep) - at_value(before - kStep)) / (2 * kStep);
     flat[i].fill_(before);

@@ -27,7 +27,7 @@ TEST(Lora, SharesTheBaseAndChangesNothingAtFirst) {
     EXPECT_EQ(base.parameters()[i].second.const_data_ptr(), adapted.parameters()[i].second.const_data_ptr());
   }
   const TinyInputs in;
-  EXPECT_TRUE(at::equal(base.Forward(in.x, in.sigma, in.context), adapted.Forward(in.x, in.sigma, in.context)));
+  EXPECT_TRUE(at::equal(base.Forward(in.x, in.sigma, {in.context}), adapted.Forward(in.x, in.sigma, {in.context})));
   adapted.SetRequiresGrad(true);
   for (const auto& [name, p] : adapted.parameters()) EXPECT_FALSE(p.requires_grad()) << name;
   for (const auto& [name, p] : base.parameters()) EXPECT_FALSE(p.requires_grad()) << name;
@@ -94,7 +94,7 @@ TEST(Lora, GradientsAreThoseOfFiniteDifferences) {
   WanTransformer model = Trained(RandomModel(TinyWanConfig(2), at::kDouble), {3, 6.0});
   const TinyInputs in;
   const at::Tensor sigma = in.sigma.to(at::kDouble), direction = Noise(in.x.sizes(), 9).to(at::kDouble);
-  const auto loss = [&] { return (model.Forward(in.x.to(at::kDouble), sigma, in.context) * direction).sum(); };
+  const auto loss = [&] { return (model.Forward(in.x.to(at::kDouble), sigma, {in.context}) * direction).sum(); };
   model.SetRequiresGrad(true);
   loss().backward();
   const c10::NoGradGuard no_grad;
@@ -119,11 +119,11 @@ TEST(Lora, MergedComputesTheSameAndUnmergesWithinRounding) {
   const LoraConfig lora{4, 8.0};
   const WanTransformer adapted = Trained(model, lora);
   const TinyInputs in;
-  const at::Tensor expected = adapted.Forward(in.x, in.sigma, in.context),
-                   plain = model.Forward(in.x, in.sigma, in.context);
+  const at::Tensor expected = adapted.Forward(in.x, in.sigma, {in.context}),
+                   plain = model.Forward(in.x, in.sigma, {in.context});
   WanTransformer merged = model.Clone();
   MergeLora(merged, adapted.adapters(), lora.Scale());
-  EXPECT_TRUE(at::allclose(merged.Forward(in.x, in.sigma, in.context), expected, 1e-4, 1e-5));
+  EXPECT_TRUE(at::allclose(merged.Forward(in.x, in.sigma, {in.context}), expected, 1e-4, 1e-5));
   EXPECT_FALSE(at::allclose(plain, expected, 1e-2, 1e-2));
   UnmergeLora(merged, adapted.adapters(), lora.Scale());
   for (std::size_t i = 0; i < before.parameters().size(); ++i) {
@@ -178,7 +178,7 @@ TEST(Lora, CloneCopiesAdapters) {
   const WanTransformer adapted = Trained(RandomModel(TinyWanConfig(1)), {2, 2.0});
   const WanTransformer copy = adapted.Clone();
   const TinyInputs in;
-  EXPECT_TRUE(at::equal(copy.Forward(in.x, in.sigma, in.context), adapted.Forward(in.x, in.sigma, in.context)));
+  EXPECT_TRUE(at::equal(copy.Forward(in.x, in.sigma, {in.context}), adapted.Forward(in.x, in.sigma, {in.context})));
   EXPECT_NE(copy.adapters()[0].second.const_data_ptr(), adapted.adapters()[0].second.const_data_ptr());
 }
 

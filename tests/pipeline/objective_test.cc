@@ -11,6 +11,7 @@
 #include "common/error/error.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
+#include "pipeline/models/wan_transformer.h"
 #include "tests/support/tiny_config.h"
 
 namespace sgmd {
@@ -33,7 +34,7 @@ class ObjectiveTest : public testing::Test {
   }
   static at::Tensor Draw(std::uint64_t seed) { return Noise({2, 2, 2, 2, 2}, seed).to(at::kDouble); }
 
-  ScoredSample Sample() const { return {x_g_, AddNoise(x_g_, noise_, sigma_), sigma_, velocity_, context_}; }
+  ScoredSample Sample() const { return {x_g_, AddNoise(x_g_, noise_, sigma_), sigma_, velocity_, {context_}}; }
 
   // The loss as a function of x_g with everything stopped that the objective stops: x_r, the weight, and of the
   // negative residual x_g and d. x_s and x_f move with x_g.
@@ -41,7 +42,7 @@ class ObjectiveTest : public testing::Test {
     const c10::NoGradGuard no_grad;
     const ScoredSample s = Sample();
     const at::Tensor sig = Broadcast(sigma_, x_g_);
-    const auto x_f_at = [&](const at::Tensor& x) { return x - sig * fake_.Forward(x, sigma_, context_); };
+    const auto x_f_at = [&](const at::Tensor& x) { return x - sig * fake_.Forward(x, sigma_, {context_}); };
     const at::Tensor x_f = x_f_at(AddNoise(x_g, noise_, sigma_)), x_r = s.x_s - sig * velocity_;
     const bool paper = o.weighting == Weighting::kPaper;
     const at::Tensor n = (x_g_ - x_r).abs().mean({1, 2, 3, 4}, true) + 1e-8;
@@ -108,7 +109,7 @@ TEST_F(ObjectiveTest, NegativeResidualAloneHasTheStatedValueAndGradient) {
 TEST_F(ObjectiveTest, Dmd2IsTheNormalisedDetachedDifference) {
   const ScoredSample s = Sample();
   const at::Tensor sig = Broadcast(sigma_, x_g_);
-  const at::Tensor x_f = s.x_s - sig * fake_.Forward(s.x_s, sigma_, context_), x_r = s.x_s - sig * velocity_;
+  const at::Tensor x_f = s.x_s - sig * fake_.Forward(s.x_s, sigma_, {context_}), x_r = s.x_s - sig * velocity_;
   const at::Tensor expected = (x_f - x_r) / ((x_g_ - x_r).abs().mean({1, 2, 3, 4}, true) + 1e-8) / 32.0;
   EXPECT_TRUE(
       at::allclose(ComputeGeneratorGradient({Objective::kDmd2, Weighting::kLightx2v, 0}, fake_, s).gradient, expected));
@@ -125,9 +126,9 @@ TEST_F(ObjectiveTest, ComputesNoParameterGradientOfTheFakeScore) {
 
 TEST_F(ObjectiveTest, ResidualContractionTrainsTowardsTheVelocityOfTheStudent) {
   fake_.SetRequiresGrad(true);
-  const at::Tensor loss = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, context_);
+  const at::Tensor loss = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, {context_});
   const at::Tensor x = AddNoise(x_g_, noise_, sigma_);
-  const at::Tensor error = fake_.Forward(x, sigma_, context_) - (noise_ - x_g_);
+  const at::Tensor error = fake_.Forward(x, sigma_, {context_}) - (noise_ - x_g_);
   EXPECT_NEAR(loss.item<double>(), 0.5 * error.square().mean().item<double>(), 1e-12);
   loss.backward();
   const at::Tensor bias = fake_.parameters().back().first == "head.modulation"
@@ -138,9 +139,9 @@ TEST_F(ObjectiveTest, ResidualContractionTrainsTowardsTheVelocityOfTheStudent) {
   const at::Tensor gradient = bias.grad().clone();
   const c10::NoGradGuard no_grad;
   bias[1] += kStep;
-  const double up = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, context_).item<double>();
+  const double up = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, {context_}).item<double>();
   bias[1] -= 2 * kStep;
-  const double down = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, context_).item<double>();
+  const double down = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, {context_}).item<double>();
   EXPECT_NEAR(gradient[1].item<double>(), (up - down) / (2 * kStep), 1e-7);
 }
 

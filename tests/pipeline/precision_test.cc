@@ -16,8 +16,8 @@ double RelativeError(const at::Tensor& found, const at::Tensor& expected) {
 
 TEST(Precision, Bfloat16ComputeStaysNearFloat32AndReturnsFloat32) {
   const TinyInputs in;
-  const at::Tensor expected = RandomModel(TinyWanConfig(2)).Forward(in.x, in.sigma, in.context);
-  const at::Tensor found = RandomModel(TinyWanConfig(2), kTrained).Forward(in.x, in.sigma, in.context);
+  const at::Tensor expected = RandomModel(TinyWanConfig(2)).Forward(in.x, in.sigma, {in.context});
+  const at::Tensor found = RandomModel(TinyWanConfig(2), kTrained).Forward(in.x, in.sigma, {in.context});
   EXPECT_EQ(found.scalar_type(), at::kFloat);
   EXPECT_LT(RelativeError(found, expected), 0.02);
   EXPECT_GT(RelativeError(found, expected), 1e-4) << "nothing was computed in bfloat16";
@@ -28,7 +28,7 @@ TEST(Precision, GradientsLandInFloat32Masters) {
   WanTransformer wide = RandomModel(TinyWanConfig(2)), model = RandomModel(TinyWanConfig(2), kTrained);
   for (WanTransformer* m : {&wide, &model}) {
     m->SetRequiresGrad(true);
-    m->Forward(in.x, in.sigma, in.context).square().mean().backward();
+    m->Forward(in.x, in.sigma, {in.context}).square().mean().backward();
   }
   for (std::size_t i = 0; i < model.parameters().size(); ++i) {
     const auto& [name, p] = model.parameters()[i];
@@ -55,7 +55,7 @@ TEST(Precision, AFrozenModelIsKeptInBfloat16ButForTheIslands) {
   }
   EXPECT_EQ(islands, 4 + 2 * 3 + 1);  // time embedding; modulation and norm3 of two blocks; head.modulation
   // Weights rounded when they are stored or when they are used: the same, but for the norms of queries and keys.
-  EXPECT_LT(RelativeError(frozen.Forward(in.x, in.sigma, in.context), master.Forward(in.x, in.sigma, in.context)),
+  EXPECT_LT(RelativeError(frozen.Forward(in.x, in.sigma, {in.context}), master.Forward(in.x, in.sigma, {in.context})),
             0.01);
 }
 

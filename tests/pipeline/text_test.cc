@@ -6,7 +6,7 @@
 #include "common/storage/atomic_folder.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/flow/random.h"
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/text/prompt_cleaning.h"
 #include "pipeline/text/umt5_encoder.h"
 #include "pipeline/text/umt5_files.h"

@@ -69,7 +69,7 @@ double PeakOf(const Case& c) {
   const at::Tensor sigma = at::full({kSamples}, 0.5), context = Noise({kSamples, 32, 64}, 3);
   const c10::AutoGradMode mode(c.backward != Backward::kNone);
   const auto pass = [&] {
-    const at::Tensor loss = model.Forward(x, sigma, context).square().sum();
+    const at::Tensor loss = model.Forward(x, sigma, {context}).square().sum();
     if (c.backward != Backward::kNone) loss.backward();
   };
   pass();

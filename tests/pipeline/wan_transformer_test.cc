@@ -99,7 +99,7 @@ TEST(WanTransformer, PutsPatchesBackWhereTheyCameFrom) {
     }
   }
   const at::Tensor x = Noise({1, 2, 3, 4, 6}, 1);
-  const at::Tensor y = model.Forward(x, at::tensor({0.5F}), at::zeros({1, 4, 6}));
+  const at::Tensor y = model.Forward(x, at::tensor({0.5F}), {at::zeros({1, 4, 6})});
   // The layer norm maps each patch by an increasing affine function, so within a patch the order of values survives.
   const auto patches = [](const at::Tensor& t) {
     return t.reshape({1, 2, 3, 2, 2, 3, 2})
@@ -123,12 +123,12 @@ TEST(WanTransformer, ModulationIsShiftScaleGateForAttentionThenFeedForward) {
   set("time_projection", [](const at::Tensor& p) { p.zero_(); });
   set("blocks.0.modulation", [](const at::Tensor& p) { p[0][2].zero_(), p[0][5].zero_(); });
   set("blocks.1.modulation", [](const at::Tensor& p) { p[0][2].zero_(), p[0][5].zero_(); });
-  const at::Tensor before = model.Forward(x, sigma, context);
+  const at::Tensor before = model.Forward(x, sigma, {context});
   set("self_attn.v.weight", [](const at::Tensor& p) { p.mul_(3); });
   set("ffn.0.weight", [](const at::Tensor& p) { p.mul_(3); });
-  EXPECT_TRUE(at::equal(model.Forward(x, sigma, context), before));
+  EXPECT_TRUE(at::equal(model.Forward(x, sigma, {context}), before));
   set("cross_attn.v.weight", [](const at::Tensor& p) { p.mul_(3); });
-  EXPECT_FALSE(at::allclose(model.Forward(x, sigma, context), before));
+  EXPECT_FALSE(at::allclose(model.Forward(x, sigma, {context}), before));
 }
 
 TEST(WanTransformer, AttendsThePaddedTextRows) {
@@ -139,7 +139,7 @@ TEST(WanTransformer, AttendsThePaddedTextRows) {
   WanTransformer other = Random(longer);  // the same parameters: text_len shapes none
   const at::Tensor context = at::constant_pad_nd(Noise({1, 2, 6}, 4), {0, 0, 0, 2});
   const at::Tensor padded = at::constant_pad_nd(context, {0, 0, 0, 2});
-  EXPECT_FALSE(at::allclose(model.Forward(x, sigma, context), other.Forward(x, sigma, padded)));
+  EXPECT_FALSE(at::allclose(model.Forward(x, sigma, {context}), other.Forward(x, sigma, {padded})));
 }
 
 TEST(WanTransformer, SavesAndLoadsBitwise) {
@@ -174,7 +174,7 @@ TEST(WanTransformer, ForwardAndInputGradientDoNotDependOnThreads) {
   const auto run = [&](int threads) {
     at::set_num_threads(threads);
     const at::Tensor x = Noise({2, 2, 2, 4, 4}, 3).requires_grad_(true);
-    const at::Tensor y = model.Forward(x, at::tensor({0.4F, 0.8F}), Noise({2, 4, 6}, 4));
+    const at::Tensor y = model.Forward(x, at::tensor({0.4F, 0.8F}), {Noise({2, 4, 6}, 4)});
     y.square().sum().backward();
     at::set_num_threads(1);
     return std::pair(y.detach(), x.grad());

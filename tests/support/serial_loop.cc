@@ -6,7 +6,9 @@
 #include <chrono>
 
 #include "pipeline/flow/flow_matching.h"
-#include "pipeline/training/roles.h"
+#include "pipeline/training/fake_score.h"
+#include "pipeline/training/generator.h"
+#include "pipeline/training/teacher.h"
 
 namespace sgmd {
 

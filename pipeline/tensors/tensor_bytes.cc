@@ -1,4 +1,4 @@
-#include "pipeline/models/tensor_bytes.h"
+#include "pipeline/tensors/tensor_bytes.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>

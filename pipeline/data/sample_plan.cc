@@ -1,4 +1,4 @@
-#include "pipeline/flow/sample_plan.h"
+#include "pipeline/data/sample_plan.h"
 
 #include <ATen/ATen.h>
 

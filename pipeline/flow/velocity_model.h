@@ -1,0 +1,34 @@
+// All that objectives, samplers and the diversity loss know of a network: it predicts the flow-matching velocity of a
+// noised latent video under a condition.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace sgmd {
+
+/// What a batch of B samples is conditioned on.
+struct Conditioning {
+  at::Tensor text;  // embeddings [B, text_len, text_dim], any floating dtype; undefined where there is no condition
+
+  Conditioning To(at::Device device) const;
+};
+
+/// The conditions of `first`, then those of `second`, as one batch: for two passes of a network in one.
+Conditioning Concatenate(const Conditioning& first, const Conditioning& second);
+
+class VelocityModel {
+ public:
+  virtual ~VelocityModel() = default;
+
+  /// Velocity e - x0 [B, C, F, H, W] of latents `x` [B, C, F, H, W] at `sigma` [B] in [0, 1]. Differentiable in x.
+  virtual at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const = 0;
+
+ protected:
+  VelocityModel() = default;
+  VelocityModel(const VelocityModel&) = default;
+  VelocityModel(VelocityModel&&) = default;
+  VelocityModel& operator=(const VelocityModel&) = default;
+  VelocityModel& operator=(VelocityModel&&) = default;
+};
+
+}  // namespace sgmd

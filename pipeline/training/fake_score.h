@@ -1,0 +1,53 @@
+// The fake score as a plain class of tensors, without sockets: what a fake_score process wraps, and what a
+// single-process loop drives directly.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "common/config/experiment.h"
+#include "pipeline/data/prompt_bank.h"
+#include "pipeline/models/wan_transformer.h"
+#include "pipeline/objectives/objective.h"
+#include "pipeline/training/adamw.h"
+#include "pipeline/training/inner_samples.h"
+#include "pipeline/training/work.h"
+
+namespace sgmd {
+
+/// The fake score psi and the samples of its inner loop. Files: fake_score.model, fake_score.optimizer, and with
+/// replayed samples fake_score.samples (.safetensors).
+class FakeScore {
+ public:
+  /// Starts from the teacher's weights.
+  FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false);
+
+  /// dL/dx_g of the experiment's objective; all tensors float32 CPU, shapes as in ScoredSample.
+  GeneratorGradient Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
+                             const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts);
+  /// Micro-batch `index` of inner update `update` in `step`, on samples() (which must be complete): adds the parameter
+  /// gradients of the residual-contraction loss / micro_batches; returns the loss.
+  double Accumulate(std::int64_t step, std::int64_t update, std::int64_t index);
+  /// AdamW; clears the gradients. A step whose gradient is not finite is skipped.
+  AdamW::StepReport Update();
+
+  std::vector<std::string> SaveState(const std::filesystem::path& folder) const;
+  void LoadState(const std::filesystem::path& folder);
+
+  InnerSamples& samples() { return samples_; }
+  const WanTransformer& model() const { return model_; }
+  const Work& work() const { return work_; }
+
+ private:
+  Experiment experiment_;
+  PromptBank bank_;
+  WanTransformer model_;
+  AdamW optimizer_;
+  InnerSamples samples_;
+  Work work_;
+};
+
+}  // namespace sgmd

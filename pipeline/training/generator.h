@@ -1,0 +1,65 @@
+// The generator as a plain class of tensors, without sockets: what a generator process wraps, and what a single-process
+// loop drives directly.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/config/experiment.h"
+#include "pipeline/data/prompt_bank.h"
+#include "pipeline/data/sample_plan.h"
+#include "pipeline/models/wan_transformer.h"
+#include "pipeline/training/adamw.h"
+#include "pipeline/training/work.h"
+
+namespace sgmd {
+
+/// The student theta. With [lora] rank > 0 only adapters are trained, averaged and kept in checkpoints. Files:
+/// generator.model, generator.optimizer, generator.ema (.safetensors).
+class Generator {
+ public:
+  /// Starts from the teacher's weights. `checkpoint_blocks`: see WanTransformer::SetBlockCheckpointing.
+  Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false);
+
+  struct Rollout {
+    at::Tensor x_exit;  // input of the exit step [B, C, F, H, W], on the role's device; kept for Accumulate
+    at::Tensor x_g;     // x_e - s_e v(x_e), float32 CPU
+  };
+  /// Euler from sigma 1 to the exit step, no gradient.
+  Rollout RollOut(const SamplePlan& plan);
+  /// Re-runs the exit step with gradient and adds the parameter gradients of <dL/dx_g, x_g> / micro_batches.
+  void Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient);
+  /// Adds the parameter gradients of the diversity loss / micro_batches; a forward and backward of its own. x_a float32
+  /// CPU as Teacher::Anchor gives it. Returns the loss. In a step it comes before Accumulate: the order of sums decides
+  /// their last bit.
+  double AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& x_a);
+  /// AdamW and EMA; clears the gradients. A step whose gradient is not finite is skipped.
+  AdamW::StepReport Update();
+
+  /// Names of the state files, written into and read from a checkpoint folder.
+  std::vector<std::string> SaveState(const std::filesystem::path& folder) const;
+  void LoadState(const std::filesystem::path& folder);
+  /// The finished student (EMA weights if there are any, adapters merged) as a model folder in float32; created.
+  void SaveStudent(const std::filesystem::path& folder) const;
+
+  const PromptBank& bank() const { return bank_; }
+  const WanTransformer& model() const { return model_; }
+  const Work& work() const { return work_; }
+
+ private:
+  at::Tensor ExitStep(const SamplePlan& plan, const at::Tensor& x_exit);
+
+  Experiment experiment_;
+  PromptBank bank_;
+  WanTransformer model_;
+  std::vector<double> sigmas_;
+  AdamW optimizer_;
+  std::optional<Ema> ema_;
+  Work work_;
+};
+
+}  // namespace sgmd
