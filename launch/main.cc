@@ -7,12 +7,12 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
-#include "launch/console.h"
-#include "launch/further_host.h"
-#include "launch/memory_plan.h"
-#include "launch/plan.h"
-#include "launch/run_control.h"
-#include "launch/session.h"
+#include "launch/run/console.h"
+#include "launch/run/further_host.h"
+#include "launch/plan/memory_plan.h"
+#include "launch/plan/plan_text.h"
+#include "launch/run/run_control.h"
+#include "launch/run/session.h"
 
 namespace {
 

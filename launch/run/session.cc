@@ -1,10 +1,10 @@
-#include "launch/session.h"
+#include "launch/run/session.h"
 
 #include <algorithm>
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
-#include "launch/stop_signals.h"
+#include "launch/run/stop_signals.h"
 
 namespace sgmd {
 namespace {

@@ -1,4 +1,4 @@
-#include "launch/host_processes.h"
+#include "launch/run/host_processes.h"
 
 #include <algorithm>
 #include <csignal>

@@ -9,7 +9,7 @@
 
 #include "common/config/topology.h"
 #include "common/transport/client.h"
-#include "launch/supervisor.h"
+#include "launch/run/supervisor.h"
 
 namespace sgmd {
 

@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "common/error/error.h"
-#include "launch/memory_plan.h"
+#include "launch/plan/memory_plan.h"
 
 namespace sgmd {
 namespace {

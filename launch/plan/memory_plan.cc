@@ -1,4 +1,4 @@
-#include "launch/memory_plan.h"
+#include "launch/plan/memory_plan.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "launch/console.h"
+#include "launch/run/console.h"
 
 #include <unistd.h>
 

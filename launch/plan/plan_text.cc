@@ -1,4 +1,4 @@
-#include "launch/plan.h"
+#include "launch/plan/plan_text.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -6,8 +6,8 @@
 
 #include "common/error/error.h"
 #include "common/storage/checkpoint_store.h"
-#include "launch/host_processes.h"
-#include "launch/run_control.h"
+#include "launch/run/host_processes.h"
+#include "launch/run/run_control.h"
 
 namespace sgmd {
 namespace {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "common/config/topology.h"
-#include "launch/console.h"
-#include "launch/supervisor.h"
+#include "launch/run/console.h"
+#include "launch/run/supervisor.h"
 
 namespace sgmd {
 
