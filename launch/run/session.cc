@@ -95,9 +95,9 @@ void Session::OnSignals() {
 }
 
 bool Session::ConnectToBroker() {
-  if (control_ || !processes_.Running("broker")) return control_ != nullptr;
+  if (control_ || !processes_.Running(Spell(Role::kBroker))) return control_ != nullptr;
   try {
-    const NodeIdentity identity = ControlIdentity(plan_, "launcher", epoch_);
+    const NodeIdentity identity = ControlIdentity(plan_, Spell(Role::kLauncher), epoch_);
     control_ = std::make_unique<Client>(plan_.topology.transport.control, identity, Envelope{}, kConnectPatience);
   } catch (const Error&) {
     return false;  // not up yet; its own failure ends it and is reported then
@@ -122,7 +122,9 @@ void Session::OnMessage(const Envelope& message) {
   if (message.kind == wire::Kind::Scale) processes_.Scale(message.count);
   if (message.kind != wire::Kind::RoleFailed) return;
   const ExitReport report = FailureFrom(message);
-  console_.Say(StrCat(report.name, " ended on ", HostOf(plan_.topology, report.name), " by ", report.Reason()));
+  const auto node = ParseNodeName(report.name);
+  const std::string host = node ? " on " + PlacementOf(plan_, *node).host : "";
+  console_.Say(StrCat(report.name, " ended", host, " by ", report.Reason()));
   if (IsTeacher(report.name)) {
     failures_.push_back(report);  // it was started again as often as it may
   } else {

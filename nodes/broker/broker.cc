@@ -1,5 +1,6 @@
 #include "nodes/broker/broker.h"
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/broker/score_cache.h"
@@ -8,8 +9,6 @@ namespace sgmd {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{100};
-
-bool IsTeacher(const std::string& node) { return node.starts_with("teacher."); }
 
 double Work(const Envelope& e) {
   const auto it = e.scalars.find("forward_equivalents");

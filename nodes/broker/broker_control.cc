@@ -2,6 +2,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/broker/broker.h"
@@ -12,8 +13,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kLauncher = "launcher";  // of the broker's host; those of others are launcher.HOST
-
-bool IsTeacher(const std::string& node) { return node.starts_with("teacher."); }
 
 double SecondsSince(Dispatcher::Time time) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
