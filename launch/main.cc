@@ -6,19 +6,21 @@
 #include <thread>
 
 #include "common/error/error.h"
+#include "common/error/text.h"
 #include "common/log/log.h"
-#include "launch/console.h"
-#include "launch/further_host.h"
-#include "launch/memory_plan.h"
-#include "launch/plan.h"
-#include "launch/run_control.h"
-#include "launch/session.h"
+#include "launch/plan/memory_plan.h"
+#include "launch/plan/plan_text.h"
+#include "launch/plan/slurm_script.h"
+#include "launch/run/console.h"
+#include "launch/run/further_host.h"
+#include "launch/run/run_control.h"
+#include "launch/run/session.h"
 
 namespace {
 
 struct Options {
   std::filesystem::path target;  // topology file or run folder
-  std::string run_folder, host, emit, scale, process;
+  std::string run_folder, host, emit, time_limit = "24:00:00", scale, process;
   bool quiet = false, fresh = false, now = false, follow = false, no_weights = false, allow_oversize = false;
   int lines = 40;
 };
@@ -50,10 +52,8 @@ sgmd::LaunchPlan PlanOf(const Options& o, bool replay) {
 
 // Which of the topology's hosts this is.
 std::string HostOfThis(const Options& o, const sgmd::Topology& topology) {
-  std::string names;
   for (const std::string& host : topology.run.hosts) {
     if (host == o.host) return host;
-    names += (names.empty() ? "" : ", ") + host;
   }
   if (topology.run.hosts.empty() && o.host.empty()) return "";
   if (topology.run.hosts.empty()) {
@@ -61,7 +61,7 @@ std::string HostOfThis(const Options& o, const sgmd::Topology& topology) {
                       "[run] hosts = [...]");
   }
   throw sgmd::Error(o.host.empty() ? "which of the topology's hosts is this?" : "the topology has no host " + o.host,
-                    o.target.string(), "--host, one of: " + names);
+                    o.target.string(), "--host, one of: " + sgmd::Joined(topology.run.hosts, ", "));
 }
 
 // How Slurm starts a host.
@@ -81,10 +81,9 @@ int Plan(const Options& o) {
   if (!o.emit.empty()) {
     std::cerr << advice;
     if (refused) return kExitDoesNotFit;
-    std::cout << (plan.topology.run.hosts.empty() ? sgmd::SlurmScript(plan, ProgramFolder())
-                                                  : sgmd::SlurmHostsScript(plan, UpCommand(o)));
+    std::cout << sgmd::SlurmScript(plan, UpCommand(o), o.time_limit);
   } else {
-    std::cout << sgmd::PlanText(plan, ProgramFolder(), FilesNeeded(o))
+    std::cout << sgmd::PlanText(plan, sgmd::ReadRunStart({plan.topology.run.folder}).epoch + 1, ProgramFolder(), FilesNeeded(o))
               << sgmd::MemoryTable(sgmd::PlanMemory(plan, config, machine)) << advice;
   }
   return refused ? kExitDoesNotFit : 0;
@@ -204,8 +203,8 @@ int main(int argc, char** argv) {
     return command;
   };
   CLI::App* plan = add("plan", "Validate and show what would run");
-  plan->add_option("--emit", o.emit, "Print a job script that starts the same commands")
-      ->check(CLI::IsMember({"slurm"}));
+  plan->add_option("--emit", o.emit, "Print a job script that starts the run")->check(CLI::IsMember({"slurm"}));
+  plan->add_option("--time", o.time_limit, "Time limit of the job, as sbatch takes it")->capture_default_str();
   plan->add_flag("--no-weights", o.no_weights, "Plan a model of which only config.json is here");
   plan->add_flag("--allow-oversize", o.allow_oversize,
                  "Exit with 0, not 2, where the devices' memory does not suffice");

@@ -28,23 +28,6 @@ void ResolveDefaults(Topology& t) {
   if (t.transport.control.empty()) t.transport.control = DefaultEndpoint(t.run.folder, "control");
 }
 
-const std::string& TeacherDevice(const Topology& t, std::int64_t replica) {
-  if (t.teacher.devices.empty()) return t.teacher.device;
-  return t.teacher.devices[static_cast<std::size_t>(replica) % t.teacher.devices.size()];
-}
-
-std::string HostOf(const Topology& t, const std::string& process) {
-  if (t.run.hosts.empty()) return "";
-  std::string host;
-  if (process == "generator") host = t.generator.host;
-  if (process == "fake_score") host = t.fake_score.host;
-  if (process == "evaluator") host = t.evaluator.host;
-  if (process.starts_with("teacher.") && !t.teacher.hosts.empty()) {
-    host = t.teacher.hosts[std::stoul(process.substr(sizeof "teacher." - 1)) % t.teacher.hosts.size()];
-  }
-  return host.empty() ? t.run.hosts.front() : host;
-}
-
 std::vector<std::string> HostsOf(const Topology& t) {
   return t.run.hosts.empty() ? std::vector<std::string>{""} : t.run.hosts;
 }

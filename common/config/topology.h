@@ -57,10 +57,6 @@ struct Topology {
   } transport;
 };
 
-/// The device of teacher.`replica`.
-const std::string& TeacherDevice(const Topology& topology, std::int64_t replica);
-/// The host that broker, fake_score, generator, evaluator or teacher.N runs on; "" where none is named.
-std::string HostOf(const Topology& topology, const std::string& process);
 /// The named hosts, the head first; one without a name where the topology names none.
 std::vector<std::string> HostsOf(const Topology& topology);
 /// The topology with everything on one machine without a name, over ipc endpoints of its run folder.

@@ -3,16 +3,17 @@
 #include <cstdlib>
 #include <regex>
 
+#include "common/config/device.h"
 #include "common/config/field_reader.h"
 #include "common/config/topology_fields.h"
 #include "common/error/error.h"
+#include "common/error/text.h"
 
 namespace sgmd {
 namespace {
 
 void CheckDevice(const TomlTable& table, const char* key, const std::string& device) {
-  if (std::regex_match(device, std::regex("cpu|cuda(:[0-9]+)?"))) return;
-  table.Fail(key, StrCat("\"", key, "\" is \"", device, "\""), "cpu, cuda or cuda:N");
+  if (!ParseDevice(device)) table.Fail(key, StrCat("\"", key, "\" is \"", device, "\""), kDeviceForms);
 }
 
 // $NAME, ${NAME} and ${NAME:-fallback} stand for environment variables, wherever they are.
@@ -70,12 +71,6 @@ void CheckTransport(const TomlTable& transport, bool encrypt_said, Topology& t) 
   }
 }
 
-std::string Listed(const std::vector<std::string>& names) {
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-  return list;
-}
-
 void CheckHosts(const TomlTable& run, const std::vector<std::string>& hosts) {
   for (auto host = hosts.begin(); host != hosts.end(); ++host) {
     if (!std::regex_match(*host, std::regex("[A-Za-z0-9][A-Za-z0-9._-]*"))) {
@@ -91,7 +86,7 @@ void CheckHost(const TomlTable& table, const char* key, const std::string& host,
   if (host.empty() || std::find(hosts.begin(), hosts.end(), host) != hosts.end()) return;
   table.Fail(key, StrCat("unknown host \"", host, "\""),
              hosts.empty() ? "name the hosts first: [run] hosts = [\"" + host + "\", ...]"
-                           : "[run] hosts are: " + Listed(hosts));
+                           : "[run] hosts are: " + Joined(hosts, ", "));
 }
 
 void CheckTrainedRole(const TomlTable& table, const Topology::TrainedRole& role, const Topology& t) {

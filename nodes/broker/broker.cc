@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 

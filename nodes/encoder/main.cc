@@ -1,4 +1,3 @@
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <CLI/CLI.hpp>
@@ -9,6 +8,7 @@
 #include "common/log/log.h"
 #include "nodes/encoder/bank_job.h"
 #include "nodes/encoder/prompt_file.h"
+#include "pipeline/models/torch_device.h"
 #include "pipeline/text/negative_prompt.h"
 #include "pipeline/text/prompt_cleaning.h"
 
@@ -43,21 +43,12 @@ std::filesystem::path TokenizerBeside(const std::filesystem::path& encoder) {
                     "name spiece.model or its folder with --tokenizer");
 }
 
-at::Device ParseDevice(const std::string& text) {
-  const at::Device device(text);
-  if (device.is_cuda() && !at::hasCUDA()) {
-    throw sgmd::Error("device " + text + " is not available", {},
-                      "build with -DSGMD_CUDA=ON on a machine with a GPU, or use cpu");
-  }
-  return device;
-}
-
 int Encode(Options& o) {
   if (sgmd::FirstInvalidUtf8(o.job.negative) != std::string::npos) throw sgmd::Error("not UTF-8", "--negative");
   sgmd::PromptFile file = sgmd::PromptFile::Read(o.prompts);
   sgmd::LogInfo(file.prompts.size(), " prompts",
                 file.duplicates > 0 ? sgmd::StrCat(", ", file.duplicates, " more were duplicates") : "");
-  const sgmd::Umt5Encoder encoder = sgmd::Umt5Encoder::Load(o.encoder, ParseDevice(o.device));
+  const sgmd::Umt5Encoder encoder = sgmd::Umt5Encoder::Load(o.encoder, sgmd::TorchDevice(o.device));
   sgmd::TokenizerClient tokenizer(o.tokenizer.empty() ? TokenizerBeside(o.encoder) : o.tokenizer);
   o.job.prompts = std::move(file.prompts);
   o.job.dtype = o.dtype == "float32" ? at::kFloat : at::kBFloat16;

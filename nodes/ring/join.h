@@ -23,8 +23,8 @@ struct RingNode {
   Client Connect(const message::Hello& hello = {}) const;
 };
 
-/// Parses --run, --epoch, --device (default: the topology's for `role`) and for teachers --name, sets the CPU threads
-/// of the role, and runs `body`. Logs the CPU time of all threads at the end. Returns the process's exit code.
+/// Parses --run, --epoch and for teachers --name, takes device and CPU threads from the topology, and runs `body`. Logs
+/// the CPU time of all threads at the end. Returns the process's exit code.
 int RunRingNode(int argc, char** argv, const std::string& role, const std::string& description,
                 const std::function<int(const RingNode&)>& body);
 

@@ -17,6 +17,7 @@
 #include "pipeline/evaluation/video_file.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
+#include "pipeline/models/torch_device.h"
 #include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/vae/wan_vae.h"
 
@@ -27,20 +28,6 @@ constexpr double kDefaultShift = 5;
 constexpr std::int64_t kEnlargement = 12;  // of latents that are shown as they are
 
 bool ShowsPictures(const SampleOptions& o) { return std::any_of(o.out.begin(), o.out.end(), IsPicture); }
-
-at::Device ParseDevice(const std::string& text) {
-  at::Device device = at::kCPU;
-  try {
-    device = at::Device(text);
-  } catch (const c10::Error&) {
-    throw Error(StrCat("\"", text, "\" is not a device"), "--device", "cpu, cuda or cuda:N");
-  }
-  if (device.is_cuda() && !at::hasCUDA()) {
-    throw Error(StrCat("device ", text, " is not available"), "--device",
-                "set up with SGMD_CUDA=1 on a machine with a GPU, or use cpu");
-  }
-  return device;
-}
 
 StepGrid Grid(const SampleOptions& o, double shift) {
   if (!o.student_steps.empty()) {
@@ -63,7 +50,7 @@ TrajectoryOptions HowToIntegrate(const SampleOptions& o, const ModelParts& parts
     const double guidance = expert.min_timestep > 0 ? o.guidance : o.guidance_low.value_or(o.guidance);
     how.guidance.push_back(student ? 1 : guidance);
   }
-  how.device = ParseDevice(o.device);
+  how.device = TorchDevice(o.device);
   const bool half = o.dtype.empty() ? how.device.is_cuda() : o.dtype == "bfloat16";
   how.dtype = half ? at::kBFloat16 : at::kFloat;
   how.keep = !o.trajectory.empty();

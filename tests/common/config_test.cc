@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/config/topology.h"
+#include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "common/storage/safetensors.h"
@@ -167,14 +167,17 @@ TEST_F(Config, TeachersTakeTheListedDevicesInTurn) {
   const auto load = [&](const std::string& teacher) {
     WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[teacher]\n" + teacher);
     SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
-    return LoadRun(folder_ / "run").topology;
+    return LoadRun(folder_ / "run");
   };
-  const Topology topology = load("devices = [\"cuda:2\", \"cuda:3\"]\ndevice_memory_gib = 79\n");
-  EXPECT_EQ(TeacherDevice(topology, 0), "cuda:2");
-  EXPECT_EQ(TeacherDevice(topology, 3), "cuda:3");
-  EXPECT_EQ(topology.teacher.device_memory_gib, 79.0);
-  EXPECT_EQ(topology.generator.device_memory_gib, 0.0);
-  EXPECT_EQ(TeacherDevice(load("device = \"cuda:1\"\n"), 5), "cuda:1");
+  const auto device = [](const LaunchPlan& plan, int replica) {
+    return Spell(PlacementOf(plan, {Role::kTeacher, replica}).device);
+  };
+  const LaunchPlan plan = load("devices = [\"cuda:2\", \"cuda:3\"]\ndevice_memory_gib = 79\n");
+  EXPECT_EQ(device(plan, 0), "cuda:2");
+  EXPECT_EQ(device(plan, 3), "cuda:3");
+  EXPECT_EQ(PlacementOf(plan, {Role::kTeacher}).device_memory_gib, 79.0);
+  EXPECT_EQ(PlacementOf(plan, {Role::kGenerator}).device_memory_gib, 0.0);
+  EXPECT_EQ(device(load("device = \"cuda:1\"\n"), 5), "cuda:1");
   EXPECT_THROW(load("devices = [\"gpu\"]\n"), Error);
 }
 

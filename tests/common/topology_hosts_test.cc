@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#include "common/config/topology.h"
+#include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "tests/support/temp_folder.h"
@@ -46,18 +46,17 @@ TEST_F(TopologyHosts, EachProcessHasItsPlaceAndTheRestIsOnTheHead) {
                           StrCat("[fake_score]\nhost = \"b\"\n[teacher]\nreplicas = 5\nhosts = [\"a\", \"b\", \"b\"]\n"
                                  "devices = [\"cuda:2\", \"cuda:0\", \"cuda:1\"]\n",
                                  kCache, kTransport));
-  EXPECT_EQ(HostOf(t, "broker"), "a");
-  EXPECT_EQ(HostOf(t, "generator"), "a");
-  EXPECT_EQ(HostOf(t, "evaluator"), "a");
-  EXPECT_EQ(HostOf(t, "fake_score"), "b");
-  for (const auto& [replica, host] : {std::pair{0, "a"}, {1, "b"}, {2, "b"}, {3, "a"}, {4, "b"}}) {
-    EXPECT_EQ(HostOf(t, StrCat("teacher.", replica)), host) << replica;
-  }
-  EXPECT_EQ(TeacherDevice(t, 4), "cuda:0");
+  std::string places;
+  for (const Placement& place : Placements({t, {}})) places += Spell(place.node) + " " + place.DeviceOfHost() + "\n";
+  EXPECT_EQ(places,
+            "broker a/cpu\ngenerator a/cpu\nfake_score b/cpu\nteacher.0 a/cuda:2\nteacher.1 b/cuda:0\n"
+            "teacher.2 b/cuda:1\nteacher.3 a/cuda:2\nteacher.4 b/cuda:0\n");
+  EXPECT_EQ(PlacementOf({t, {}}, {Role::kEvaluator}).host, "a");
+  EXPECT_EQ(PlacementOf({t, {}}, {Role::kTeacher, 7}).host, "b") << "of a run that was scaled";
   EXPECT_TRUE(t.transport.encrypt);
   WriteFileAtomically(folder_ / "again.toml", ToToml(t));
   EXPECT_EQ(ToToml(ReadTopology(folder_ / "again.toml")), ToToml(t));
-  EXPECT_EQ(HostOf(OnOneHost(t), "fake_score"), "");
+  EXPECT_EQ(PlacementOf({OnOneHost(t), {}}, {Role::kFakeScore}).host, "");
   EXPECT_THAT(OnOneHost(t).transport.data, testing::StartsWith("ipc://"));
   EXPECT_TRUE(OnOneHost(t).transport.encrypt) << "what was asked for is not dropped silently";
 }
@@ -65,7 +64,7 @@ TEST_F(TopologyHosts, EachProcessHasItsPlaceAndTheRestIsOnTheHead) {
 TEST_F(TopologyHosts, WithoutThemNothingIsNew) {
   const Topology t = Read("", "");
   EXPECT_EQ(HostsOf(t), std::vector<std::string>{""});
-  EXPECT_EQ(HostOf(t, "teacher.3"), "");
+  EXPECT_EQ(PlacementOf({t, {}}, {Role::kTeacher, 3}).host, "");
   EXPECT_FALSE(t.transport.encrypt);
   EXPECT_EQ(t.cache.folder, folder_ / "run/cache");
 }

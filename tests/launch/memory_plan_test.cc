@@ -1,5 +1,5 @@
 // The bytes of wan_facts §7, and what is advised where they do not fit.
-#include "launch/memory_plan.h"
+#include "launch/plan/memory_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

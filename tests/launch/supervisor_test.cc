@@ -1,4 +1,4 @@
-#include "launch/supervisor.h"
+#include "launch/run/supervisor.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>

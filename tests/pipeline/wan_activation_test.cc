@@ -79,7 +79,7 @@ double PeakOf(const Case& c) {
   return static_cast<double>(meter->peak);
 }
 
-// What launch/memory_plan.cc counts as copies of weights: a bfloat16 pass over float32 weights keeps them.
+// What launch/plan/memory_plan.cc counts as copies of weights: a bfloat16 pass over float32 weights keeps them.
 double WeightCopies(const Case& c) {
   if (c.backward != Backward::kFull) return 0;
   const double block = static_cast<double>(BlockParameterCount(Config())),

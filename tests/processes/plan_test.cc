@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstdlib>
 
 #include "common/storage/atomic_folder.h"
@@ -66,8 +67,8 @@ TEST_F(PlanTest, EveryShippedExperimentHasATopology) {
 TEST_F(PlanTest, TeachersGetTheDevicesOfTheTopology) {
   const auto [code, output] = Plan({kLaunch / "topologies/wan2.1-t2v-1.3b-8x80gb.toml", "--no-weights"});
   EXPECT_EQ(code, 0);
-  EXPECT_THAT(output, HasSubstr("--name teacher.0 --device cuda:2"));
-  EXPECT_THAT(output, HasSubstr("--name teacher.5 --device cuda:7"));
+  EXPECT_THAT(output, HasSubstr("\nteacher.0    cuda:2 "));
+  EXPECT_THAT(output, HasSubstr("\nteacher.5    cuda:7 "));
 }
 
 TEST_F(PlanTest, SeveralHostsAreShownOneByOneWithTheirMemory) {
@@ -76,11 +77,11 @@ TEST_F(PlanTest, SeveralHostsAreShownOneByOneWithTheirMemory) {
   const std::size_t a = output.find("host a: sgmd-launch up --host a"),
                     b = output.find("host b: sgmd-launch up --host b");
   ASSERT_NE(b, std::string::npos) << output;
-  for (const char* on_a : {"\nbroker", "\ngenerator", "\nfake_score", "teacher.5 --device cuda:7"}) {
+  for (const char* on_a : {"\nbroker", "\ngenerator", "\nfake_score", "\nteacher.5    cuda:7 "}) {
     EXPECT_GT(output.find(on_a), a) << on_a;
     EXPECT_LT(output.find(on_a), b) << on_a;
   }
-  EXPECT_GT(output.find("--name teacher.6 --device cuda:0"), b);
+  EXPECT_GT(output.find("\nteacher.6    cuda:0 "), b);
   EXPECT_THAT(output, HasSubstr("generator     a/cuda:0"));
   EXPECT_THAT(output, HasSubstr("teacher.13    b/cuda:7"));
   EXPECT_THAT(output, HasSubstr("tcp://10.0.0.1:5555  tcp://10.0.0.1:5556  encrypted"));
@@ -102,15 +103,43 @@ TEST_F(PlanTest, SlurmStartsOneLauncherANode) {
   EXPECT_EQ(code, 0);
   EXPECT_EQ(
       script,
-      "#!/bin/bash\n#SBATCH --job-name=sgmd-wan2.1-t2v-14b-lora-480p\n#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n"
-      "#SBATCH --exclusive\n#SBATCH --gpus-per-node=8\n#SBATCH --output=" +
+      "#!/bin/bash\n#SBATCH --job-name=sgmd-wan2.1-t2v-14b-lora-480p\n#SBATCH --time=24:00:00\n"
+      "#SBATCH --gres=gpu:8\n#SBATCH --output=" +
           run_.run().string() +
           "/logs/slurm-%j.log\n"
+          "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n#SBATCH --exclusive\n#SBATCH --signal=TERM@300\n"
           "set -e\nexport SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n# Node N of the job is host N of the "
           "topology.\n"
           "srun --cpu-bind=none --kill-on-bad-exit=0 bash -c 'hosts=(a b); exec \"$@\" --host "
           "\"${hosts[$SLURM_NODEID]}\"' host " SGMD_BIN_DIR "/sgmd-launch up " +
           topology + " --run-folder " + run_.run().string() + "\n");
+}
+
+// The script is run by bash as Slurm would, and its signal sent as Slurm would before the time is over.
+TEST_F(PlanTest, SlurmsJobOnOneHostIsALauncherThatDrainsInTime) {
+  TinyRun run(100000);
+  const Process plan = run.Launch({"plan", run.topology(), "--emit", "slurm", "--time", "30:00"});
+  ASSERT_EQ(plan.Wait(30), 0) << plan.Output();
+  const std::string script = plan.Output();
+  for (const char* part : {"#SBATCH --time=30:00\n", "#SBATCH --ntasks=1\n", "#SBATCH --cpus-per-task=4\n",
+                           "#SBATCH --signal=B:TERM@300\n", "\nexec " SGMD_BIN_DIR "/sgmd-launch up "}) {
+    EXPECT_THAT(script, HasSubstr(part));
+  }
+  EXPECT_THAT(script, testing::Not(HasSubstr("gpu")));
+  EXPECT_TRUE(fs::is_directory(run.run() / "logs")) << "Slurm does not make the folder of its log";
+  WriteFileAtomically(run.folder() / "job.sh", script);
+  const Process job = run.Start({"/bin/bash", run.folder() / "job.sh"});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, 60)) << job.Output();
+  ::kill(job.pid, SIGTERM);
+  EXPECT_EQ(job.Wait(60), 0) << job.Output();
+  EXPECT_THAT(job.Output(), HasSubstr("drained and checkpointed"));
+}
+
+TEST_F(PlanTest, SlurmsJobAsksForTheGpusOfTheTopology) {
+  const auto [code, script] = Plan({kLaunch / "topologies/wan2.1-t2v-1.3b-8x80gb.toml", "--no-weights", "--emit",
+                                    "slurm", "--run-folder", run_.run()});
+  EXPECT_EQ(code, 0);
+  EXPECT_THAT(script, HasSubstr("#SBATCH --gres=gpu:8\n"));
 }
 
 TEST_F(PlanTest, SlurmsNodesFindTheirHosts) {

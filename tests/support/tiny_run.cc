@@ -120,10 +120,14 @@ TinyRun::~TinyRun() {
 }
 
 Process TinyRun::Launch(const std::vector<std::string>& arguments) {
-  Process process;
-  process.output = folder_ / StrCat("launch-", processes_.size(), ".log");
   std::vector<std::string> command{std::string(SGMD_BIN_DIR) + "/sgmd-launch"};
   command.insert(command.end(), arguments.begin(), arguments.end());
+  return Start(std::move(command));
+}
+
+Process TinyRun::Start(std::vector<std::string> command) {
+  Process process;
+  process.output = folder_ / StrCat("launch-", processes_.size(), ".log");
   std::vector<char*> argv;
   for (std::string& part : command) argv.push_back(part.data());
   argv.push_back(nullptr);

@@ -35,6 +35,8 @@ class TinyRun {
   std::filesystem::path run() const { return folder_ / "run"; }
   Experiment experiment() const { return LoadLaunchPlan(topology()).experiment; }
 
+  /// A program with its arguments; what is left of it ends with this object.
+  Process Start(std::vector<std::string> command);
   /// sgmd-launch with `arguments`.
   Process Launch(const std::vector<std::string>& arguments);
   /// Waits until a checkpoint of at least `step` is committed; false after `seconds`.

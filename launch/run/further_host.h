@@ -7,9 +7,9 @@
 #include <string>
 
 #include "common/config/topology.h"
-#include "launch/console.h"
-#include "launch/host_processes.h"
-#include "launch/run_control.h"
+#include "launch/run/console.h"
+#include "launch/run/host_processes.h"
+#include "launch/run/run_control.h"
 
 namespace sgmd {
 

@@ -1,4 +1,4 @@
-#include "launch/console.h"
+#include "launch/run/console.h"
 
 #include <unistd.h>
 
@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
 
@@ -18,9 +19,9 @@ constexpr std::chrono::seconds kQuietPeriod{10};
 using nlohmann::json;
 
 int ColourOf(const std::string& name) {
-  if (name == "broker") return 33;
-  if (name == "generator") return 36;
-  if (name == "fake_score") return 35;
+  if (IsOf(Role::kBroker, name)) return 33;
+  if (IsOf(Role::kGenerator, name)) return 36;
+  if (IsOf(Role::kFakeScore, name)) return 35;
   return 32;  // teachers
 }
 
@@ -37,7 +38,7 @@ std::string HitRate(const json& status) {
 
 long TeachersAlive(const json& status) {
   return std::count_if(status["nodes"].begin(), status["nodes"].end(), [](const json& node) {
-    return node["name"].get<std::string>().starts_with("teacher.") && node["alive"].get<bool>();
+    return IsTeacher(node["name"].get<std::string>()) && node["alive"].get<bool>();
   });
 }
 

@@ -9,18 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "common/config/topology.h"
-#include "launch/console.h"
-#include "launch/supervisor.h"
+#include "launch/plan/run_commands.h"
+#include "launch/run/console.h"
+#include "launch/run/supervisor.h"
 
 namespace sgmd {
-
-inline constexpr const char* kEvaluator = "evaluator";
-bool IsTeacher(const std::string& process);
-
-/// The command lines of a run on all its hosts, by process name. `programs`: folder of the executables.
-std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& plan, std::uint64_t epoch, bool replay,
-                                                            const std::filesystem::path& programs);
 
 /// What a launcher was told to do.
 struct SessionOptions {
@@ -59,7 +52,7 @@ class HostProcesses {
     int count = 0;
     std::optional<Clock::time_point> due;
   };
-  std::map<std::string, std::vector<std::string>> CommandsHere() const;
+  std::vector<RunCommand> CommandsHere() const;
 
   LaunchPlan plan_;  // with as many teachers as are wanted now
   SessionOptions options_;

@@ -1,9 +1,10 @@
-#include "launch/memory_plan.h"
+#include "launch/plan/memory_plan.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <sstream>
 
+#include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "common/storage/model_folder.h"
@@ -17,8 +18,6 @@ namespace {
 constexpr double kCudaRuntime = 1.0e9, kCpuRuntime = 0.3e9;
 // Latents of a micro-batch at work in a role at once: noise, inputs, outputs, samples, gradients; pairs with guidance.
 constexpr double kWorkingLatents = 8;
-
-enum class Role { kGenerator, kFakeScore, kTeacher };
 
 // What the experiment says about sizes, in one place.
 struct Setting {
@@ -101,7 +100,11 @@ double Buffers(const Setting& s, Role role, bool cpu, bool checkpoint_blocks) {
          (role == Role::kTeacher ? 0 : WeightCopies(s, checkpoint_blocks));
 }
 
-MemoryNeed NeedOf(const Setting& s, Role role, bool cpu, bool checkpoint_blocks) {
+bool OnCpu(const Placement& place) { return place.device.kind == Device::Kind::kCpu; }
+
+MemoryNeed NeedOf(const Setting& s, const Placement& place) {
+  const Role role = place.node.role;
+  const bool cpu = OnCpu(place), checkpoint_blocks = place.checkpoint_blocks;
   MemoryNeed need;
   const double frozen = (s.half ? 2 : 4) * s.all;
   if (role == Role::kTeacher) {
@@ -148,11 +151,26 @@ double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
     case Role::kGenerator:
       return samples * (mean_exit + 1 + train + (s.diversity() ? train : 0) +
                         (s.e.inner.source == InnerSource::kFresh ? inner * (mean_exit + 1) : 0));
+    default:
+      return 0;
   }
-  return 0;
 }
 
-std::string Named(const std::string& device) { return device == "cuda" ? "cuda:0" : device; }
+bool Computes(Role role) { return role == Role::kGenerator || role == Role::kFakeScore || role == Role::kTeacher; }
+
+// Several topology entries may say what one device has: the least counts.
+void AddToDevice(MemoryPlan& memory, const Placement& place, double machine_bytes, double need) {
+  const std::string name = place.DeviceOfHost();
+  auto device = std::ranges::find(memory.devices, name, &DeviceMemory::device);
+  const double said = place.device_memory_gib * kGibibyte;
+  if (device == memory.devices.end()) {
+    device = memory.devices.insert(device, {name, OnCpu(place) ? machine_bytes : 0, 0});
+    if (said > 0) device->has = said;
+  } else if (said > 0) {
+    device->has = device->has > 0 ? std::min(device->has, said) : said;
+  }
+  device->need += need;
+}
 
 std::string Padded(const std::string& text, int width) {  // negative: to the left
   char padded[160];
@@ -169,34 +187,20 @@ bool MemoryPlan::Fits() const {
 }
 
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
-  const Topology& t = plan.topology;
   const Setting setting(plan.experiment, config);
   const double forward = ForwardFlopsOf(config, setting.tokens).total();
+  std::vector<Placement> placements = Placements(plan);
+  const std::vector<std::string> hosts = HostsOf(plan.topology);
+  std::ranges::stable_sort(placements, {}, [&](const Placement& p) { return std::ranges::find(hosts, p.host); });
   MemoryPlan memory;
-  const auto add = [&](const std::string& host, const std::string& process, Role role, const std::string& on,
-                       double gib, bool checkpoint_blocks, double share) {
-    if (HostOf(t, process) != host) return;
-    const std::string device = host.empty() ? Named(on) : StrCat(host, "/", Named(on));
-    const bool cpu = on == "cpu";
-    const MemoryNeed need = NeedOf(setting, role, cpu, checkpoint_blocks);
-    memory.processes.push_back(
-        {process, device, need, share * forward * ForwardEquivalents(setting, role, checkpoint_blocks)});
-    auto entry =
-        std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == device; });
-    if (entry == memory.devices.end()) entry = memory.devices.insert(entry, {device, cpu ? machine_bytes : 0, 0});
-    if (gib > 0)
-      entry->has = entry->need > 0 && entry->has > 0 ? std::min(entry->has, gib * kGibibyte) : gib * kGibibyte;
-    entry->need += need.total();
-  };
-  for (const std::string& host : HostsOf(t)) {
-    add(host, "generator", Role::kGenerator, t.generator.device, t.generator.device_memory_gib,
-        t.generator.checkpoint_blocks, 1);
-    add(host, "fake_score", Role::kFakeScore, t.fake_score.device, t.fake_score.device_memory_gib,
-        t.fake_score.checkpoint_blocks, 1);
-    for (std::int64_t i = 0; i < t.teacher.replicas; ++i) {
-      add(host, StrCat("teacher.", i), Role::kTeacher, TeacherDevice(t, i), t.teacher.device_memory_gib, false,
-          1.0 / static_cast<double>(t.teacher.replicas));
-    }
+  for (const Placement& place : placements) {
+    if (!Computes(place.node.role)) continue;
+    const Role role = place.node.role;
+    const double share = role == Role::kTeacher ? 1.0 / static_cast<double>(plan.topology.teacher.replicas) : 1.0;
+    const MemoryNeed need = NeedOf(setting, place);
+    memory.processes.push_back({Spell(place.node), place.DeviceOfHost(), need,
+                                share * forward * ForwardEquivalents(setting, role, place.checkpoint_blocks)});
+    AddToDevice(memory, place, machine_bytes, need.total());
   }
   return memory;
 }

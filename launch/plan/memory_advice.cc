@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "common/error/error.h"
-#include "launch/memory_plan.h"
+#include "launch/plan/memory_plan.h"
 
 namespace sgmd {
 namespace {
@@ -34,13 +34,13 @@ std::string ProcessesOn(const MemoryPlan& memory, const std::string& device) {
   return names;
 }
 
-// Devices that are told apart by name alone: enough to see what each process needs by itself.
+// As many GPUs as there are processes: enough to see what each needs by itself.
 void SpreadOverDevices(LaunchPlan& plan) {
   Topology& t = plan.topology;
-  t.generator.device = "cuda:generator";
-  t.fake_score.device = "cuda:fake_score";
+  t.generator.device = "cuda:0";
+  t.fake_score.device = "cuda:1";
   t.teacher.devices.clear();
-  for (std::int64_t i = 0; i < t.teacher.replicas; ++i) t.teacher.devices.push_back(StrCat("cuda:teacher.", i));
+  for (std::int64_t i = 0; i < t.teacher.replicas; ++i) t.teacher.devices.push_back(StrCat("cuda:", i + 2));
 }
 
 std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bool cpu) {

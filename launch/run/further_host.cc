@@ -1,7 +1,7 @@
-#include "launch/further_host.h"
+#include "launch/run/further_host.h"
 
 #include "common/error/error.h"
-#include "launch/stop_signals.h"
+#include "launch/run/stop_signals.h"
 
 namespace sgmd {
 namespace {

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "common/config/topology.h"
-#include "launch/console.h"
-#include "launch/host_processes.h"
-#include "launch/run_control.h"
+#include "launch/run/console.h"
+#include "launch/run/host_processes.h"
+#include "launch/run/run_control.h"
 
 namespace sgmd {
 

@@ -1,4 +1,4 @@
-#include "launch/host_processes.h"
+#include "launch/run/host_processes.h"
 
 #include <algorithm>
 #include <csignal>
@@ -10,36 +10,9 @@ namespace {
 
 constexpr std::chrono::seconds kLinger{10}, kEvaluatorLinger{600};
 constexpr std::chrono::milliseconds kFirstBackoff{500}, kLongestBackoff{8000};
-constexpr std::string_view kTeacher = "teacher.";
+const std::string kEvaluator = Spell(Role::kEvaluator);
 
 }  // namespace
-
-bool IsTeacher(const std::string& process) { return process.starts_with(kTeacher); }
-
-std::map<std::string, std::vector<std::string>> RunCommands(const LaunchPlan& plan, std::uint64_t epoch, bool replay,
-                                                            const std::filesystem::path& programs) {
-  const std::string run = plan.topology.run.folder.string(), number = std::to_string(epoch);
-  const auto command = [&](const char* program) {
-    return std::vector<std::string>{(programs / program).string(), "--run", run, "--epoch", number};
-  };
-  std::map<std::string, std::vector<std::string>> commands{{"broker", command("sgmd-broker")},
-                                                           {"fake_score", command("sgmd-fake-score")},
-                                                           {"generator", command("sgmd-generator")}};
-  if (replay) commands["broker"].push_back("--replay");
-  if (plan.topology.evaluator.enabled) {
-    commands[kEvaluator] = command("sgmd-evaluator");
-    commands[kEvaluator].push_back("--watch");
-  }
-  for (std::int64_t i = 0; !replay && i < plan.topology.teacher.replicas; ++i) {
-    const std::string name = StrCat(kTeacher, i);
-    commands[name] = command("sgmd-teacher");
-    commands[name].insert(commands[name].end(), {"--name", name});
-    if (!plan.topology.teacher.devices.empty()) {
-      commands[name].insert(commands[name].end(), {"--device", TeacherDevice(plan.topology, i)});
-    }
-  }
-  return commands;
-}
 
 HostProcesses::HostProcesses(LaunchPlan plan, SessionOptions options, std::filesystem::path programs, Console* console)
     : plan_(std::move(plan)),
@@ -53,12 +26,12 @@ void HostProcesses::StartAll(std::uint64_t epoch) {
   epoch_ = epoch;
   restarts_.clear();
   retired_.clear();
-  for (const auto& [name, command] : CommandsHere()) supervisor_.Start(name, command);
+  for (const RunCommand& command : CommandsHere()) supervisor_.Start(command.name, command.words);
 }
 
-std::map<std::string, std::vector<std::string>> HostProcesses::CommandsHere() const {
-  auto commands = RunCommands(plan_, epoch_, options_.replay, programs_);
-  std::erase_if(commands, [&](const auto& entry) { return HostOf(plan_.topology, entry.first) != options_.host; });
+std::vector<RunCommand> HostProcesses::CommandsHere() const {
+  std::vector<RunCommand> commands = RunCommands(plan_, epoch_, options_.replay, programs_);
+  std::erase_if(commands, [&](const RunCommand& command) { return command.place.host != options_.host; });
   return commands;
 }
 
@@ -92,8 +65,8 @@ void HostProcesses::StartDueTeachers() {
     if (!restart.due || Clock::now() < *restart.due) continue;
     restart.due.reset();
     const auto commands = CommandsHere();
-    const auto command = commands.find(name);  // not there: fewer are wanted by now
-    if (command != commands.end() && !supervisor_.Running(name)) supervisor_.Start(name, command->second);
+    const auto command = std::ranges::find(commands, name, &RunCommand::name);  // not there: fewer are wanted by now
+    if (command != commands.end() && !supervisor_.Running(name)) supervisor_.Start(name, command->words);
   }
 }
 
@@ -102,11 +75,13 @@ void HostProcesses::Scale(int count) {
     console_->Say(StrCat("scaling from ", plan_.topology.teacher.replicas, " to ", count, " teachers"));
   }
   plan_.topology.teacher.replicas = count;
-  for (const auto& [name, command] : CommandsHere()) {
-    if (IsTeacher(name) && !supervisor_.Running(name)) supervisor_.Start(name, command);
+  for (const RunCommand& command : CommandsHere()) {
+    if (command.place.node.role == Role::kTeacher && !supervisor_.Running(command.name))
+      supervisor_.Start(command.name, command.words);
   }
   for (const std::string& name : supervisor_.Names()) {
-    if (!IsTeacher(name) || std::stoi(name.substr(kTeacher.size())) < count) continue;
+    const auto node = ParseNodeName(name);
+    if (!node || node->role != Role::kTeacher || node->replica < count) continue;
     retired_.insert(name);
     supervisor_.Signal(name, SIGTERM);  // it finishes what it computes, hands back the rest and leaves
   }

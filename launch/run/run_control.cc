@@ -1,4 +1,4 @@
-#include "launch/run_control.h"
+#include "launch/run/run_control.h"
 
 #include <fcntl.h>
 #include <sys/file.h>

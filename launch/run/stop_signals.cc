@@ -1,4 +1,4 @@
-#include "launch/stop_signals.h"
+#include "launch/run/stop_signals.h"
 
 #include <csignal>
 

@@ -10,7 +10,7 @@
 #include "common/config/topology.h"
 #include "common/messages/control.h"
 #include "common/transport/client.h"
-#include "launch/supervisor.h"
+#include "launch/run/supervisor.h"
 
 namespace sgmd {
 

@@ -1,10 +1,10 @@
-#include "launch/session.h"
+#include "launch/run/session.h"
 
 #include <algorithm>
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
-#include "launch/stop_signals.h"
+#include "launch/run/stop_signals.h"
 
 namespace sgmd {
 namespace {
@@ -90,9 +90,9 @@ void Session::OnSignals() {
 }
 
 bool Session::ConnectToBroker() {
-  if (control_ || !processes_.Running("broker")) return control_ != nullptr;
+  if (control_ || !processes_.Running(Spell(Role::kBroker))) return control_ != nullptr;
   try {
-    const NodeIdentity identity = ControlIdentity(plan_, "launcher", epoch_);
+    const NodeIdentity identity = ControlIdentity(plan_, Spell(Role::kLauncher), epoch_);
     control_ = std::make_unique<Client>(plan_.topology.transport.control, identity, Envelope{}, kConnectPatience);
   } catch (const Error&) {
     return false;  // not up yet; its own failure ends it and is reported then
@@ -116,7 +116,9 @@ void Session::OnMessage(const Envelope& message) {
     processes_.Scale(static_cast<int>(FromEnvelope<message::Scale>(message).teachers));
   if (message.kind != wire::Kind::RoleFailed) return;
   const ExitReport report = FailureFrom(message);
-  console_.Say(StrCat(report.name, " ended on ", HostOf(plan_.topology, report.name), " by ", report.Reason()));
+  const auto node = ParseNodeName(report.name);
+  const std::string host = node ? " on " + PlacementOf(plan_, *node).host : "";
+  console_.Say(StrCat(report.name, " ended", host, " by ", report.Reason()));
   if (IsTeacher(report.name)) {
     failures_.push_back(report);  // it was started again as often as it may
   } else {

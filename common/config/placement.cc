@@ -1,0 +1,62 @@
+#include "common/config/placement.h"
+
+#include "common/error/error.h"
+
+namespace sgmd {
+namespace {
+
+// A checked field of a topology.
+Device DeviceNamed(const std::string& text) {
+  if (const auto device = ParseDevice(text)) return *device;
+  throw Error(StrCat("\"", text, "\" is not a device"), {}, kDeviceForms);
+}
+
+void PlaceTrained(const Topology::TrainedRole& role, std::int64_t threads, Placement& p) {
+  p.host = role.host;
+  p.device = DeviceNamed(role.device);
+  p.threads = threads;
+  p.device_memory_gib = role.device_memory_gib;
+  p.checkpoint_blocks = role.checkpoint_blocks;
+}
+
+void PlaceTeacher(const Topology::Teacher& teacher, std::size_t replica, Placement& p) {
+  const std::vector<std::string>& devices = teacher.devices;
+  const std::vector<std::string>& hosts = teacher.hosts;
+  p.device = DeviceNamed(devices.empty() ? teacher.device : devices[replica % devices.size()]);
+  if (!hosts.empty()) p.host = hosts[replica % hosts.size()];
+  p.threads = teacher.threads;
+  p.device_memory_gib = teacher.device_memory_gib;
+}
+
+}  // namespace
+
+std::string Placement::DeviceOfHost() const { return host.empty() ? Spell(device) : host + "/" + Spell(device); }
+
+Placement PlacementOf(const LaunchPlan& plan, const NodeName& node) {
+  const Topology& t = plan.topology;
+  Placement p;
+  p.node = node;
+  if (node.role == Role::kGenerator) PlaceTrained(t.generator, plan.experiment.threads.generator, p);
+  if (node.role == Role::kFakeScore) PlaceTrained(t.fake_score, plan.experiment.threads.fake_score, p);
+  if (node.role == Role::kTeacher) PlaceTeacher(t.teacher, static_cast<std::size_t>(node.replica), p);
+  if (node.role == Role::kEvaluator) {
+    p.host = t.evaluator.host;
+    p.threads = t.evaluator.threads;
+  }
+  if (t.run.hosts.empty()) p.host.clear();
+  if (!t.run.hosts.empty() && p.host.empty()) p.host = t.run.hosts.front();
+  return p;
+}
+
+std::vector<Placement> Placements(const LaunchPlan& plan) {
+  std::vector<Placement> all;
+  const auto add = [&](Role role, int replica = 0) { all.push_back(PlacementOf(plan, {role, replica})); };
+  add(Role::kBroker);
+  add(Role::kGenerator);
+  add(Role::kFakeScore);
+  for (int replica = 0; replica < plan.topology.teacher.replicas; ++replica) add(Role::kTeacher, replica);
+  if (plan.topology.evaluator.enabled) add(Role::kEvaluator);
+  return all;
+}
+
+}  // namespace sgmd

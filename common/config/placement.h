@@ -1,0 +1,33 @@
+// The one list of a run's processes: who they are, where each runs, on what.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/config/device.h"
+#include "common/config/role.h"
+#include "common/config/topology.h"
+
+namespace sgmd {
+
+struct Placement {
+  NodeName node;
+  std::string host;  // one of [run] hosts; empty where the topology names none
+  Device device;     // broker and evaluator: the CPU
+  std::int64_t threads = 1;
+  double device_memory_gib = 0;    // of the device as a whole; 0: not known
+  bool checkpoint_blocks = false;  // runs blocks again in the backward pass
+
+  /// The device, told apart from those of other hosts: "cuda:1", or "b/cuda:1".
+  std::string DeviceOfHost() const;
+};
+
+/// Where `node` of the plan runs, also a teacher beyond [teacher] replicas: the run may have been scaled.
+Placement PlacementOf(const LaunchPlan& plan, const NodeName& node);
+
+/// Every process of the run but launchers: broker, generator, fake score, teachers by number, and the evaluator where
+/// there is one.
+std::vector<Placement> Placements(const LaunchPlan& plan);
+
+}  // namespace sgmd

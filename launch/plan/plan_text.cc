@@ -1,0 +1,60 @@
+#include "launch/plan/plan_text.h"
+
+#include <cstdio>
+
+#include "common/error/error.h"
+#include "common/error/text.h"
+#include "common/storage/checkpoint_store.h"
+#include "launch/plan/run_commands.h"
+
+namespace sgmd {
+namespace {
+
+std::string ProcessLine(const RunCommand& command) {
+  char head[80];
+  std::snprintf(head, sizeof head, "%-12s %-8s %-8lld ", command.name.c_str(), Spell(command.place.device).c_str(),
+                static_cast<long long>(command.place.threads));
+  return StrCat(head, Joined(command.words), "\n");
+}
+
+}  // namespace
+
+std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::filesystem::path& programs,
+                     RequiredFiles needed) {
+  const Experiment& e = plan.experiment;
+  const Topology& t = plan.topology;
+  const bool known = needed == RequiredFiles::kAll;
+  const Digest digest = known ? ExperimentDigest(e) : Digest{};
+  std::string text =
+      StrCat("experiment  ", e.name, "  (", known ? digest.Hex() : "identity not known without the weights", ")\n");
+  text +=
+      StrCat("computes    ", e.steps, " steps of ", e.data.micro_batches, " x ", e.data.micro_batch, " samples, ",
+             Spell(e.objective.name),
+             e.objective.name == Objective::kSgmd
+                 ? StrCat(" (", Spell(e.objective.weighting), ", lambda ", e.objective.lambda, ")")
+                 : "",
+             ", guidance u + ", e.model.guidance, " (c - u), ", e.inner.updates, " inner updates on ",
+             Spell(e.inner.source), " samples, ", e.lora.rank > 0 ? StrCat("adapters of rank ", e.lora.rank, ", ") : "",
+             Spell(e.precision.compute), ", ", e.max_staleness == 0 ? "strict" : "pipelined", "\n");
+  text += StrCat("teacher     ", e.model.teacher.string(), "\nprompts     ", e.model.prompts.string(), "\nrun folder  ",
+                 t.run.folder.string(), "\ncache       ",
+                 t.cache.enabled ? StrCat(t.cache.folder.string(), ", at most ", t.cache.limit_gib, " GiB") : "off",
+                 "\nendpoints   ", t.transport.data, "  ", t.transport.control,
+                 t.transport.encrypt ? "  encrypted" : "", "\n");
+  const auto checkpoints = RunFolder{t.run.folder}.Checkpoints();
+  const auto newest =
+      known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
+  if (newest) text += StrCat("resumes     ", newest->folder.string(), "\n");
+  if (known && !newest) text += "starts      from the teacher's weights\n";
+  const auto commands = RunCommands(plan, epoch, false, programs);
+  for (const std::string& host : HostsOf(t)) {
+    text += StrCat("\n", host.empty() ? "" : StrCat("host ", host, ": sgmd-launch up --host ", host, "\n"),
+                   "process      device   threads  command\n");
+    for (const RunCommand& command : commands) {
+      if (command.place.host == host) text += ProcessLine(command);
+    }
+  }
+  return text;
+}
+
+}  // namespace sgmd

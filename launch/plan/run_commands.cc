@@ -1,0 +1,43 @@
+#include "launch/plan/run_commands.h"
+
+namespace sgmd {
+namespace {
+
+const char* ProgramOf(Role role) {
+  switch (role) {
+    case Role::kBroker:
+      return "sgmd-broker";
+    case Role::kGenerator:
+      return "sgmd-generator";
+    case Role::kFakeScore:
+      return "sgmd-fake-score";
+    case Role::kTeacher:
+      return "sgmd-teacher";
+    case Role::kEvaluator:
+      return "sgmd-evaluator";
+    case Role::kLauncher:
+      return "sgmd-launch";
+  }
+  return "";
+}
+
+}  // namespace
+
+std::vector<RunCommand> RunCommands(const LaunchPlan& plan, std::uint64_t epoch, bool replay,
+                                    const std::filesystem::path& programs) {
+  std::vector<RunCommand> commands;
+  for (const Placement& place : Placements(plan)) {
+    const Role role = place.node.role;
+    if (replay && role == Role::kTeacher) continue;
+    RunCommand command{place, Spell(place.node), {}};
+    command.words = {(programs / ProgramOf(role)).string(), "--run", plan.topology.run.folder.string(), "--epoch",
+                     std::to_string(epoch)};
+    if (role == Role::kTeacher) command.words.insert(command.words.end(), {"--name", command.name});
+    if (role == Role::kEvaluator) command.words.emplace_back("--watch");
+    if (role == Role::kBroker && replay) command.words.emplace_back("--replay");
+    commands.push_back(std::move(command));
+  }
+  return commands;
+}
+
+}  // namespace sgmd
