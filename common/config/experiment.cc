@@ -15,7 +15,9 @@ namespace {
 
 constexpr const char* kObjectives[] = {"sgmd", "dmd2", "tsg_fisher", "tsg_sim"};
 constexpr const char* kWeightings[] = {"lightx2v", "paper"};
-constexpr const char* kInnerSources[] = {"shared", "fresh", "replay"};
+constexpr const char* kInnerSources[] = {"shared", "fresh", "fresh_after", "replay"};
+constexpr const char* kExitDraws[] = {"micro_batch", "step"};
+constexpr const char* kPromptOrders[] = {"random", "epochs"};
 constexpr const char* kComputes[] = {"float32", "bfloat16"};
 
 // A bank of another encoder has rows that the model was never conditioned on, and of the right shape.
@@ -66,6 +68,17 @@ void CheckSchedule(const TomlTable& table, const Experiment::Schedule& s) {
   }
 }
 
+void CheckObjective(const TomlTable& table, const Experiment& e) {
+  if (e.objective.weight_cap > 0 && e.objective.weighting != Weighting::kPaper) {
+    table.Fail("weight_cap", "\"weight_cap\" is above 0, but \"weighting\" is not \"paper\"",
+               "no other weighting has a weight to cap");
+  }
+  if (e.objective.alignment > 0 && e.lora.rank > 0) {
+    table.Fail("alignment", "\"alignment\" is above 0, but adapters are trained",
+               "the mean of two products of adapters is not the product of their means; train all parameters");
+  }
+}
+
 void CheckDiversity(const TomlTable& table, const Experiment& e) {
   if (e.diversity.weight == 0) return;
   if (e.diversity.noise_bank % e.data.micro_batch != 0) {
@@ -94,6 +107,8 @@ void CheckLora(const TomlTable& lora, const Experiment::Lora& l) {
 std::span<const char* const> SpellingsOf(Objective) { return kObjectives; }
 std::span<const char* const> SpellingsOf(Weighting) { return kWeightings; }
 std::span<const char* const> SpellingsOf(InnerSource) { return kInnerSources; }
+std::span<const char* const> SpellingsOf(ExitDraw) { return kExitDraws; }
+std::span<const char* const> SpellingsOf(PromptOrder) { return kPromptOrders; }
 std::span<const char* const> SpellingsOf(Compute) { return kComputes; }
 
 std::int64_t DefaultInnerUpdates(Objective objective) {
@@ -112,6 +127,7 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
     root.Table("data").Fail("latent", "\"latent\" must be [channels, frames, height, width]");
   }
   CheckSchedule(root.Table("schedule"), e.schedule);
+  CheckObjective(root.Table("objective"), e);
   CheckDiversity(root.Table("diversity"), e);
   CheckLora(root.Table("lora"), e.lora);
   return e;

@@ -18,7 +18,11 @@ enum class Objective { kSgmd, kDmd2, kTsgFisher, kTsgSim };
 /// The form of the loss terms (pipeline/objectives/terms.h).
 enum class Weighting { kLightx2v, kPaper };
 /// Where the samples of the inner loop come from (pipeline/training/inner_samples.h).
-enum class InnerSource { kShared, kFresh, kReplay };
+enum class InnerSource { kShared, kFresh, kFreshAfter, kReplay };
+/// What one exit step of the student's rollout is drawn for.
+enum class ExitDraw { kMicroBatch, kStep };
+/// How prompts are drawn from the bank (pipeline/data/sample_plan.h).
+enum class PromptOrder { kRandom, kEpochs };
 /// What Linears and attention compute in.
 enum class Compute { kFloat32, kBfloat16 };
 
@@ -26,12 +30,19 @@ enum class Compute { kFloat32, kBfloat16 };
 std::span<const char* const> SpellingsOf(Objective);
 std::span<const char* const> SpellingsOf(Weighting);
 std::span<const char* const> SpellingsOf(InnerSource);
+std::span<const char* const> SpellingsOf(ExitDraw);
+std::span<const char* const> SpellingsOf(PromptOrder);
 std::span<const char* const> SpellingsOf(Compute);
 
 /// The spelling of `value`, such as "tsg_fisher".
 template <typename Enum>
 const char* Spell(Enum value) {
   return SpellingsOf(value)[static_cast<std::size_t>(value)];
+}
+
+/// Whether the inner loop has rollouts of its own, before or after the student's update.
+constexpr bool HasRollouts(InnerSource source) {
+  return source == InnerSource::kFresh || source == InnerSource::kFreshAfter;
 }
 
 /// How many updates the fake score gets in an outer iteration where the experiment does not say.
@@ -51,8 +62,10 @@ struct OptimizerConfig {
 /// [objective].
 struct ObjectiveSettings {
   Objective name = Objective::kSgmd;
-  Weighting weighting = Weighting::kLightx2v;  // of all but dmd2
-  double lambda = 0.1;                         // weight of the negative residual of sgmd, >= 0; 0 switches it off
+  Weighting weighting = Weighting::kLightx2v;
+  double lambda = 0.1;      // weight of the negative residual of sgmd, >= 0; 0 switches it off
+  double weight_cap = 0.0;  // of the paper's weight alpha^2 / sigma^4, >= 0; 0 leaves it as it is
+  double alignment = 0.0;   // a in psi <- (1 - a) psi + a theta after the student's update, in [0, 1)
 };
 
 /// One struct a section of the file, one field a key of the same name; the [experiment] section is the struct itself.
@@ -73,12 +86,14 @@ struct Experiment {
   struct Data {
     std::vector<std::int64_t> latent;  // [C, F, H, W]
     std::int64_t micro_batch = 1, micro_batches = 1;
+    PromptOrder prompt_order = PromptOrder::kRandom;
   } data;
 
   struct Schedule {
     std::vector<std::int64_t> student_steps{1000, 750, 500, 250}, exit_weights{1, 1, 1, 1};
     double student_shift = 5.0, score_shift = 5.0;
     double score_sigma_min = 0.02, score_sigma_max = 0.98;
+    ExitDraw exit = ExitDraw::kMicroBatch;
   } schedule;
 
   ObjectiveSettings objective;

@@ -22,8 +22,10 @@ void VisitModelAndData(FieldVisitor& v, Experiment& e) {
            Presence::kOptional,
            Decides::kNothing},
           e.model.prompt_encoder);
-  v.Field({"guidance", "w in u + w (c - u) of the teacher's scores; 1 is the conditional score alone", kNotNegative,
-           Presence::kRequired},
+  v.Field({"guidance",
+           "w in u + w (c - u) of the teacher's scores; 1 is the conditional score alone. Self-Forcing and "
+           "legacy FastVideo state w - 1",
+           kNotNegative, Presence::kRequired},
           e.model.guidance);
   v.Section("data", "What a sample is, and how many make an outer iteration.");
   v.Field({"latent", "channels, frames, height and width of a latent video", kCount, Presence::kRequired},
@@ -31,6 +33,9 @@ void VisitModelAndData(FieldVisitor& v, Experiment& e) {
   v.Field({"micro_batch", "samples of a micro-batch, the unit that travels between processes", kCount},
           e.data.micro_batch);
   v.Field({"micro_batches", "micro-batches of an outer iteration", kCount}, e.data.micro_batches);
+  v.Field({"prompt_order",
+           "`random` draws each prompt by itself; `epochs` goes through the bank in a new order each time, none twice"},
+          e.data.prompt_order);
 }
 
 void VisitSchedule(FieldVisitor& v, Experiment::Schedule& s) {
@@ -45,20 +50,33 @@ void VisitSchedule(FieldVisitor& v, Experiment::Schedule& s) {
   v.Field({"score_shift", "the same of the noise levels of scores", kPositive}, s.score_shift);
   v.Field({"score_sigma_min", "noise levels of scores are not below it", kOpenUnit}, s.score_sigma_min);
   v.Field({"score_sigma_max", "noise levels of scores are not above it", kOpenUnit}, s.score_sigma_max);
+  v.Field(
+      {"exit",
+       "an exit step is drawn for each micro-batch, or for all micro-batches of an outer iteration (`step`), as the "
+       "public trainer does for all its ranks"},
+      s.exit);
 }
 
 void VisitObjective(FieldVisitor& v, Experiment& e) {
   v.Section("objective", "What the generator is trained on.");
   v.Field({"name", "the objective, a file each in pipeline/objectives"}, e.objective.name);
-  v.Field({"weighting", "form of the loss terms, of all objectives but dmd2"}, e.objective.weighting);
+  v.Field({"weighting", "form of the inner loss, and of the loss terms of all objectives but dmd2"},
+          e.objective.weighting);
   v.Field({"lambda", "weight of sgmd's negative residual; 0 switches it off", kNotNegative}, e.objective.lambda);
+  v.Field({"weight_cap", "largest weight alpha^2 / sigma^4 of `weighting = \"paper\"`; 0: not capped", kNotNegative},
+          e.objective.weight_cap);
+  v.Field({"alignment", "a in psi <- (1 - a) psi + a theta after every update of the student; 0: none", kBeta},
+          e.objective.alignment);
   v.Section("inner", "The updates of the fake score in an outer iteration.");
   v.Default([&] { e.inner.updates = DefaultInnerUpdates(e.objective.name); });
   v.Field({"updates",
            "updates an outer iteration; 0 leaves the fake score as it is; by default 5 for dmd2 and tsg_fisher, else 1",
            kCountOrZero},
           e.inner.updates);
-  v.Field({"source", "which student samples it is trained on"}, e.inner.source);
+  v.Field({"source",
+           "which student samples it is trained on: those of the scores (`shared`), new rollouts before or after the "
+           "student's update (`fresh`, `fresh_after`), or recorded ones (`replay`)"},
+          e.inner.source);
   v.Field({"max_age", "how many steps old a replayed sample may be", kCountOrZero}, e.inner.max_age);
 }
 
@@ -69,7 +87,10 @@ void VisitDiversity(FieldVisitor& v, Experiment::Diversity& d) {
   v.Default([&] { d.anchor_steps = std::min(d.anchor_steps, d.anchor_grid); });
   v.Field({"anchor_steps", "how many of them lead to the anchor", {1, static_cast<double>(d.anchor_grid)}},
           d.anchor_steps);
-  v.Field({"noise_bank", "distinct pairs of prompt and noise, a multiple of micro_batch", kCount}, d.noise_bank);
+  v.Field({"noise_bank",
+           "distinct pairs of prompt and noise, a multiple of micro_batch; 0: the rollouts' own, as published",
+           kCountOrZero},
+          d.noise_bank);
 }
 
 void VisitOptimizer(FieldVisitor& v, const char* section, const char* meaning, OptimizerConfig& o) {

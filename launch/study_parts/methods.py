@@ -33,7 +33,7 @@ class Plan:
         e = self.experiment
         weights = e["schedule"].get("exit_weights", [1] * len(e["schedule"]["student_steps"]))
         rollout = 1 + sum(step * weight for step, weight in enumerate(weights)) / sum(weights)
-        rollouts = 1 + (e["inner"]["updates"] if e["inner"].get("source") == "fresh" else 0)
+        rollouts = 1 + (e["inner"]["updates"] if e["inner"].get("source") in ("fresh", "fresh_after") else 0)
         teacher = 1 if e["model"]["guidance"] == 1 else 2
         return rollouts * rollout + 3 + teacher + (1 if e["objective"]["name"] == "dmd2" else 2) + 3 * e["inner"]["updates"]
 

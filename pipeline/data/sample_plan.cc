@@ -30,6 +30,29 @@ at::Tensor ScoreSigma(const Experiment& experiment, std::uint64_t seed) {
       .clamp(experiment.schedule.score_sigma_min, experiment.schedule.score_sigma_max);
 }
 
+// `count` prompts of the bank from place `first` of an endless row of permutations, each a function of (run seed, its
+// number, purpose).
+std::vector<Digest> InEpochs(const Experiment& experiment, const PromptBank& bank, std::int64_t first,
+                             std::int64_t count, const std::string& purpose) {
+  const auto size = static_cast<std::int64_t>(bank.prompts().size());
+  std::vector<Digest> prompts;
+  std::vector<std::int64_t> order;
+  for (std::int64_t place = first; place < first + count; ++place) {
+    if (order.empty() || place % size == 0) {
+      order = Permutation(size, SeedFor(experiment.seed, place / size, 0, purpose + ".epoch"));
+    }
+    prompts.push_back(bank.prompts()[order[place % size]]);
+  }
+  return prompts;
+}
+
+std::vector<Digest> AtRandom(const PromptBank& bank, std::int64_t count, std::uint64_t seed) {
+  std::vector<Digest> prompts;
+  const at::Tensor chosen = Integers(0, static_cast<std::int64_t>(bank.prompts().size()), count, seed);
+  for (std::int64_t i = 0; i < count; ++i) prompts.push_back(bank.prompts()[chosen[i].item<std::int64_t>()]);
+  return prompts;
+}
+
 std::int64_t ExitStep(const Experiment& experiment, std::uint64_t seed) {
   const std::vector<std::int64_t> weights = ExitWeights(experiment);
   const std::int64_t all = std::accumulate(weights.begin(), weights.end(), std::int64_t{0});
@@ -38,34 +61,48 @@ std::int64_t ExitStep(const Experiment& experiment, std::uint64_t seed) {
   return exit;
 }
 
+// Which of a sequence of micro-batches is drawn.
+struct Draw {
+  std::string purpose;       // of all draws but the order of prompts
+  std::string epochs;        // of the order of prompts
+  std::int64_t micro_batch;  // counted from the start of the run: its prompts in epochs
+};
+
 SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
-                const std::string& purpose) {
-  const auto seed = [&](const char* draw) { return DrawSeed(experiment, step, index, purpose + "." + draw); };
-  const auto prompt_count = static_cast<std::int64_t>(bank.prompts().size());
-  const at::Tensor chosen = Integers(0, prompt_count, experiment.data.micro_batch, seed("prompt"));
+                const Draw& draw) {
+  const auto seed = [&](const char* what, std::int64_t of) {
+    return DrawSeed(experiment, step, of, draw.purpose + "." + what);
+  };
+  const std::int64_t size = experiment.data.micro_batch;
   SamplePlan plan;
-  for (std::int64_t i = 0; i < experiment.data.micro_batch; ++i) {
-    plan.prompts.push_back(bank.prompts()[chosen[i].item<std::int64_t>()]);
-  }
-  plan.noise = Noise(BatchShape(experiment), seed("noise"));
-  plan.exit_step = ExitStep(experiment, seed("exit_step"));
-  plan.score_sigma = ScoreSigma(experiment, seed("score_sigma"));
-  plan.score_noise = Noise(BatchShape(experiment), seed("score_noise"));
+  plan.prompts = experiment.data.prompt_order == PromptOrder::kEpochs
+                     ? InEpochs(experiment, bank, draw.micro_batch * size, size, draw.epochs)
+                     : AtRandom(bank, size, seed("prompt", index));
+  plan.noise = Noise(BatchShape(experiment), seed("noise", index));
+  plan.exit_step = ExitStep(experiment, seed("exit_step", experiment.schedule.exit == ExitDraw::kStep ? 0 : index));
+  plan.score_sigma = ScoreSigma(experiment, seed("score_sigma", index));
+  plan.score_noise = Noise(BatchShape(experiment), seed("score_noise", index));
   return plan;
 }
 
 }  // namespace
 
 SamplePlan PlanSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index) {
-  return Plan(experiment, bank, step, index, "sample");
+  return Plan(experiment, bank, step, index, {"sample", "sample", step * experiment.data.micro_batches + index});
 }
 
 SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                            std::int64_t update) {
-  return Plan(experiment, bank, step, index, StrCat("fresh.", update));
+  const std::int64_t loop = step * experiment.inner.updates + update;
+  return Plan(experiment, bank, step, index,
+              {StrCat("fresh.", update), "fresh", loop * experiment.data.micro_batches + index});
 }
 
 AnchorPlan PlanAnchor(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index) {
+  if (experiment.diversity.noise_bank == 0) {
+    SamplePlan sample = PlanSample(experiment, bank, step, index);
+    return {std::move(sample.prompts), std::move(sample.noise)};
+  }
   const std::int64_t batches = experiment.diversity.noise_bank / experiment.data.micro_batch;
   const std::int64_t first = (step * experiment.data.micro_batches + index) % batches * experiment.data.micro_batch;
   const auto prompt_count = static_cast<std::int64_t>(bank.prompts().size());

@@ -14,20 +14,28 @@
 namespace sgmd {
 
 /// One micro-batch of B samples. Tensors are float32 on the CPU.
+///
+/// Prompts, by [data] prompt_order: `random`: each uniform over the bank, by itself. `epochs`: the samples of a run, in
+/// order of step, index and place in the micro-batch, take the prompts of one permutation of the bank after the other;
+/// permutation n is a function of (run seed, n) and survives a rollback. The rollouts of the inner loop have a sequence
+/// of their own.
+///
+/// The exit step e is in [0, student steps), as often as exit_weights say, with the diversity loss never 0. By
+/// [schedule] exit: `micro_batch`: one for the micro-batch. `step`: one for all micro-batches of a step, and of an inner
+/// update one for all its fresh rollouts, as the public trainer draws it for all its ranks (wan_facts §5 "Rollout").
 struct SamplePlan {
   std::vector<Digest> prompts;  // [B]
   at::Tensor noise;             // [B, C, F, H, W], the start of the rollout at sigma = 1
-  std::int64_t exit_step =
-      0;                   // e in [0, student steps), as often as exit_weights say, with the diversity loss never 0;
-                           // one for the micro-batch (wan_facts §5 "Rollout": uniform)
-  at::Tensor score_sigma;  // [B], S_shift(t / 1000), t uniform integer in [0, 1000), clamped
-  at::Tensor score_noise;  // [B, C, F, H, W]
+  std::int64_t exit_step = 0;   // e
+  at::Tensor score_sigma;       // [B], S_shift(t / 1000), t uniform integer in [0, 1000), clamped
+  at::Tensor score_noise;       // [B, C, F, H, W]
 };
 
 /// The sample that the generator is trained on.
 SamplePlan PlanSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index);
 
-/// A rollout drawn only for inner update `update` (source = fresh); its score fields serve the inner loss.
+/// A rollout drawn only for inner update `update` (source = fresh or fresh_after). Its score fields are not used: the
+/// inner loss has PlanInner's.
 SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                            std::int64_t update);
 
@@ -35,7 +43,8 @@ SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank,
 /// [diversity] noise_bank entries; entry i is a noise and a prompt that are functions of (run seed, i) alone, and its
 /// micro-batch b holds the entries b B .. b B + B - 1. Whole micro-batches are what repeats, not single entries: an
 /// anchor is bitwise the same only when the teacher computes it in the same batch, so only a whole micro-batch can be
-/// taken from the cache.
+/// taken from the cache. With noise_bank = 0 there is no bank, and an anchor has noise and prompts of the sample of the
+/// same step and index, as in the public trainer: each is computed anew.
 struct AnchorPlan {
   std::vector<Digest> prompts;  // [B]
   at::Tensor noise;             // [B, C, F, H, W], at sigma = 1
@@ -44,7 +53,7 @@ struct AnchorPlan {
 /// The anchors of micro-batch `index` of `step`: one for every micro-batch of samples, so that the diversity loss is a
 /// mean over as many samples as the objective's. The bank is gone through in order, b = (step * micro_batches + index)
 /// mod (noise_bank / B), which computes every anchor once in the first noise_bank / (B * micro_batches) steps and never
-/// again. A rollback changes nothing here.
+/// again. A rollback changes nothing in the bank.
 AnchorPlan PlanAnchor(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index);
 
 /// New s', e' for inner update `update` on the sample (step, index).

@@ -11,7 +11,7 @@ GeneratorGradient Dmd2(const ObjectiveSettings&, const VelocityModel& fake, cons
   c10::NoGradGuard no_grad;
   const at::Tensor x_r = CleanFromVelocity(s.x_s, s.teacher_velocity, s.sigma);
   const at::Tensor x_f = CleanFromVelocity(s.x_s, fake.Forward(s.x_s, s.sigma, s.condition), s.sigma);
-  const at::Tensor gradient = ScoreWeight(s.x_g, x_r, s.sigma, Weighting::kLightx2v) * (x_f - x_r);
+  const at::Tensor gradient = NormalisingWeight(s.x_g, x_r) * (x_f - x_r);
   return {gradient / static_cast<double>(gradient.numel()),
           {{"generator_loss", 0.5 * gradient.square().mean().item<double>()}}};
 }

@@ -9,7 +9,7 @@ namespace sgmd {
 GeneratorGradient Sgmd(const ObjectiveSettings& settings, const VelocityModel& fake, const ScoredSample& s) {
   at::Tensor fisher, residual;
   GeneratorGradient result = ThroughFakeScore(fake, s, [&](const auto& x_f, const auto& x_r, const auto& x_g) {
-    fisher = FisherTerm(x_f, x_r, x_g, s.sigma, settings.weighting);
+    fisher = FisherTerm(x_f, x_r, x_g, s.sigma, settings);
     residual = NegativeResidualTerm(x_f, s.x_g, s.sigma, settings.weighting);
     return fisher - settings.lambda * residual;
   });

@@ -8,20 +8,25 @@
 
 namespace sgmd {
 
-at::Tensor SampleNormaliser(const at::Tensor& x_g, const at::Tensor& x_r) {
-  return (x_g - x_r).detach().abs().mean({1, 2, 3, 4}, true);
+at::Tensor NormalisingWeight(const at::Tensor& x_g, const at::Tensor& x_r) {
+  constexpr double kFloor = 1e-8;
+  return 1 / ((x_g - x_r).detach().abs().mean({1, 2, 3, 4}, true) + kFloor);
 }
 
-at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma, Weighting weighting) {
-  constexpr double kFloor = 1e-8;
-  if (weighting != Weighting::kPaper) return 1 / (SampleNormaliser(x_g, x_r) + kFloor);
-  const at::Tensor s = Broadcast(sigma, x_g);
-  return (1 - s).square() / s.pow(4);
+at::Tensor PaperWeight(const at::Tensor& sigma, double cap) {
+  const at::Tensor weight = (1 - sigma).square() / sigma.pow(4);
+  return cap > 0 ? weight.clamp_max(cap) : weight;
+}
+
+at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma,
+                       const ObjectiveSettings& settings) {
+  if (settings.weighting == Weighting::kLightx2v) return NormalisingWeight(x_g, x_r);
+  return Broadcast(PaperWeight(sigma, settings.weight_cap), x_g);
 }
 
 at::Tensor FisherTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g, const at::Tensor& sigma,
-                      Weighting weighting) {
-  return 0.5 * (ScoreWeight(x_g, x_r, sigma, weighting) * (x_f - x_r.detach()).square()).mean();
+                      const ObjectiveSettings& settings) {
+  return 0.5 * (ScoreWeight(x_g, x_r, sigma, settings) * (x_f - x_r.detach()).square()).mean();
 }
 
 at::Tensor NegativeResidualTerm(const at::Tensor& x_f, const at::Tensor& x_g, const at::Tensor& sigma,
@@ -33,8 +38,8 @@ at::Tensor NegativeResidualTerm(const at::Tensor& x_f, const at::Tensor& x_g, co
 }
 
 at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g,
-                             const at::Tensor& sigma, Weighting weighting) {
-  return (ScoreWeight(x_g, x_r, sigma, weighting) * (x_r.detach() - x_f) * (x_f - x_g)).mean();
+                             const at::Tensor& sigma, const ObjectiveSettings& settings) {
+  return (ScoreWeight(x_g, x_r, sigma, settings) * (x_r.detach() - x_f) * (x_f - x_g)).mean();
 }
 
 GeneratorGradient ThroughFakeScore(
@@ -52,8 +57,10 @@ GeneratorGradient ThroughFakeScore(
 }
 
 at::Tensor ResidualContractionLoss(const VelocityModel& fake, const at::Tensor& x_g, const at::Tensor& sigma,
-                                   const at::Tensor& noise, const Conditioning& condition) {
-  const at::Tensor velocity = fake.Forward(AddNoise(x_g, noise, sigma), sigma, condition);
+                                   const at::Tensor& noise, const Conditioning& condition, Weighting weighting) {
+  const at::Tensor x_s = AddNoise(x_g, noise, sigma);
+  const at::Tensor velocity = fake.Forward(x_s, sigma, condition);
+  if (weighting == Weighting::kPaper) return 0.5 * at::mse_loss(CleanFromVelocity(x_s, velocity, sigma), x_g);
   return 0.5 * at::mse_loss(velocity, noise - x_g);
 }
 

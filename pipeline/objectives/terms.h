@@ -9,16 +9,23 @@
 
 namespace sgmd {
 
-/// Per-sample mean |x_g - x_r| [B, 1, 1, 1, 1], detached: the normaliser of `lightx2v` and `dmd2` (wan_facts §5).
-at::Tensor SampleNormaliser(const at::Tensor& x_g, const at::Tensor& x_r);
+/// 1 / (n + 1e-8), [B, 1, 1, 1, 1], detached, where n is the mean |x_g - x_r| of a sample: the weight of `lightx2v` and
+/// `dmd2` (wan_facts §5).
+at::Tensor NormalisingWeight(const at::Tensor& x_g, const at::Tensor& x_r);
 
-/// Weight w of the Fisher and score-identity terms, [B, 1, 1, 1, 1], detached: alpha^2 / sigma^4 (`paper`, the squared
-/// difference of scores) or 1 / (n + 1e-8) (`lightx2v`, n the normaliser).
-at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma, Weighting weighting);
+/// The paper's weight alpha^2 / sigma^4 with alpha = 1 - sigma, which makes a squared difference of clean samples one of
+/// scores; not above `cap` if that is above 0. It falls from 6e6 at sigma 0.02 to 4e-4 at 0.98: without a cap the
+/// samples of least noise decide alone. Sigma has any shape.
+at::Tensor PaperWeight(const at::Tensor& sigma, double cap);
+
+/// Weight w of the Fisher and score-identity terms, [B, 1, 1, 1, 1], detached, by settings.weighting: PaperWeight with
+/// settings.weight_cap, or NormalisingWeight.
+at::Tensor ScoreWeight(const at::Tensor& x_g, const at::Tensor& x_r, const at::Tensor& sigma,
+                       const ObjectiveSettings& settings);
 
 /// Fisher term: mean 1/2 w (x_f - x_r)^2, gradient through x_f alone (teacher stop-gradient).
 at::Tensor FisherTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g, const at::Tensor& sigma,
-                      Weighting weighting);
+                      const ObjectiveSettings& settings);
 
 /// Negative residual, to be subtracted with weight lambda. `paper`: mean 1/2 (sg[x_g] - x_f)^2. `lightx2v`: value
 /// 1/2 mean d^2 and gradient d / numel with respect to x_f, d = sg[(x_f - x_g) / sigma].
@@ -27,7 +34,7 @@ at::Tensor NegativeResidualTerm(const at::Tensor& x_f, const at::Tensor& x_g, co
 
 /// Score identity term (score implicit matching): mean w (x_r - x_f) (x_f - x_g), gradient through x_f and x_g.
 at::Tensor ScoreIdentityTerm(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g,
-                             const at::Tensor& sigma, Weighting weighting);
+                             const at::Tensor& sigma, const ObjectiveSettings& settings);
 
 /// dL/dx_g of `loss`(x_f, x_r, x_g), where x_s moves with x_g by (1 - s): (1 - s) dL/dx_s + dL/dx_g. One forward and
 /// one input backward of `fake`. Its terms hold generator_loss.
@@ -35,9 +42,10 @@ GeneratorGradient ThroughFakeScore(
     const VelocityModel& fake, const ScoredSample& sample,
     const std::function<at::Tensor(const at::Tensor& x_f, const at::Tensor& x_r, const at::Tensor& x_g)>& loss);
 
-/// The inner loss, residual contraction: 1/2 mean (v_fake(x_s') - (e' - x_g))^2, differentiable in fake's parameters.
-/// sigma [B] and noise are new draws.
+/// The inner loss, residual contraction, differentiable in fake's parameters. `lightx2v`: mean 1/2 (v_fake(x_s') -
+/// (e' - x_g))^2. `paper`: mean 1/2 (x_g - x_f)^2, each sample's loss sigma'^2 times the other's. sigma' [B] and e' are
+/// new draws, x_g has no gradient.
 at::Tensor ResidualContractionLoss(const VelocityModel& fake, const at::Tensor& x_g, const at::Tensor& sigma,
-                                   const at::Tensor& noise, const Conditioning& condition);
+                                   const at::Tensor& noise, const Conditioning& condition, Weighting weighting);
 
 }  // namespace sgmd

@@ -7,7 +7,7 @@ namespace sgmd {
 
 GeneratorGradient TsgFisher(const ObjectiveSettings& settings, const VelocityModel& fake, const ScoredSample& s) {
   return ThroughFakeScore(fake, s, [&](const auto& x_f, const auto& x_r, const auto& x_g) {
-    return FisherTerm(x_f, x_r, x_g, s.sigma, settings.weighting);
+    return FisherTerm(x_f, x_r, x_g, s.sigma, settings);
   });
 }
 

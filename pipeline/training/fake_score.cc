@@ -1,12 +1,27 @@
 #include "pipeline/training/fake_score.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
+#include "common/error/error.h"
+#include "common/log/log.h"
 #include "pipeline/data/sample_plan.h"
 #include "pipeline/objectives/terms.h"
 #include "pipeline/training/role_model.h"
 
 namespace sgmd {
+namespace {
+
+void WarnOfUncappedWeight(const Experiment& e) {
+  const ObjectiveSettings& o = e.objective;
+  if (o.weighting != Weighting::kPaper || o.weight_cap > 0 || o.name == Objective::kDmd2) return;
+  const double low = e.schedule.score_sigma_min, high = e.schedule.score_sigma_max;
+  const at::Tensor weights = PaperWeight(at::tensor({low, high}, at::kDouble), 0);
+  LogWarning("weighting = \"paper\" without weight_cap: at sigma ", low, " a sample weighs ",
+             (weights[0] / weights[1]).item<double>(), " times as much as at ", high);
+}
+
+}  // namespace
 
 FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks)
     : experiment_(experiment),
@@ -15,6 +30,7 @@ FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool check
       optimizer_(model_.trained(), experiment.optimizer.fake_score),
       samples_(experiment) {
   RequireFits(bank_, model_);
+  WarnOfUncappedWeight(experiment);
 }
 
 GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
@@ -40,11 +56,28 @@ double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_
   const at::Device device = model_.device();
   model_.SetRequiresGrad(true);
   const at::Tensor loss = ResidualContractionLoss(model_, x_g.to(device), plan.sigma.to(device), plan.noise.to(device),
-                                                  ConditionOn(prompts, bank_, model_));
+                                                  ConditionOn(prompts, bank_, model_), experiment_.objective.weighting);
   (loss / static_cast<double>(experiment_.data.micro_batches)).backward();
   work_.forward += x_g.size(0);
   CountTrainingBackward(model_, x_g.size(0), work_);
   return loss.item<double>();
+}
+
+void FakeScore::Align(const NamedTensors& student) {
+  const NamedTensors& own = model_.trained();
+  if (student.size() != own.size()) {
+    throw Error(StrCat("the fake score cannot be aligned with ", student.size(), " tensors: it has ", own.size()));
+  }
+  c10::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    const auto& [name, psi] = own[i];
+    const auto& [student_name, theta] = student[i];
+    if (student_name != name || theta.sizes() != psi.sizes()) {
+      throw Error(StrCat("the fake score's ", name, " ", psi.sizes(), " cannot be aligned with the student's ",
+                         student_name, " ", theta.sizes()));
+    }
+    psi.lerp_(theta.to(psi.device()), experiment_.objective.alignment);
+  }
 }
 
 AdamW::StepReport FakeScore::Update() { return optimizer_.Step(); }

@@ -31,6 +31,11 @@ class FakeScore {
   /// Micro-batch `index` of inner update `update` in `step`, on samples() (which must be complete): adds the parameter
   /// gradients of the residual-contraction loss / micro_batches; returns the loss.
   double Accumulate(std::int64_t step, std::int64_t update, std::int64_t index);
+  /// Implicit distribution alignment (wan_facts §5 "Also in LX"): psi becomes (1 - a) psi + a theta, a = [objective]
+  /// alignment, without a change of the optimizer's state. `student` is what is trained of the generator, theta, in the
+  /// same order and shapes (Error otherwise), on any device. In step k it is the last of all: theta has made its update
+  /// of step k, psi its inner updates of step k, and nothing of step k + 1 has been computed with psi.
+  void Align(const NamedTensors& student);
   /// AdamW; clears the gradients. A step whose gradient is not finite is skipped.
   AdamW::StepReport Update();
 

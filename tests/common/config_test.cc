@@ -93,6 +93,31 @@ TEST_F(Config, DiversityIsPartOfTheIdentityWhereItDecidesAnything) {
   EXPECT_THAT(ErrorOf(bank + "[schedule]\nexit_weights = [1, 0, 0, 0]\n"), HasSubstr("exits after the first"));
 }
 
+TEST_F(Config, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothing) {
+  const Experiment plain = Load(kExperiment);
+  const auto load = [&](const std::string& section, const std::string& line) {
+    const Experiment e = Load(With(section, line));
+    WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
+    EXPECT_EQ(ToToml(LoadExperiment(folder_ / "resolved.toml")), ToToml(e));
+    EXPECT_NE(ExperimentDigest(e), ExperimentDigest(plain)) << line;
+    return e;
+  };
+  EXPECT_EQ(plain.schedule.exit, ExitDraw::kMicroBatch);
+  EXPECT_EQ(load("[schedule]", "exit = \"step\"").schedule.exit, ExitDraw::kStep);
+  EXPECT_EQ(load("[inner]", "source = \"fresh_after\"").inner.source, InnerSource::kFreshAfter);
+  EXPECT_EQ(plain.data.prompt_order, PromptOrder::kRandom);
+  EXPECT_EQ(load("[data]", "prompt_order = \"epochs\"").data.prompt_order, PromptOrder::kEpochs);
+  EXPECT_EQ(load("[objective]", "weighting = \"paper\"\nweight_cap = 100").objective.weight_cap, 100);
+  EXPECT_EQ(load("[objective]", "alignment = 0.03").objective.alignment, 0.03);
+  EXPECT_EQ(load("[diversity]", "weight = 0.05\nnoise_bank = 0").diversity.noise_bank, 0);
+  EXPECT_EQ(ExperimentDigest(Load(With("[schedule]", "exit = \"micro_batch\""))), ExperimentDigest(plain));
+  EXPECT_THAT(ErrorOf(With("[schedule]", "exit = \"rank\"")), HasSubstr("one of: micro_batch, step"));
+  EXPECT_THAT(ErrorOf(With("[objective]", "alignment = 1")), HasSubstr("allowed: [0, 1)"));
+  EXPECT_THAT(ErrorOf(With("[objective]", "weight_cap = 2")), HasSubstr("\"weighting\" is not \"paper\""));
+  EXPECT_THAT(ErrorOf(With("[objective]", "alignment = 0.03") + "[lora]\nrank = 4\n"),
+              HasSubstr("adapters are trained"));
+}
+
 TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {
   const Experiment e = Load(With("[ema]", "decay = 0.1"));
   WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));

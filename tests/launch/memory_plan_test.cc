@@ -135,6 +135,12 @@ TEST(MemoryPlan, DiversityCostsALaterExitAPassAndTheAnchorsOnce) {
   EXPECT_NEAR(passes("teacher.0"), 2 + 5 * 2, 1e-9);
   e.steps = 160;
   EXPECT_NEAR(passes("teacher.0"), 2 + 1, 1e-9);
+  e.diversity.noise_bank = 0;  // no anchor comes twice
+  EXPECT_NEAR(passes("teacher.0"), 2 + 5 * 2, 1e-9);
+  e.diversity.noise_bank = 256;
+  const double fresh = passes("generator");
+  e.inner.source = InnerSource::kFreshAfter;
+  EXPECT_EQ(passes("generator"), fresh);
   e.model.guidance = 1.0;
   e.steps = 16;
   EXPECT_NEAR(passes("teacher.0"), 1 + 5, 1e-9);

@@ -96,6 +96,18 @@ TEST(AnchorPlan, GoesThroughAFiniteBankInOrder) {
   EXPECT_FALSE(at::equal(PlanAnchor(e, bank, 0, 0).noise, first.noise));
 }
 
+TEST(AnchorPlan, WithoutABankIsTheSamplesOwnNoiseAndPrompts) {
+  TinyRun run(1, "[diversity]\nweight = 0.5\nnoise_bank = 0\n");
+  const Experiment e = run.experiment();
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
+  for (const auto& [step, index] : {std::pair{0, 0}, {0, 1}, {7, 2}}) {
+    const AnchorPlan anchor = PlanAnchor(e, bank, step, index);
+    const SamplePlan sample = PlanSample(e, bank, step, index);
+    EXPECT_TRUE(at::equal(anchor.noise, sample.noise));
+    EXPECT_EQ(anchor.prompts, sample.prompts);
+  }
+}
+
 TEST(SamplePlan, WithDiversityNeverExitsAtTheFirstStep) {
   TinyRun run(1, kDiversity);
   const Experiment with = run.experiment();

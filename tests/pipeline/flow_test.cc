@@ -1,6 +1,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "pipeline/data/sample_plan.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
@@ -49,6 +52,63 @@ TEST(SamplePlan, ExitsAsOftenAsItsWeightsSay) {
   for (int step = 0; step < 400; ++step) ++exits.at(PlanSample(e, bank, step, 0).exit_step);
   EXPECT_EQ(exits[0] + exits[2], 0);
   EXPECT_NEAR(exits[1], 100, 40);  // 4.6 standard deviations
+}
+
+TEST(SamplePlan, ExitsOncePerStepWhereTheScheduleSaysSo) {
+  TinyRun run(1);
+  Experiment e = run.experiment();
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
+  std::set<std::int64_t> exits, mixed;
+  for (int step = 0; step < 40; ++step) {
+    e.schedule.exit = ExitDraw::kStep;
+    const std::int64_t exit = PlanSample(e, bank, step, 0).exit_step;
+    const std::int64_t fresh = PlanFreshSample(e, bank, step, 0, 1).exit_step;
+    exits.insert(exit);
+    for (int index = 1; index < 3; ++index) {
+      EXPECT_EQ(PlanSample(e, bank, step, index).exit_step, exit);
+      EXPECT_EQ(PlanFreshSample(e, bank, step, index, 1).exit_step, fresh);
+    }
+    const at::Tensor noise = PlanSample(e, bank, step, 2).noise;
+    e.schedule.exit = ExitDraw::kMicroBatch;
+    EXPECT_TRUE(at::equal(PlanSample(e, bank, step, 2).noise, noise)) << "nothing else changes";
+    if (PlanSample(e, bank, step, 2).exit_step != exit) mixed.insert(step);
+  }
+  EXPECT_EQ(exits.size(), 4U);
+  EXPECT_GT(mixed.size(), 10U);
+}
+
+// The bank has 8 prompts, a step takes 6 of them.
+TEST(SamplePlan, InEpochsTakesEveryPromptOnceBeforeAnyComesAgain) {
+  TinyRun run(1);
+  Experiment e = run.experiment();
+  e.data.prompt_order = PromptOrder::kEpochs;
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
+  ASSERT_EQ(bank.prompts().size(), 8U);
+  const auto epochs = [&](auto plan) {
+    std::vector<std::vector<Digest>> orders(1);
+    for (int step = 0; step < 12; ++step) {
+      for (int index = 0; index < 3; ++index) {
+        for (const Digest& prompt : plan(step, index).prompts) {
+          if (orders.back().size() == 8) orders.emplace_back();
+          orders.back().push_back(prompt);
+        }
+      }
+    }
+    return orders;
+  };
+  const auto samples = epochs([&](int step, int index) { return PlanSample(e, bank, step, index); });
+  const auto fresh = epochs([&](int step, int index) { return PlanFreshSample(e, bank, step, index, 0); });
+  ASSERT_EQ(samples.size(), 9U);
+  for (std::size_t n = 0; n < 9; ++n) {
+    EXPECT_TRUE(std::is_permutation(samples[n].begin(), samples[n].end(), bank.prompts().begin())) << n;
+    EXPECT_TRUE(std::is_permutation(fresh[n].begin(), fresh[n].end(), bank.prompts().begin())) << n;
+    if (n > 0) EXPECT_NE(samples[n], samples[n - 1]);
+  }
+  EXPECT_NE(samples, fresh);
+  e.rollbacks = 1;
+  EXPECT_EQ(epochs([&](int step, int index) { return PlanSample(e, bank, step, index); }), samples);
+  e.seed = 2;
+  EXPECT_NE(epochs([&](int step, int index) { return PlanSample(e, bank, step, index); }), samples);
 }
 
 TEST(SamplePlan, AStepRunAgainAfterARollbackDrawsAnew) {

@@ -46,7 +46,8 @@ class ObjectiveTest : public testing::Test {
     const at::Tensor x_f = x_f_at(AddNoise(x_g, noise_, sigma_)), x_r = s.x_s - sig * velocity_;
     const bool paper = o.weighting == Weighting::kPaper;
     const at::Tensor n = (x_g_ - x_r).abs().mean({1, 2, 3, 4}, true) + 1e-8;
-    const at::Tensor w = paper ? (1 - sig).pow(2) / sig.pow(4) : 1 / n;
+    at::Tensor w = paper ? (1 - sig).pow(2) / sig.pow(4) : 1 / n;
+    if (paper && o.weight_cap > 0) w = at::minimum(w, at::full_like(w, o.weight_cap));
     if (o.name == Objective::kTsgSim) return (w * (x_r - x_f) * (x_f - x_g)).mean().item<double>();
     const at::Tensor fisher = 0.5 * (w * (x_f - x_r).pow(2)).mean();
     if (o.name == Objective::kTsgFisher) return fisher.item<double>();
@@ -75,6 +76,24 @@ class ObjectiveTest : public testing::Test {
 TEST_F(ObjectiveTest, TsgFisherMatchesFiniteDifferences) {
   ExpectGradientOfStoppedLoss({Objective::kTsgFisher, Weighting::kPaper, 0.5});  // lambda is not its business
   ExpectGradientOfStoppedLoss({Objective::kTsgFisher, Weighting::kLightx2v, 0.5});
+}
+
+// At sigma 0.3 the weight is 60.5, at 0.7 it is 0.375: the cap holds one of the two samples.
+TEST_F(ObjectiveTest, CappedPaperWeightMatchesFiniteDifferences) {
+  const ObjectiveSettings capped{Objective::kTsgFisher, Weighting::kPaper, 0.0, 2.0};
+  ExpectGradientOfStoppedLoss(capped);
+  ExpectGradientOfStoppedLoss({Objective::kTsgSim, Weighting::kPaper, 0.0, 2.0});
+  const at::Tensor with = ComputeGeneratorGradient(capped, fake_, Sample()).gradient;
+  const at::Tensor without =
+      ComputeGeneratorGradient({Objective::kTsgFisher, Weighting::kPaper}, fake_, Sample()).gradient;
+  EXPECT_TRUE(at::allclose(with[0] * (0.49 / 0.0081 / 2), without[0]));
+  EXPECT_TRUE(at::equal(with[1], without[1]));
+}
+
+TEST(PaperWeight, IsAlphaSquaredOverSigmaToTheFourth) {
+  const at::Tensor sigma = at::tensor({0.02, 0.5, 0.98}, at::kDouble);
+  EXPECT_TRUE(at::allclose(PaperWeight(sigma, 0), at::tensor({6002500.0, 4.0, 4.33664e-4}, at::kDouble), 1e-5));
+  EXPECT_TRUE(at::allclose(PaperWeight(sigma, 3), at::tensor({3.0, 3.0, 4.33664e-4}, at::kDouble), 1e-5));
 }
 
 TEST_F(ObjectiveTest, TsgSimMatchesFiniteDifferences) {
@@ -124,25 +143,46 @@ TEST_F(ObjectiveTest, ComputesNoParameterGradientOfTheFakeScore) {
   }
 }
 
-TEST_F(ObjectiveTest, ResidualContractionTrainsTowardsTheVelocityOfTheStudent) {
+class ResidualContraction : public ObjectiveTest, public testing::WithParamInterface<Weighting> {
+ protected:
+  at::Tensor Loss() const { return ResidualContractionLoss(fake_, x_g_, sigma_, noise_, {context_}, GetParam()); }
+};
+
+TEST_P(ResidualContraction, HasTheStatedValueAndGradient) {
   fake_.SetRequiresGrad(true);
-  const at::Tensor loss = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, {context_});
+  const at::Tensor loss = Loss();
   const at::Tensor x = AddNoise(x_g_, noise_, sigma_);
-  const at::Tensor error = fake_.Forward(x, sigma_, {context_}) - (noise_ - x_g_);
+  const at::Tensor velocity = fake_.Forward(x, sigma_, {context_}), sig = Broadcast(sigma_, x);
+  const at::Tensor error = GetParam() == Weighting::kPaper ? x_g_ - (x - sig * velocity) : velocity - (noise_ - x_g_);
   EXPECT_NEAR(loss.item<double>(), 0.5 * error.square().mean().item<double>(), 1e-12);
   loss.backward();
-  const at::Tensor bias = fake_.parameters().back().first == "head.modulation"
-                              ? fake_.parameters()[fake_.parameters().size() - 2].second
-                              : at::Tensor();
-  ASSERT_TRUE(bias.defined());
   constexpr double kStep = 1e-6;
-  const at::Tensor gradient = bias.grad().clone();
-  const c10::NoGradGuard no_grad;
-  bias[1] += kStep;
-  const double up = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, {context_}).item<double>();
-  bias[1] -= 2 * kStep;
-  const double down = ResidualContractionLoss(fake_, x_g_, sigma_, noise_, {context_}).item<double>();
-  EXPECT_NEAR(gradient[1].item<double>(), (up - down) / (2 * kStep), 1e-7);
+  int checked = 0;
+  for (const auto& [name, p] : fake_.parameters()) {
+    const at::Tensor flat = p.detach().view(-1), gradient = p.grad().view(-1);
+    const std::int64_t i = gradient.abs().argmax().item<std::int64_t>();
+    const c10::NoGradGuard no_grad;
+    const double before = flat[i].item<double>();
+    flat[i].fill_(before + kStep);
+    const double up = Loss().item<double>();
+    flat[i].fill_(before - kStep);
+    const double numeric = (up - Loss().item<double>()) / (2 * kStep);
+    flat[i].fill_(before);
+    EXPECT_NEAR(gradient[i].item<double>(), numeric, 1e-8 + 1e-5 * std::abs(numeric)) << name;
+    checked += numeric != 0 ? 1 : 0;
+  }
+  EXPECT_GT(checked, 10);
+}
+
+INSTANTIATE_TEST_SUITE_P(Weightings, ResidualContraction, testing::Values(Weighting::kLightx2v, Weighting::kPaper),
+                         [](const auto& info) { return Spell(info.param); });
+
+TEST_F(ObjectiveTest, PaperResidualContractionIsSigmaSquaredTimesTheVelocitys) {
+  const at::Tensor sigma = at::full({2}, 0.3, at::kDouble);
+  const auto loss = [&](Weighting weighting) {
+    return ResidualContractionLoss(fake_, x_g_, sigma, noise_, {context_}, weighting).item<double>();
+  };
+  EXPECT_NEAR(loss(Weighting::kPaper), 0.09 * loss(Weighting::kLightx2v), 1e-12);
 }
 
 }  // namespace

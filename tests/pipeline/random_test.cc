@@ -68,7 +68,7 @@ TEST(Randomness, HasAllBitsOfTheSeed) {
 
 TEST(Noise, HasTheMomentsOfANormalDistribution) {
   const at::Tensor x = Noise({1000, 1000}, 3).to(at::kDouble);
-  EXPECT_NEAR(x.mean().item<double>(), 0, 0.005);           // 5 standard deviations
+  EXPECT_NEAR(x.mean().item<double>(), 0, 0.005);  // 5 standard deviations
   EXPECT_NEAR(x.square().mean().item<double>(), 1, 0.0071);
   EXPECT_NEAR(x.pow(3).mean().item<double>(), 0, 0.0194);
   EXPECT_NEAR(x.pow(4).mean().item<double>(), 3, 0.049);

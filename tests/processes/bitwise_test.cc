@@ -45,6 +45,11 @@ TEST(StrictPipeline, WithPaperWeightingMatchesTheSerialLoop) {
   ExpectSerialWeights(run);
 }
 
+TEST(StrictPipeline, WithACappedWeightAndOneExitAStepMatchesTheSerialLoop) {
+  TinyRun run(7, "[objective]\nweighting = \"paper\"\nweight_cap = 10\n[schedule]\nexit = \"step\"\n");
+  ExpectSerialWeights(run);
+}
+
 TEST(StrictPipeline, WithDmd2MatchesTheSerialLoop) {
   TinyRun run(7, "[objective]\nname = \"dmd2\"\n");
   ExpectSerialWeights(run);

@@ -44,6 +44,11 @@ TEST(Diversity, WithoutCacheMatchesTheSerialLoop) {
   ExpectSerialWeights(run);
 }
 
+TEST(Diversity, WithTheRolloutsOwnNoiseMatchesTheSerialLoop) {
+  TinyRun run(7, "[diversity]\nweight = 0.5\nnoise_bank = 0\n");
+  ExpectSerialWeights(run);
+}
+
 TEST(Diversity, WithABankOfOneMicroBatchMatchesTheSerialLoop) {
   TinyRun run(7, "[diversity]\nweight = 0.05\nnoise_bank = 2\nanchor_steps = 3\nanchor_grid = 3\n");
   ExpectSerialWeights(run);

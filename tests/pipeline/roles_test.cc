@@ -1,0 +1,96 @@
+// The roles together, by the serial loop and by themselves.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "common/error/error.h"
+#include "common/log/log.h"
+#include "pipeline/training/fake_score.h"
+#include "pipeline/training/generator.h"
+#include "tests/support/serial_loop.h"
+#include "tests/support/tiny_run.h"
+
+namespace sgmd {
+namespace {
+
+std::string StateAfter(int steps, const std::string& experiment) {
+  return TinyRun(steps, experiment).SerialState();
+}
+
+at::Tensor Weights(const std::filesystem::path& state, const std::string& role) {
+  const SafetensorsFile file = SafetensorsFile::Open(state / (role + ".model.safetensors"));
+  return CopyToTensor(file.At("head.head.weight"));
+}
+
+TEST(InnerSource, FreshAfterDrawsTheSameRolloutsWithTheStudentAfterItsUpdate) {
+  TinyRun before(1, "[inner]\nsource = \"fresh\"\n"), after(1, "[inner]\nsource = \"fresh_after\"\n");
+  TempFolder folder;
+  RunSerially(before.experiment(), folder / "before");
+  RunSerially(after.experiment(), folder / "after");
+  EXPECT_TRUE(at::equal(Weights(folder / "before", "generator"), Weights(folder / "after", "generator")));
+  EXPECT_FALSE(at::equal(Weights(folder / "before", "fake_score"), Weights(folder / "after", "fake_score")));
+
+  // By hand: the student that one step left behind rolls out the tickets of step 0.
+  const Experiment e = after.experiment();
+  Generator generator(e, at::kCPU);
+  generator.LoadState(folder / "after");
+  FakeScore fake(e, at::kCPU);
+  for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
+    const SamplePlan plan = PlanFreshSample(e, generator.bank(), 0, m, 0);
+    fake.samples().AddFresh(0, 0, m, {generator.RollOut(plan).x_g, plan.prompts});
+    fake.Accumulate(0, 0, m);
+  }
+  fake.Update();
+  fake.SaveState(folder.path());
+  EXPECT_TRUE(at::equal(Weights(folder.path(), "fake_score"), Weights(folder / "after", "fake_score")));
+}
+
+TEST(Alignment, MovesTheFakeScoreTowardsTheStudentAfterEverythingElse) {
+  TinyRun plain(1), aligned(1, "[objective]\nalignment = 0.25\n");
+  TempFolder folder;
+  RunSerially(plain.experiment(), folder / "plain");
+  RunSerially(aligned.experiment(), folder / "aligned");
+  const at::Tensor theta = Weights(folder / "plain", "generator"), psi = Weights(folder / "plain", "fake_score");
+  EXPECT_TRUE(at::equal(Weights(folder / "aligned", "generator"), theta));
+  const at::Tensor found = Weights(folder / "aligned", "fake_score");
+  EXPECT_TRUE(at::allclose(found, 0.75 * psi + 0.25 * theta, 1e-6, 1e-8));
+  EXPECT_FALSE(at::allclose(found, psi, 1e-6, 1e-8));
+}
+
+TEST(Alignment, RefusesWeightsOfAnotherModel) {
+  TinyRun run(1, "[objective]\nalignment = 0.25\n");
+  FakeScore fake(run.experiment(), at::kCPU);
+  NamedTensors student = fake.model().trained();
+  student.pop_back();
+  EXPECT_THROW(fake.Align(student), Error);
+  student = fake.model().trained();
+  student[3].first = "another";
+  EXPECT_THROW(fake.Align(student), Error);
+}
+
+// What is written above says only one step; these say that no option is forgotten along the way.
+TEST(SerialLoop, HasOtherWeightsWithEachOption) {
+  const std::string plain = StateAfter(3, "");
+  for (const char* option : {"[schedule]\nexit = \"step\"\n", "[inner]\nsource = \"fresh_after\"\n",
+                             "[objective]\nweighting = \"paper\"\nweight_cap = 10\n", "[objective]\nalignment = 0.03\n"}) {
+    EXPECT_NE(StateAfter(3, option), plain) << option;
+    EXPECT_EQ(StateAfter(3, option), StateAfter(3, option)) << option;
+  }
+}
+
+std::string WarningsOf(const std::string& experiment) {
+  TinyRun run(1, experiment);
+  testing::internal::CaptureStderr();
+  InitLog("test");
+  const FakeScore fake(run.experiment(), at::kCPU);
+  return testing::internal::GetCapturedStderr();
+}
+
+TEST(FakeScore, WarnsOfThePaperWeightWithoutACap) {
+  EXPECT_NE(WarningsOf("[objective]\nweighting = \"paper\"\n").find("without weight_cap"), std::string::npos);
+  EXPECT_EQ(WarningsOf("[objective]\nweighting = \"paper\"\nweight_cap = 10\n"), "");
+  EXPECT_EQ(WarningsOf("[objective]\nname = \"dmd2\"\nweighting = \"paper\"\n"), "");
+  EXPECT_EQ(WarningsOf(""), "");
+}
+
+}  // namespace
+}  // namespace sgmd
