@@ -66,7 +66,7 @@ std::uint64_t CurrentEpoch(const std::filesystem::path& run_folder) {
   const std::string text = ReadFile(path);
   std::uint64_t epoch = 0;
   if (std::from_chars(text.data(), text.data() + text.size(), epoch).ec != std::errc()) {
-    throw Error("not a number: " + text, path.string());
+    throw Error("the number of starts is not a number: " + text, path.string());
   }
   return epoch;
 }
