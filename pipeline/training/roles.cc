@@ -8,6 +8,7 @@
 #include "pipeline/flow/sampling.h"
 #include "pipeline/models/lora.h"
 #include "pipeline/objectives/diversity.h"
+#include "pipeline/objectives/objective_cost.h"
 #include "pipeline/objectives/terms.h"
 
 namespace sgmd {
