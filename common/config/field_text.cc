@@ -107,7 +107,8 @@ std::string Reference(const std::vector<FieldText>& fields) {
     for (const std::string& spelling : field.spellings) {
       type += StrCat(&spelling == field.spellings.data() ? ": `" : ", `", spelling, "`");
     }
-    if (const std::string range = RangeText(field.key.range); !range.empty()) type += ", " + range;
+    const bool number = type == "integer" || type == "number" || type == "list of integers";
+    if (const std::string range = RangeText(field.key.range); number && !range.empty()) type += ", " + range;
     const std::string value = field.key.presence == Presence::kRequired ? "required"
                               : field.empty                             ? ""
                                                                         : "`" + field.value + "`";

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "common/error/error.h"
+#include "common/error/text.h"
 #include "common/storage/atomic_folder.h"
 
 namespace sgmd {
@@ -37,28 +38,6 @@ struct Source {
                    std::string(at.column > 0 ? at.column - 1 : 0, ' '), "^");
   }
   throw Error(text, StrCat(source.path.string(), ":", at.line, ":", at.column), hint);
-}
-
-// Levenshtein distance.
-std::size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
-}
-
-std::string Join(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
 }
 
 bool Inside(double value, const NumberRange& range) {
@@ -143,7 +122,7 @@ std::string TomlTable::Choice(std::string_view key, const std::vector<std::strin
                               std::optional<std::string> fallback) {
   const std::string value = Text(key, std::move(fallback));
   if (std::find(allowed.begin(), allowed.end(), value) == allowed.end()) {
-    Fail(key, StrCat("\"", key, "\" is \"", value, "\""), "one of: " + Join(allowed));
+    Fail(key, StrCat("\"", key, "\" is \"", value, "\""), "one of: " + Joined(allowed, ", "));
   }
   return value;
 }
@@ -263,13 +242,8 @@ void TomlTable::Finish() {
   if (node_->table == nullptr) return;
   for (const auto& [key, value] : *node_->table) {
     if (node_->known.contains(key.str())) continue;
-    const auto nearest = std::min_element(node_->known.begin(), node_->known.end(), [&](const auto& a, const auto& b) {
-      return EditDistance(a, key.str()) < EditDistance(b, key.str());
-    });
-    const bool close = nearest != node_->known.end() && EditDistance(*nearest, key.str()) <= 3;
     const std::string hint =
-        close ? "did you mean \"" + *nearest + "\"?"
-              : "known here: " + Join(std::vector<std::string>(node_->known.begin(), node_->known.end()));
+        NearestHint(std::string(key.str()), std::vector<std::string>(node_->known.begin(), node_->known.end()));
     FailAt(*node_->source, key.source(), StrCat("unknown key \"", key.str(), "\""), hint);
   }
 }

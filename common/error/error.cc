@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <iostream>
 
 namespace sgmd {
@@ -31,6 +32,9 @@ int RunGuarded(std::string_view program, const std::function<int()>& body) {
     return body();
   } catch (const Error& error) {
     std::cerr << program << ": error: " << error.what() << std::endl;
+    return 1;
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::cerr << program << ": error: " << error.path1().string() << ": " << error.code().message() << std::endl;
     return 1;
   } catch (const std::exception& error) {
     std::cerr << program << ": internal error: " << error.what() << std::endl;

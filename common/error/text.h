@@ -8,10 +8,9 @@
 namespace sgmd {
 
 /// The texts with `separator` between them.
-inline std::string Joined(const std::vector<std::string>& texts, std::string_view separator = " ") {
-  std::string all;
-  for (std::size_t i = 0; i < texts.size(); ++i) all.append(i > 0 ? separator : "").append(texts[i]);
-  return all;
-}
+std::string Joined(const std::vector<std::string>& texts, std::string_view separator = " ");
+
+/// A hint about a name that is none of `known`: the nearest of them where one is near, else all.
+std::string NearestHint(const std::string& wrong, const std::vector<std::string>& known);
 
 }  // namespace sgmd

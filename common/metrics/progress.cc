@@ -13,10 +13,6 @@ namespace {
 
 constexpr int kBarWidth = 24;
 
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 }  // namespace
 
 std::string FormatDuration(double seconds) {
@@ -35,34 +31,28 @@ std::string FormatDuration(double seconds) {
 }
 
 ProgressLine::ProgressLine(std::string title, std::int64_t total, double quiet_seconds)
-    : title_(std::move(title)),
-      total_(total),
-      quiet_seconds_(quiet_seconds),
-      terminal_(::isatty(STDERR_FILENO) != 0),
-      start_(std::chrono::steady_clock::now()) {}
+    : title_(std::move(title)), total_(total), quiet_seconds_(quiet_seconds), terminal_(::isatty(STDERR_FILENO) != 0) {}
 
 ProgressLine::~ProgressLine() { Finish(); }
 
 void ProgressLine::Update(std::int64_t done, std::string_view detail) {
-  if (first_done_ < 0) {  // a resumed job starts in the middle: its rate counts from here
-    first_done_ = done - 1;
-  }
+  pace_.Mark(static_cast<double>(done));
   done_ = done;
-  const bool due = SecondsSince(last_print_) >= (terminal_ ? 0.2 : quiet_seconds_);
-  if (due || done_ == total_) Print(detail);
+  const std::chrono::duration<double> silent = std::chrono::steady_clock::now() - last_print_;
+  if (silent.count() >= (terminal_ ? 0.2 : quiet_seconds_) || done_ == total_) Print(detail);
 }
 
 void ProgressLine::Print(std::string_view detail) {
   last_print_ = std::chrono::steady_clock::now();
-  const double elapsed = SecondsSince(start_);
-  const double rate = static_cast<double>(done_ - first_done_) / std::max(elapsed, 1e-9);
   const double fraction = static_cast<double>(done_) / static_cast<double>(std::max<std::int64_t>(total_, 1));
   const int filled = static_cast<int>(fraction * kBarWidth);
-  const std::string bar = std::string(filled, '#') + std::string(kBarWidth - filled, '.');
-  char rate_text[32];
-  std::snprintf(rate_text, sizeof rate_text, rate >= 1 ? "%.1f/s" : "%.2f s each", rate >= 1 ? rate : 1 / rate);
-  const std::string text = StrCat(title_, " [", bar, "] ", done_, "/", total_, "  ", rate_text, "  ETA ",
-                                  FormatDuration(static_cast<double>(total_ - done_) / rate), "  ", detail);
+  const std::string bar = StrCat("[", std::string(filled, '#'), std::string(kBarWidth - filled, '.'), "] ");
+  char rate[32] = "-";
+  const double each = pace_.SecondsEach().value_or(0);
+  if (each > 0) std::snprintf(rate, sizeof rate, each < 1 ? "%.1f/s" : "%.2f s each", each < 1 ? 1 / each : each);
+  const std::string rest = StrCat(title_, " ", done_, "/", total_, "  ETA ", pace_.Left(static_cast<double>(total_)),
+                                  "  ", rate, "  ", detail);
+  const std::string text = FitLine(bar, rest, terminal_ ? TerminalColumns(STDERR_FILENO) : 0);
   std::fprintf(stderr, terminal_ ? "\r%s\x1b[K" : "%s\n", text.c_str());
   std::fflush(stderr);
 }

@@ -6,13 +6,16 @@
 #include <string>
 #include <string_view>
 
+#include "common/metrics/pace.h"
+
 namespace sgmd {
 
 /// "1m 05s", "2h 03m", "0.8s".
 std::string FormatDuration(double seconds);
 
-/// One status line with bar, rate and ETA. On a terminal it redraws in place at most five times a second; elsewhere it
-/// prints a line at most every `quiet_seconds`. Writes to stderr.
+/// One status line with bar, ETA and rate, the latter two from the second update on. On a terminal it redraws in place
+/// at most five times a second and fits its width; elsewhere it prints a line at most every `quiet_seconds`. Writes to
+/// stderr.
 class ProgressLine {
  public:
   ProgressLine(std::string title, std::int64_t total, double quiet_seconds = 10.0);
@@ -25,10 +28,11 @@ class ProgressLine {
  private:
   void Print(std::string_view detail);
   std::string title_;
-  std::int64_t total_, done_ = 0, first_done_ = -1;
+  std::int64_t total_, done_ = 0;
+  Pace pace_;
   double quiet_seconds_;
   bool terminal_, finished_ = false;
-  std::chrono::steady_clock::time_point start_, last_print_{};
+  std::chrono::steady_clock::time_point last_print_{};
 };
 
 }  // namespace sgmd

@@ -39,17 +39,6 @@ struct Setting {
   }
 
   bool diversity() const { return e.diversity.weight > 0; }
-  double Samples() const {
-    return static_cast<double>(e.data.micro_batch * e.data.micro_batches);
-  }  // of an outer iteration
-  // Anchors that an outer iteration has computed, as a mean over the run: each entry of the noise bank once, then
-  // cached.
-  double UncachedAnchors() const {
-    if (!diversity()) return 0;
-    if (e.diversity.noise_bank == 0) return Samples();  // no anchor twice
-    return std::min(Samples(), static_cast<double>(e.diversity.noise_bank) /
-                                   static_cast<double>(std::max<std::int64_t>(e.steps, 1)));
-  }
   double LatentBytes() const {  // of a micro-batch, float32 (wan_facts §7 "Bytes")
     double bytes = 4 * static_cast<double>(e.data.micro_batch);
     for (const std::int64_t extent : e.data.latent) bytes *= static_cast<double>(extent);
@@ -123,38 +112,11 @@ MemoryNeed NeedOf(const Setting& s, const Placement& place) {
   return need;
 }
 
-// Student steps before the exit step, a mean over samples.
-double MeanExit(const Experiment& e) {
-  const std::vector<std::int64_t> weights = ExitWeights(e);
-  double sum = 0, steps = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    sum += static_cast<double>(weights[i]);
-    steps += static_cast<double>(weights[i]) * static_cast<double>(i);
-  }
-  return steps / sum;
-}
-
-// Forward-equivalents of an outer iteration (wan_facts §7; pipeline/training/work.h counts the same as they are done):
-// forward 1, backward to the input 1, to weights 2, to adapters 1, once more forward where blocks are run again. The
-// diversity loss trains the first step by a pass of its own, towards the teacher's anchor.
-double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
-  const double samples = s.Samples(), again = checkpoint_blocks ? 1 : 0;
-  const double inner = static_cast<double>(s.e.inner.updates), mean_exit = MeanExit(s.e);
-  const double train = 1 + (s.adapters ? 1 : 2) + again;
-  const double gradient =
-      s.e.objective.name == Objective::kDmd2 ? 1 : 2 + again;  // dmd2 does not differentiate the fake score
-  switch (role) {
-    case Role::kTeacher:
-      return (samples + s.UncachedAnchors() * static_cast<double>(s.e.diversity.anchor_steps)) *
-             (s.e.model.guidance == 1.0 ? 1 : 2);
-    case Role::kFakeScore:
-      return samples * (gradient + inner * train);
-    case Role::kGenerator:
-      return samples * (mean_exit + 1 + train + (s.diversity() ? train : 0) +
-                        (HasRollouts(s.e.inner.source) ? inner * (mean_exit + 1) : 0));
-    default:
-      return 0;
-  }
+// Of an outer iteration; a teacher's is its share.
+double ForwardEquivalents(const StepCost& cost, Role role, std::int64_t teachers) {
+  if (role == Role::kGenerator) return cost.generator;
+  if (role == Role::kFakeScore) return cost.fake_score;
+  return cost.teachers / static_cast<double>(teachers);
 }
 
 bool Computes(Role role) { return role == Role::kGenerator || role == Role::kFakeScore || role == Role::kTeacher; }
@@ -183,6 +145,11 @@ std::string Have(double has) { return has > 0 ? Gigabytes(has) : "unknown"; }
 
 }  // namespace
 
+StepCost StepCostOf(const LaunchPlan& plan) {
+  const Topology& t = plan.topology;
+  return StepCostOf(plan.experiment, t.generator.checkpoint_blocks, t.fake_score.checkpoint_blocks);
+}
+
 bool MemoryPlan::Fits() const {
   return std::all_of(devices.begin(), devices.end(), [](const DeviceMemory& device) { return device.fits(); });
 }
@@ -190,17 +157,16 @@ bool MemoryPlan::Fits() const {
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
   const Setting setting(plan.experiment, config);
   const double forward = ForwardFlopsOf(config, setting.tokens).total();
+  const StepCost cost = StepCostOf(plan);
   std::vector<Placement> placements = Placements(plan);
   const std::vector<std::string> hosts = HostsOf(plan.topology);
   std::ranges::stable_sort(placements, {}, [&](const Placement& p) { return std::ranges::find(hosts, p.host); });
   MemoryPlan memory;
   for (const Placement& place : placements) {
     if (!Computes(place.node.role)) continue;
-    const Role role = place.node.role;
-    const double share = role == Role::kTeacher ? 1.0 / static_cast<double>(plan.topology.teacher.replicas) : 1.0;
     const MemoryNeed need = NeedOf(setting, place);
     memory.processes.push_back({Spell(place.node), place.DeviceOfHost(), need,
-                                share * forward * ForwardEquivalents(setting, role, place.checkpoint_blocks)});
+                                forward * ForwardEquivalents(cost, place.node.role, plan.topology.teacher.replicas)});
     AddToDevice(memory, place, machine_bytes, need.total());
   }
   return memory;

@@ -8,6 +8,7 @@
 
 #include "common/config/topology.h"
 #include "pipeline/models/wan_config.h"
+#include "pipeline/training/step_cost.h"
 
 namespace sgmd {
 
@@ -17,10 +18,9 @@ inline constexpr double kGibibyte = 1024.0 * 1024 * 1024;
 /// samples of a micro-batch.
 struct MemoryNeed {
   double weights = 0;  // teacher, and the frozen base of adapters: 2 P (bfloat16) or 4 P; trained: 4 A (wan_facts §7)
-  double gradients = 0;  // 4 A
-  double optimizer =
-      0;           // 4 A with beta1 = 0, else 8 A (wan_facts §5 "Optim"): 12 or 16 bytes a parameter with the above
-  double ema = 0;  // generator with [ema] decay > 0: 4 A
+  double gradients = 0;    // 4 A
+  double optimizer = 0;    // 4 A with beta1 = 0, else 8 A (wan_facts §5 "Optim"): with the above 12 or 16 bytes each
+  double ema = 0;          // generator with [ema] decay > 0: 4 A
   double activations = 0;  // ActivationBytes of B samples (wan_size.h); the teacher runs 2 B where guidance is not 1
   double buffers = 0;      // latents, text embeddings, rotation table, copies of weights in the compute dtype
   double runtime = 0;      // a constant: CUDA context, kernels and workspaces, or LibTorch in a process on the CPU
@@ -31,8 +31,7 @@ struct ProcessMemory {
   std::string process;  // generator, fake_score, teacher.N
   std::string device;   // "cuda" is written cuda:0; where the topology names hosts, host/device
   MemoryNeed need;
-  double step_flops =
-      0;  // of an outer iteration, a mean over the run: forward-equivalents times the forward pass (wan_facts §7)
+  double step_flops = 0;  // of an outer iteration, a mean over the run: StepCost times the forward pass (wan_facts §7)
 };
 
 /// One device and the processes on it together.
@@ -53,6 +52,9 @@ struct MemoryPlan {
 /// memory of the machine, which is that of the device cpu, of every host, unless the topology says otherwise; 0 = not
 /// known. Host by host. Throws Error when the experiment's latent does not fit the model.
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
+
+/// What a step of the plan's experiment costs with the topology's choice of checkpoint_blocks.
+StepCost StepCostOf(const LaunchPlan& plan);
 
 /// MemTotal of /proc/meminfo, in bytes.
 double MachineMemory();

@@ -27,15 +27,15 @@ std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::fil
   const Digest digest = known ? ExperimentDigest(e) : Digest{};
   std::string text =
       StrCat("experiment  ", e.name, "  (", known ? digest.Hex() : "identity not known without the weights", ")\n");
-  text +=
-      StrCat("computes    ", e.steps, " steps of ", e.data.micro_batches, " x ", e.data.micro_batch, " samples, ",
-             Spell(e.objective.name),
-             e.objective.name == Objective::kSgmd
-                 ? StrCat(" (", Spell(e.objective.weighting), ", lambda ", e.objective.lambda, ")")
-                 : "",
-             ", guidance u + ", e.model.guidance, " (c - u), ", e.inner.updates, " inner updates on ",
-             Spell(e.inner.source), " samples, ", e.lora.rank > 0 ? StrCat("adapters of rank ", e.lora.rank, ", ") : "",
-             Spell(e.precision.compute), ", ", e.max_staleness == 0 ? "strict" : "pipelined", "\n");
+  text += StrCat("computes    ", e.steps, " steps of ", e.data.micro_batches, " micro-batches of ", e.data.micro_batch,
+                 " samples, ", Spell(e.objective.name),
+                 e.objective.name == Objective::kSgmd
+                     ? StrCat(" (", Spell(e.objective.weighting), ", lambda ", e.objective.lambda, ")")
+                     : "",
+                 ", guidance u + ", e.model.guidance, " (c - u), ", e.inner.updates,
+                 e.inner.updates == 1 ? " inner update on " : " inner updates on ", Spell(e.inner.source), " samples, ",
+                 e.lora.rank > 0 ? StrCat("adapters of rank ", e.lora.rank, ", ") : "", Spell(e.precision.compute),
+                 ", ", e.max_staleness == 0 ? "strict" : "pipelined", "\n");
   text += StrCat("teacher     ", e.model.teacher.string(), "\nprompts     ", e.model.prompts.string(), "\nrun folder  ",
                  t.run.folder.string(), "\ncache       ",
                  t.cache.enabled ? StrCat(t.cache.folder.string(), ", at most ", t.cache.limit_gib, " GiB") : "off",

@@ -9,7 +9,6 @@
 
 #include "common/config/role.h"
 #include "common/error/error.h"
-#include "common/metrics/progress.h"
 
 namespace sgmd {
 namespace {
@@ -75,27 +74,23 @@ void Console::Say(std::string_view line) { Print(Prefix("launch") + std::string(
 void Console::Progress(const std::string& status_json) {
   const json status = json::parse(status_json);
   const double step = status.value("step", 0.0), steps = status.value("steps", 1.0);
-  const auto now = std::chrono::steady_clock::now();
-  if (first_step_ < 0 || step < first_step_) {
-    first_step_ = step;
-    first_step_time_ = now;
-  }
+  pace_.Mark(step);
   const json& scalars = status["scalars"];
-  const double done = step - first_step_;
-  const double each = done > 0 ? std::chrono::duration<double>(now - first_step_time_).count() / done : 0;
   const int filled = static_cast<int>(kBarWidth * step / steps);
-  std::string line = StrCat(
-      "[", std::string(filled, '#'), std::string(kBarWidth - filled, '.'), "] step ", step, "/", steps, "  loss ",
-      Fixed(scalars.value("generator_loss", 0.0), 4), "  fake ", Fixed(scalars.value("fake_score_loss", 0.0), 4), "  ",
-      Fixed(scalars.value("step_time_sec", 0.0), 2), " s/step  cache hits ", HitRate(status), "  teachers ",
-      TeachersAlive(status), "  ETA ", done > 0 ? FormatDuration(each * (steps - step)) : "-");
+  const std::string bar = StrCat("[", std::string(filled, '#'), std::string(kBarWidth - filled, '.'), "] ");
+  const std::string rest =
+      StrCat("step ", static_cast<long long>(step), "/", static_cast<long long>(steps), "  ETA ", pace_.Left(steps),
+             "  ", Fixed(scalars.value("step_time_sec", 0.0), 2), " s/step  loss ",
+             Fixed(scalars.value("generator_loss", 0.0), 4), "  fake ", Fixed(scalars.value("fake_score_loss", 0.0), 4),
+             "  cache hits ", HitRate(status), "  teachers ", TeachersAlive(status));
+  const auto now = std::chrono::steady_clock::now();
   if (terminal_) {
-    progress_ = line;
-    std::fputs(("\r\x1b[K" + line).c_str(), stdout);
+    progress_ = FitLine(bar, rest, TerminalColumns(STDOUT_FILENO));
+    std::fputs(("\r\x1b[K" + progress_).c_str(), stdout);
     std::fflush(stdout);
   } else if (now - last_progress_ >= kQuietPeriod) {
     last_progress_ = now;
-    Print(line);
+    Print(bar + rest);
   }
 }
 

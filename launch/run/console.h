@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/metrics/pace.h"
+
 namespace sgmd {
 
 class Console {
@@ -17,7 +19,8 @@ class Console {
   void ProcessLine(const std::string& name, const std::string& line);
   /// A line of the launcher itself.
   void Say(std::string_view line);
-  /// The broker's status JSON as a progress line: redrawn on a terminal, at most every ten seconds elsewhere.
+  /// The broker's status JSON as a progress line: redrawn on a terminal in one row, at most every ten
+  /// seconds elsewhere.
   void Progress(const std::string& status_json);
 
  private:
@@ -27,8 +30,7 @@ class Console {
   bool quiet_, terminal_, colour_;
   std::string progress_;
   std::chrono::steady_clock::time_point last_progress_{};
-  double first_step_ = -1;
-  std::chrono::steady_clock::time_point first_step_time_{};
+  Pace pace_;
 };
 
 /// The status JSON as a table for people.

@@ -96,7 +96,8 @@ void FurtherHost::OnSignals() {
     exit_code_ = kExitKilled;
     return;
   }
-  console_.Say("draining the whole run: this step is finished and checkpointed (once more: kill what runs here)");
+  console_.Say(
+      "draining the whole run: this step is finished and checkpointed first (Ctrl-C once more kills what runs here)");
   control_->Send(ToEnvelope(message::Drain{}));
 }
 
@@ -109,7 +110,9 @@ void FurtherHost::Lose(const std::string& why) {
 void FurtherHost::LeaveEndedRun() {
   const int code = ExitCodeOf(ReadOutcome(plan_.topology.run.folder));
   const auto since = Clock::now();
-  while (code == 0 && !processes_.empty() && !processes_.LingersTooLong(since) && StopSignals() <= signals_handled_) {
+  const bool drained = signals_handled_ > 0;
+  while (code == 0 && !processes_.empty() && processes_.MayLinger(since, drained) &&
+         StopSignals() <= signals_handled_) {
     processes_.Poll(kPoll);
   }
   processes_.StopAll(kStopGrace);

@@ -8,7 +8,7 @@
 namespace sgmd {
 namespace {
 
-constexpr std::chrono::seconds kLinger{10}, kEvaluatorLinger{600};
+constexpr std::chrono::seconds kLinger{10}, kEvaluatorAtEnd{600}, kEvaluatorAfterDrain{60};
 constexpr std::chrono::milliseconds kFirstBackoff{500}, kLongestBackoff{8000};
 const std::string kEvaluator = Spell(Role::kEvaluator);
 
@@ -26,6 +26,7 @@ void HostProcesses::StartAll(std::uint64_t epoch) {
   epoch_ = epoch;
   restarts_.clear();
   retired_.clear();
+  said_waiting_ = false;
   for (const RunCommand& command : CommandsHere()) supervisor_.Start(command.name, command.words);
 }
 
@@ -87,8 +88,23 @@ void HostProcesses::Scale(int count) {
   }
 }
 
-bool HostProcesses::LingersTooLong(Clock::time_point finished) const {
-  return Clock::now() - finished > (supervisor_.Running(kEvaluator) ? kEvaluatorLinger : kLinger);
+bool HostProcesses::OnlyEvaluatorLeft() const { return supervisor_.Names() == std::vector<std::string>{kEvaluator}; }
+
+bool HostProcesses::MayLinger(Clock::time_point since, bool drained) {
+  const bool evaluating = OnlyEvaluatorLeft();
+  const std::chrono::seconds patience = !evaluating ? kLinger : drained ? kEvaluatorAfterDrain : kEvaluatorAtEnd;
+  const bool may = Clock::now() - since <= patience;
+  if (evaluating && may && !said_waiting_) {
+    console_->Say(StrCat("training has ended; waiting for the evaluator to measure the last checkpoint, at most ",
+                         patience.count(), " s (Ctrl-C ends it)"));
+    said_waiting_ = true;
+  }
+  if (evaluating && !may) {
+    console_->Say(StrCat("the evaluator was ended after ", patience.count(),
+                         " s; to measure what it left: ", (programs_ / "sgmd-evaluator").string(), " --run ",
+                         plan_.topology.run.folder.string(), " --every-checkpoint"));
+  }
+  return may;
 }
 
 }  // namespace sgmd

@@ -41,8 +41,12 @@ class HostProcesses {
   /// `count` teachers on all hosts together: starts and drains those of this host.
   void Scale(int count);
   void StopAll(std::chrono::milliseconds grace) { supervisor_.StopAll(grace); }
-  /// After a run that ended in order: whether what is left here has had the time to end by itself.
-  bool LingersTooLong(Clock::time_point finished) const;
+  /// Of a run that ended in order at `since`, what is left here may end by itself. False when it has had its time: 10 s,
+  /// the evaluator 10 min, or 60 s where the run was `drained` before its last step. Says once that it waits for the
+  /// evaluator, and at the end how to measure what it left.
+  bool MayLinger(Clock::time_point since, bool drained);
+  /// Nothing runs but the evaluator, which training does not need.
+  bool OnlyEvaluatorLeft() const;
 
   bool Running(const std::string& name) const { return supervisor_.Running(name); }
   bool empty() const { return supervisor_.Names().empty(); }
@@ -62,6 +66,7 @@ class HostProcesses {
   Supervisor supervisor_;
   std::map<std::string, Restart> restarts_;
   std::set<std::string> retired_;  // teachers told to leave
+  bool said_waiting_ = false;      // for the evaluator
 };
 
 }  // namespace sgmd

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/error/error.h"
+#include "common/error/text.h"
 #include "common/storage/atomic_folder.h"
 #include "launch/run/stop_signals.h"
 
@@ -26,66 +27,90 @@ Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path 
 }
 
 int Session::Run() {
-  if (plan_.topology.run.hosts.empty()) return Supervise();
-  int code = 1;
+  exit_code_ = 1;
+  const auto tell_further_hosts = [&] {
+    if (!plan_.topology.run.hosts.empty()) WriteOutcome(plan_.topology.run.folder, epoch_, exit_code_);
+  };
   try {
-    code = Supervise();
+    Supervise();
   } catch (...) {
-    WriteOutcome(plan_.topology.run.folder, epoch_, code);
+    tell_further_hosts();
     throw;
   }
-  WriteOutcome(plan_.topology.run.folder, epoch_, code);
-  return code;
+  tell_further_hosts();
+  return exit_code_;
 }
 
-int Session::Supervise() {
+void Session::Supervise() {
   CountStopSignals();
   console_.Say(StrCat("run folder ", plan_.topology.run.folder.string(), ", start ", epoch_));
   processes_.StartAll(epoch_);
-  while (!processes_.empty()) {
+  while (state_ != State::kEnded) {
     for (const ExitReport& report : processes_.Poll(kPoll)) OnExit(report);
-    if (!failures_.empty()) return Fail();
-    if (roll_back_) RollBack();
     OnSignals();
-    if (signals_handled_ > 1) return End();
-    if (!finished_) {
-      processes_.StartDueTeachers();
-      TalkToBroker();
-    } else if (processes_.LingersTooLong(*finished_)) {
-      processes_.StopAll(kStopGrace);
+    switch (state_) {
+      case State::kRunning:
+        processes_.StartDueTeachers();
+        TalkToBroker();
+        break;
+      case State::kGoingBack:
+        GoBack();
+        break;
+      case State::kFailing:
+        Fail();
+        break;
+      case State::kFinishing:
+        Finish();
+        break;
+      case State::kEnded:
+        break;
     }
   }
-  return End();
 }
 
 void Session::OnExit(const ExitReport& report) {
   if (IsTeacher(report.name)) return OnTeacherExit(report);
-  if (report.code == kExitRollBack && RollbacksOf({plan_.topology.run.folder}).size() < kMaxRollbacks) {
-    roll_back_ = report;
-  } else if (report.code == 0) {
-    if (!finished_) finished_ = Clock::now();  // these end by themselves only when the broker has closed the run
-  } else if (!finished_) {
-    failures_.push_back(report);
+  if (state_ == State::kFailing && report.code != 0) failures_.push_back(report);
+  if (state_ != State::kRunning) return;
+  if (report.code == 0) {  // by themselves they end in order only when the broker has closed the run
+    state_ = State::kFinishing;
+    finishing_since_ = Clock::now();
+  } else if (report.code == kExitRollBack && RollbacksOf({plan_.topology.run.folder}).size() < kMaxRollbacks) {
+    state_ = State::kGoingBack;
+    diverged_ = report;
+  } else {
+    FailBy(report);
   }
+}
+
+void Session::FailBy(const ExitReport& report) {
+  state_ = State::kFailing;
+  failures_.push_back(report);
 }
 
 void Session::OnTeacherExit(const ExitReport& report) {
   if (control_) {
     control_->Send(ToEnvelope(message::NodeExited{report.name}));
   }
-  if (!finished_ && !processes_.PlanRestart(report)) failures_.push_back(report);
+  if (state_ == State::kRunning && !processes_.PlanRestart(report)) FailBy(report);
 }
 
 void Session::OnSignals() {
   if (StopSignals() <= signals_handled_) return;
   signals_handled_ = StopSignals();
+  if (state_ == State::kFinishing && processes_.OnlyEvaluatorLeft()) return End(0);
   if (signals_handled_ > 1 || !control_) {
     console_.Say("killing all processes; `up` resumes from the last checkpoint");
     processes_.StopAll(std::chrono::milliseconds(0));
-    signals_handled_ = 2;
-    return;
+    return End(kExitKilled);
   }
-  console_.Say("draining: this step is finished and checkpointed (once more: kill)");
+  if (state_ != State::kRunning) return;
+  console_.Say("draining: this step is finished and checkpointed first (Ctrl-C once more kills)");
+  draining_ = true;
+  Drain();
+}
+
+void Session::Drain() {
   control_->Send(ToEnvelope(message::Drain{}));
 }
 
@@ -97,6 +122,7 @@ bool Session::ConnectToBroker() {
   } catch (const Error&) {
     return false;  // not up yet; its own failure ends it and is reported then
   }
+  if (draining_) Drain();  // what the broker was told before the run went back to a checkpoint
   return true;
 }
 
@@ -120,39 +146,35 @@ void Session::OnMessage(const Envelope& message) {
   const std::string host = node ? " on " + PlacementOf(plan_, *node).host : "";
   console_.Say(StrCat(report.name, " ended", host, " by ", report.Reason()));
   if (IsTeacher(report.name)) {
-    failures_.push_back(report);  // it was started again as often as it may
+    FailBy(report);  // it was started again as often as it may
   } else {
     OnExit(report);
   }
 }
 
-void Session::RollBack() {
+void Session::GoBack() {
   processes_.StopAll(kStopGrace);
   const RunFolder folder{plan_.topology.run.folder};
   std::vector<std::string> all = RollbacksOf(folder);
-  all.push_back(roll_back_->name + ": " + (roll_back_->last_lines.empty() ? "" : roll_back_->last_lines.back()));
-  std::string text;
-  for (const std::string& line : all) text += line + "\n";
-  WriteFileAtomically(folder.Rollbacks(), text);
-  roll_back_.reset();
-  failures_.clear();
+  all.push_back(diverged_->name + ": " + (diverged_->last_lines.empty() ? "" : diverged_->last_lines.back()));
+  WriteFileAtomically(folder.Rollbacks(), Joined(all, "\n") + "\n");
+  diverged_.reset();
   control_.reset();
   epoch_ = BeginStart(plan_).epoch;
   console_.Say(StrCat("going back to the last checkpoint with new draws (", all.size(), " of ", kMaxRollbacks,
                       "): ", all.back()));
   processes_.StartAll(epoch_);
+  state_ = State::kRunning;
 }
 
-int Session::Fail() {
-  // What a failure drags down ends within moments; the process that a signal ended, or else the first, is the cause.
+void Session::Fail() {
   const auto until = Clock::now() + kGatherFailures;
   while (Clock::now() < until) {
-    for (const ExitReport& report : processes_.Poll(std::chrono::milliseconds(50))) {
-      if (!IsTeacher(report.name) && report.code != 0) failures_.push_back(report);
-    }
+    for (const ExitReport& report : processes_.Poll(std::chrono::milliseconds(50))) OnExit(report);
   }
   processes_.StopAll(kStopGrace);
-  const auto by_signal = std::find_if(failures_.begin(), failures_.end(), [](const auto& f) { return f.signal != 0; });
+  // The process that a signal ended is the cause, or else the first that failed.
+  const auto by_signal = std::ranges::find_if(failures_, [](const ExitReport& f) { return f.signal != 0; });
   const ExitReport& cause = by_signal != failures_.end() ? *by_signal : failures_.front();
   console_.Say(
       StrCat(cause.name, " failed with ", cause.Reason(), "; all other processes were stopped. Its last lines:"));
@@ -160,20 +182,25 @@ int Session::Fail() {
   console_.Say(StrCat("whole log: ", (RunFolder{plan_.topology.run.folder}.Logs() / (cause.name + ".log")).string()));
   if (cause.code == kExitRollBack) {
     console_.Say(
-        "The run went back to a checkpoint twice before and training diverged again. Lower the learning rates or "
-        "lambda, "
-        "add warmup_steps, or raise score_sigma_min; what was tried:");
+        "The run went back to a checkpoint twice before, and training diverged again. Lower the learning rates or "
+        "lambda, add warmup_steps, or raise score_sigma_min. What was tried:");
     for (const std::string& line : RollbacksOf({plan_.topology.run.folder})) console_.Say("  " + line);
   }
   console_.Say("`up` resumes from the last checkpoint");
-  return cause.signal != 0 ? 1 : cause.code;
+  End(cause.signal != 0 ? 1 : cause.code);
 }
 
-int Session::End() {
-  if (signals_handled_ > 1) return kExitKilled;
-  if (signals_handled_ == 1) console_.Say("drained and checkpointed; `up` resumes");
+void Session::Finish() {
+  if (processes_.empty() || !processes_.MayLinger(finishing_since_, draining_)) End(0);
+}
+
+void Session::End(int exit_code) {
+  processes_.StopAll(kStopGrace);
+  state_ = State::kEnded;
+  exit_code_ = exit_code;
+  if (exit_code != 0) return;
+  if (draining_) console_.Say("drained and checkpointed; `up` resumes");
   console_.Say(StrCat("student in ", RunFolder{plan_.topology.run.folder}.Student().string()));
-  return 0;
 }
 
 }  // namespace sgmd

@@ -14,30 +14,50 @@
 
 namespace sgmd {
 
-/// Restarts teachers that die, starts the ring anew from the last checkpoint when a trained role asks for it (twice,
-/// then the run fails), fails with the culprit's last lines when anything else does, on whichever host; drains on the
-/// first SIGINT or SIGTERM, kills on the second.
+/// What moves it, on whichever host it happens:
+///
+///   state       event                                      to
+///   running     a teacher dies                             running; it is started again after a pause
+///   running     a trained role asks for the last           going back
+///               checkpoint, at most twice in a run
+///   going back  -                                          running, as the next start of the run, whose processes are
+///                                                          all new; if it was draining it drains again
+///   running     anything else dies, a teacher too often,   failing
+///               or a trained role asks a third time
+///   failing     500 ms are over, in which others that      ended; exit code of the culprit, whose last lines are shown
+///               the failure drags down are gathered
+///   running     first SIGINT or SIGTERM                    running; the broker drains the run
+///   running     a process ends in order: the broker has    finishing
+///               closed the run
+///   finishing   nothing is left, or it had its time        ended; exit code 0, what is left is stopped
+///               (HostProcesses::MayLinger)
+///   finishing   a signal, and only the evaluator is left   ended; exit code 0
+///   any         second signal, or one before the broker    ended; all processes are killed, exit code 130
+///               answers
 class Session {
  public:
   /// Takes the run folder, makes the run's keys if it is encrypted, and writes the resolved settings.
   Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs);
-  /// Exit code: 0 finished or drained, 1 failed (or the culprit's own code), 130 killed by a second signal. Where there
-  /// are other hosts, the run folder's outcome tells them.
+  /// The exit code. Where there are other hosts, the run folder's outcome tells them.
   int Run();
 
  private:
   using Clock = std::chrono::steady_clock;
+  enum class State { kRunning, kGoingBack, kFailing, kFinishing, kEnded };
 
-  int Supervise();
+  void Supervise();
   void OnExit(const ExitReport& report);
   void OnTeacherExit(const ExitReport& report);
   void OnSignals();
   void TalkToBroker();
   bool ConnectToBroker();
+  void Drain();
   void OnMessage(const Envelope& message);
-  void RollBack();
-  int Fail();
-  int End();
+  void FailBy(const ExitReport& report);
+  void GoBack();
+  void Fail();
+  void Finish();
+  void End(int exit_code);
 
   LaunchPlan plan_;
   RunLock lock_;
@@ -45,11 +65,14 @@ class Session {
   Console console_;
   HostProcesses processes_;
   std::unique_ptr<Client> control_;
+  State state_ = State::kRunning;
   Clock::time_point next_status_{};
-  std::vector<ExitReport> failures_;
-  std::optional<ExitReport> roll_back_;        // the trained role that asked for the last checkpoint
-  std::optional<Clock::time_point> finished_;  // since when the run is over and the rest should go
+  std::vector<ExitReport> failures_;     // kFailing: at least one
+  std::optional<ExitReport> diverged_;   // kGoingBack: the trained role that asked for the last checkpoint
+  Clock::time_point finishing_since_{};  // kFinishing
   int signals_handled_ = 0;
+  bool draining_ = false;  // as a signal asked
+  int exit_code_ = 0;      // kEnded
 };
 
 }  // namespace sgmd

@@ -33,9 +33,6 @@ struct GeneratorGradient {
 GeneratorGradient ComputeGeneratorGradient(const ObjectiveSettings& settings, const VelocityModel& fake,
                                            const ScoredSample& sample);
 
-/// Whether the objective backpropagates through the fake score's input (all but dmd2): what a gradient costs.
-bool DifferentiatesFakeScore(Objective objective);
-
 /// An objective: a file of its own in this folder, named after it.
 using ObjectiveFunction = GeneratorGradient(const ObjectiveSettings&, const VelocityModel& fake, const ScoredSample&);
 

@@ -6,6 +6,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "pipeline/data/sample_plan.h"
+#include "pipeline/objectives/objective_cost.h"
 #include "pipeline/objectives/terms.h"
 #include "pipeline/training/role_model.h"
 

@@ -45,6 +45,28 @@ TEST(EventWriter, WritesRecordsWhoseChecksumsHold) {
   EXPECT_EQ(events[1].substr(9), tail);
 }
 
+// 64 of 256 videos took a minute before the first count came: three more minutes, and not none or hours.
+TEST(Pace, CountsFromTheFirstCountOn) {
+  const Pace::Clock::time_point start{};
+  Pace pace;
+  EXPECT_EQ(pace.Left(256), "-");
+  pace.Mark(64, start);
+  EXPECT_FALSE(pace.SecondsEach());
+  EXPECT_EQ(pace.Left(256), "-");
+  pace.Mark(128, start + std::chrono::seconds(60));
+  EXPECT_EQ(*pace.SecondsEach(), 60.0 / 64);
+  EXPECT_EQ(pace.Left(256), "2m 00s");
+  pace.Mark(100, start + std::chrono::seconds(90));
+  EXPECT_FALSE(pace.SecondsEach()) << "a run that went back to a checkpoint begins anew";
+}
+
+TEST(FitLine, LeavesOutTheBarThenCuts) {
+  EXPECT_EQ(FitLine("[##..] ", "step 2/4  ETA 8s", 0), "[##..] step 2/4  ETA 8s");
+  EXPECT_EQ(FitLine("[##..] ", "step 2/4  ETA 8s", 24), "[##..] step 2/4  ETA 8s");
+  EXPECT_EQ(FitLine("[##..] ", "step 2/4  ETA 8s", 23), "step 2/4  ETA 8s");
+  EXPECT_EQ(FitLine("[##..] ", "step 2/4  ETA 8s", 9), "step 2/4");
+}
+
 TEST(FormatDuration, ReadsLikeAClock) {
   EXPECT_EQ(FormatDuration(0.84), "0.8s");
   EXPECT_EQ(FormatDuration(59.4), "59s");

@@ -23,9 +23,9 @@ TEST(NodeName, ReadsWhatItSpells) {
 }
 
 TEST(NodeName, OtherTextsNameNothing) {
-  for (const char* text : {"", "teacher", "teacher.", "teacher.x", "teacher.-1", "teacher.01", "teacher.1/0", "Teacher.1",
-                           "teacher.1 ", "generator.0", "generator/", "generator/x", "launcher.b", "client.host.12",
-                           "teacher.99999999999999"}) {
+  for (const char* text :
+       {"", "teacher", "teacher.", "teacher.x", "teacher.-1", "teacher.01", "teacher.1/0", "Teacher.1", "teacher.1 ",
+        "generator.0", "generator/", "generator/x", "launcher.b", "client.host.12", "teacher.99999999999999"}) {
     EXPECT_FALSE(ParseNodeName(text)) << text;
     EXPECT_FALSE(IsTeacher(text)) << text;
   }

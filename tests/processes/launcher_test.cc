@@ -3,15 +3,18 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <csignal>
 #include <thread>
 
 #include "common/storage/atomic_folder.h"
 #include "pipeline/data/prompt_bank.h"
+#include "pipeline/evaluation/motion_features.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 constexpr double kPatience = 120;
 
@@ -102,6 +105,87 @@ TEST(Launcher, ScalesALiveRunAndShowsIt) {
   const Process down = run.Launch({"down", run.topology()});
   EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
   EXPECT_EQ(up.Wait(kPatience), 0) << up.Output();
+}
+
+TEST(Launcher, SetTakesThePlaceOfWhatTheFilesSay) {
+  TinyRun run(4);
+  const Process plan =
+      run.Launch({"plan", run.topology(), "--set", "experiment.steps=7", "--set", "teacher.replicas=2"});
+  EXPECT_EQ(plan.Wait(30), 0);
+  EXPECT_THAT(plan.Output(), AllOf(HasSubstr("computes    7 steps of "), HasSubstr("\nteacher.1 ")));
+  const Process up = run.Launch({"up", run.topology(), "--set", "experiment.steps=2", "--quiet"});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_EQ(LoadRun(run.run()).experiment.steps, 2);
+  const Process wrong = run.Launch({"plan", run.topology(), "--set", "experiment.steps=0"});
+  EXPECT_EQ(wrong.Wait(30), 1);
+  EXPECT_THAT(wrong.Output(), HasSubstr("--set experiment.steps=0: \"steps\" is out of range"));
+}
+
+TEST(Launcher, MistypedCommandLinesAreErrorsOfItsOwn) {
+  TinyRun run(4);
+  const auto says = [&](const std::vector<std::string>& arguments, const std::string& error, const char* hint = "") {
+    const Process process = run.Launch(arguments);
+    EXPECT_EQ(process.Wait(30), 1);
+    EXPECT_THAT(process.Output(), AllOf(HasSubstr("sgmd-launch: error: " + error), HasSubstr(hint)));
+  };
+  const std::string topology = run.topology();
+  says({"pln", topology}, "\"pln\" is nothing that sgmd-launch does", "did you mean \"plan\"?");
+  says({}, "what shall sgmd-launch do?", "one of: plan, up");
+  says({"plan", topology, "--run-folder", "a", "--run-folder", "b"}, "--run-folder is given more than once");
+  says({"logs", topology, "-n", "abc"}, "the value cannot be read: --lines = abc", "sgmd-launch logs --help");
+  says({"up", topology, "--run-folder", "/proc/x"}, "/proc/x: No such file or directory");
+}
+
+TEST(Launcher, PrintsItsVersionAndTheReferenceOfBothFiles) {
+  TinyRun run(4);
+  const Process version = run.Launch({"--version"}), reference = run.Launch({"reference"});
+  EXPECT_EQ(version.Wait(30), 0);
+  EXPECT_EQ(version.Output().find("sgmd "), 0U);
+  EXPECT_EQ(reference.Wait(30), 0);
+  EXPECT_THAT(reference.Output(), AllOf(HasSubstr("### `[optimizer.generator]`"), HasSubstr("### `[transport]`"),
+                                        HasSubstr("| `prompts` | path | required |"),
+                                        HasSubstr("| `guidance` | number, >= 0 | required |")));
+}
+
+TEST(Launcher, RefusesPromptsThatAreNoPromptBankWhereTheyAreNamed) {
+  TinyRun run(4);
+  WriteFileAtomically(run.folder() / "model" / "prompt_bank.safetensors", "root:x:0:0:root:/root:/bin/bash\n");
+  for (const char* verb : {"plan", "up"}) {
+    const Process process = run.Launch({verb, run.topology()});
+    EXPECT_EQ(process.Wait(30), 1);
+    EXPECT_THAT(process.Output(), AllOf(HasSubstr("experiment.toml:6:11: "), HasSubstr("is not a prompt bank")));
+  }
+  EXPECT_FALSE(std::filesystem::exists(run.run()));
+}
+
+// A thousandth GPU is nowhere.
+TEST(Launcher, ADeviceThatThisMachineLacksIsANoteOfAPlanAndRefusedByUp) {
+  TinyRun run(4, "", "[fake_score]\ndevice = \"cuda:999\"\n");
+  const Process plan = run.Launch({"plan", run.topology()}), up = run.Launch({"up", run.topology()});
+  EXPECT_EQ(plan.Wait(30), 0);
+  EXPECT_THAT(plan.Output(), HasSubstr("note: this machine has no such device: fake_score on cuda:999"));
+  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_THAT(up.Output(), HasSubstr("error: " + run.run().string() + ": this machine has no such device: fake_score"));
+  EXPECT_FALSE(std::filesystem::exists(run.run()));
+}
+
+// The evaluator is held, as if it had much to measure.
+TEST(Launcher, WaitsForTheEvaluatorAloudAndASignalEndsThat) {
+  TinyRun run(100000, "", "[evaluator]\nenabled = true\nfeatures = \"features.safetensors\"\n");
+  MotionFeatures({4, 4, 4}, 1).Save(run.folder() / "features.safetensors");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  const std::vector<pid_t> evaluators = run.Pids("sgmd-evaluator");
+  ASSERT_EQ(evaluators.size(), 1U);
+  ::kill(evaluators[0], SIGSTOP);
+  ::kill(up.pid, SIGINT);
+  const auto waits = [&] { return up.Output().find("waiting for the evaluator to measure") != std::string::npos; };
+  for (int i = 0; i < 3000 && !waits(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_THAT(up.Output(), HasSubstr("at most 60 s (Ctrl-C ends it)"));
+  ::kill(up.pid, SIGINT);
+  EXPECT_EQ(up.Wait(30), 0) << up.Output();
+  EXPECT_THAT(up.Output(), HasSubstr("drained and checkpointed"));
+  EXPECT_TRUE(run.Pids("--epoch").empty());
 }
 
 TEST(Launcher, StatusWithoutARunSaysHowToStartOne) {

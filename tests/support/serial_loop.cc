@@ -29,11 +29,11 @@ void RunInnerLoop(const Experiment& e, std::int64_t step, Generator& generator, 
 
 }  // namespace
 
-SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, int threads) {
+SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, int threads, bool checkpoint_blocks) {
   at::set_num_threads(threads);
   Teacher teacher(e, at::kCPU);
-  Generator generator(e, at::kCPU);
-  FakeScore fake(e, at::kCPU);
+  Generator generator(e, at::kCPU, checkpoint_blocks);
+  FakeScore fake(e, at::kCPU, checkpoint_blocks);
   const auto start = std::chrono::steady_clock::now();
   for (std::int64_t step = 0; step < e.steps; ++step) {
     std::vector<SamplePlan> plans;

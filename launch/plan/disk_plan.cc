@@ -1,0 +1,41 @@
+#include "launch/plan/disk_plan.h"
+
+#include "common/error/error.h"
+#include "launch/plan/memory_plan.h"
+#include "pipeline/models/wan_size.h"
+
+namespace sgmd {
+
+DiskPlan PlanDisk(const Experiment& e, const WanConfig& config) {
+  double latent = 4;  // bytes of one sample's velocity
+  for (const std::int64_t extent : e.data.latent) latent *= static_cast<double>(extent);
+  const double all = static_cast<double>(ParameterCount(config));
+  const double trained =
+      e.lora.rank > 0 ? static_cast<double>(LoraParameterCount(config, e.lora.rank, e.lora.targets)) : all;
+  const auto moments = [](const OptimizerConfig& optimizer) { return optimizer.beta1 == 0 ? 1.0 : 2.0; };
+  DiskPlan disk;
+  const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
+  disk.cache_step = latent * (samples + StepCostOf(e, false, false).uncached_anchors);
+  disk.cache_run = disk.cache_step * static_cast<double>(e.steps);
+  disk.checkpoint = 4 * trained *
+                    (2 + moments(e.optimizer.generator) + moments(e.optimizer.fake_score) + (e.ema.decay > 0 ? 1 : 0));
+  disk.student = 4 * all;
+  return disk;
+}
+
+std::string DiskText(const LaunchPlan& plan, const WanConfig& config) {
+  const DiskPlan disk = PlanDisk(plan.experiment, config);
+  const Topology::Cache& cache = plan.topology.cache;
+  std::string text = "\ndisk:\n";
+  if (cache.enabled) {
+    const bool over = disk.cache_run > cache.limit_gib * kGibibyte;
+    text += StrCat("  cache        ", Gigabytes(disk.cache_step), " GB a step, ", Gigabytes(disk.cache_run),
+                   " GB a run; the limit is ", Gigabytes(cache.limit_gib * kGibibyte), " GB",
+                   over ? ": the oldest scores will go, and the run cannot be replayed as a whole" : "", "\n");
+  }
+  const std::int64_t keep = plan.experiment.checkpoint.keep;
+  return text + StrCat("  checkpoints  ", keep, " x ", Gigabytes(disk.checkpoint), " GB, and one more while it is written\n",
+                       "  student      ", Gigabytes(disk.student), " GB\n");
+}
+
+}  // namespace sgmd

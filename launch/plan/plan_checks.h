@@ -1,0 +1,21 @@
+// What can be known of a plan before anything starts, beyond what its two files say.
+#pragma once
+
+#include <string>
+
+#include "common/config/placement.h"
+#include "common/config/toml_reader.h"
+
+namespace sgmd {
+
+/// Throws Error located in the experiment file (or at its override) when [model] prompts is not a prompt bank.
+void RequirePromptBank(const LaunchPlan& plan, const TomlOverrides& overrides);
+
+/// GPUs of this machine as its driver shows them: /dev/nvidia0 and so on.
+int GpusOfThisMachine();
+
+/// The processes of `host` whose GPU a machine with `gpus` of them has not: "generator on cuda:0, ..."; empty when it
+/// has all.
+std::string MissingDevices(const LaunchPlan& plan, const std::string& host, int gpus);
+
+}  // namespace sgmd

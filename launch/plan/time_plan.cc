@@ -1,0 +1,125 @@
+#include "launch/plan/time_plan.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+#include "common/config/placement.h"
+#include "common/error/error.h"
+#include "common/metrics/progress.h"
+#include "launch/plan/memory_plan.h"
+#include "pipeline/models/wan_size.h"
+
+namespace sgmd {
+namespace {
+
+double Tflops(const LaunchPlan& plan, const Device& device, std::optional<double> said) {
+  if (said) return *said;
+  if (device.kind == Device::Kind::kCpu) return kCpuTflops;
+  return plan.experiment.precision.compute == Compute::kBfloat16 ? kGpuBfloat16Tflops : kGpuFloat32Tflops;
+}
+
+// The devices of a plan on one clock, in seconds from the start of a step.
+class Schedule {
+ public:
+  Schedule(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops)
+      : plan_(plan), tflops_(tflops), forward_(ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent)).total()) {}
+
+  // `forwards` forward-equivalents by `node`, not before `ready`; returns when they are done.
+  double Run(const NodeName& node, double ready, double forwards) {
+    const Placement place = PlacementOf(plan_, node);
+    const double seconds = forwards * forward_ / (1e12 * Tflops(plan_, place.device, tflops_));
+    Use& use = uses_[place.DeviceOfHost()];
+    use.free = std::max(use.free, ready) + seconds;
+    use.busy += seconds;
+    return use.free;
+  }
+  // The teacher whose device is free first.
+  NodeName FreeTeacher() {
+    NodeName best{Role::kTeacher};
+    for (int i = 1; i < plan_.topology.teacher.replicas; ++i) {
+      const NodeName other{Role::kTeacher, i};
+      if (FreeAt(other) < FreeAt(best)) best = other;
+    }
+    return best;
+  }
+  TimePlan Result(bool strict) const {
+    TimePlan result;
+    for (const auto& [device, use] : uses_) {
+      result.devices.push_back({device, use.busy});
+      result.step_seconds = std::max(result.step_seconds, strict ? use.free : use.busy);
+    }
+    return result;
+  }
+
+ private:
+  struct Use {
+    double free = 0, busy = 0;
+  };
+  double FreeAt(const NodeName& node) { return uses_[PlacementOf(plan_, node).DeviceOfHost()].free; }
+
+  const LaunchPlan& plan_;
+  std::optional<double> tflops_;
+  double forward_;  // FLOPs of one sample's forward pass
+  std::map<std::string, Use> uses_;
+};
+
+// When `each` forward-equivalents for every of the micro-batches are done, one after the other from `ready` on.
+std::vector<double> RunAll(Schedule& schedule, const NodeName& node, const std::vector<double>& ready, double each) {
+  std::vector<double> done;
+  for (const double at : ready) done.push_back(each > 0 ? schedule.Run(node, at, each) : at);
+  return done;
+}
+
+}  // namespace
+
+TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops) {
+  const Experiment& e = plan.experiment;
+  const StepCost cost = StepCostOf(plan);
+  const double batch = static_cast<double>(e.data.micro_batch), updates = static_cast<double>(e.inner.updates);
+  const NodeName generator{Role::kGenerator}, fake_score{Role::kFakeScore};
+  Schedule schedule(plan, config, tflops);
+  const std::vector<double> start(static_cast<std::size_t>(e.data.micro_batches), 0.0);
+  const std::vector<double> rolled = RunAll(schedule, generator, start, batch * cost.rollout);
+  std::vector<double> scored;
+  for (const double at : rolled) scored.push_back(schedule.Run(schedule.FreeTeacher(), at, batch * cost.score));
+  const double anchors = cost.uncached_anchors * cost.anchor / static_cast<double>(start.size());
+  std::vector<double> anchored;
+  for (const double at : start)
+    anchored.push_back(anchors > 0 ? schedule.Run(schedule.FreeTeacher(), at, anchors) : at);
+  const std::vector<double> gradients = RunAll(schedule, fake_score, scored, batch * cost.gradient);
+  std::vector<double> inner = RunAll(schedule, generator, start, batch * updates * cost.fresh);
+  for (double& at : inner) at = std::max(at, gradients.back());
+  RunAll(schedule, fake_score, inner, batch * updates * cost.inner);
+  RunAll(schedule, generator, anchored, batch * cost.diversity);
+  RunAll(schedule, generator, gradients, batch * cost.exit_step);
+  return schedule.Result(e.max_staleness == 0);
+}
+
+std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops) {
+  const TimePlan time = PlanTime(plan, config, tflops);
+  bool gpu = false, cpu = false;
+  for (const Placement& place : Placements(plan)) {
+    if (place.node.role == Role::kBroker || place.node.role == Role::kEvaluator) continue;
+    (place.device.kind == Device::Kind::kCpu ? cpu : gpu) = true;
+  }
+  const auto speed = [&](bool used, const char* what, Device::Kind kind) {
+    return used ? StrCat(" ", Tflops(plan, {kind, 0}, tflops), " TFLOP/s ", what) : std::string();
+  };
+  char step[32];
+  std::snprintf(step, sizeof step, "%.3g", time.step_seconds);
+  std::string text = StrCat("\ntime, at", speed(gpu, "a GPU", Device::Kind::kCuda), gpu && cpu ? " and" : "",
+                            speed(cpu, "a CPU", Device::Kind::kCpu),
+                            tflops ? "" : " (assumed; --tflops says otherwise)", ":\n  ", step, " s a step, ",
+                            FormatDuration(time.step_seconds * static_cast<double>(plan.experiment.steps)), " for ",
+                            plan.experiment.steps, " steps\n");
+  for (const DeviceTime& device : time.devices) {
+    char line[96];
+    std::snprintf(line, sizeof line, "  %-12s busy %.3g s a step, idle %.0f %%\n", device.device.c_str(), device.busy,
+                  100 * time.IdleShare(device));
+    text += line;
+  }
+  return text;
+}
+
+}  // namespace sgmd

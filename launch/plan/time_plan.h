@@ -1,0 +1,43 @@
+// How long a plan takes, from the work of a step and a stated speed. An estimate: nothing is measured.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/config/topology.h"
+#include "pipeline/models/wan_config.h"
+
+namespace sgmd {
+
+/// TFLOP/s that a plan assumes where nothing is said: of a GPU in bfloat16 or float32, and of the CPU of a host.
+inline constexpr double kGpuBfloat16Tflops = 400, kGpuFloat32Tflops = 50, kCpuTflops = 0.1;
+
+struct DeviceTime {
+  std::string device;  // "cuda:1", or "b/cuda:1"
+  double busy = 0;     // seconds of a step
+};
+
+struct TimePlan {
+  double step_seconds = 0;
+  std::vector<DeviceTime> devices;
+  double IdleShare(const DeviceTime& device) const { return 1 - device.busy / step_seconds; }
+};
+
+/// The model: a device computes one thing at a time, at its speed times the FLOPs of ForwardFlopsOf and StepCost, in
+/// this order on each device, of M micro-batches.
+///
+///   generator   rolls out all M; where inner samples are fresh, rolls out those; diversity passes; then the exit step
+///               of each micro-batch, once its gradient is there
+///   teachers    score each micro-batch as it arrives, on the one that is free first; then anchors that are not cached
+///   fake score  the gradient of each scored micro-batch; after the last, the inner updates
+///
+/// A strict step (max_staleness = 0) ends with the last of them. A pipelined one overlaps steps: the busiest device
+/// sets the pace. Not counted: optimizers, messages, checkpoints, evaluation, start and compilation, and that small
+/// models do not reach a device's speed. `tflops`: speed of every device; nothing: the constants above.
+TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops);
+
+/// Seconds a step, duration of the run, idle share of each device, and the speed that this assumes.
+std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops);
+
+}  // namespace sgmd

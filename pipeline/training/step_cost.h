@@ -1,0 +1,30 @@
+// What an outer iteration costs, from its settings alone: the owner of the counts that a plan shows and that the roles
+// reach as they work. No LibTorch.
+#pragma once
+
+#include "common/config/experiment.h"
+#include "pipeline/training/work.h"
+
+namespace sgmd {
+
+/// Work on one sample (work.h), a mean over the run where a draw decides. An outer iteration does each of the first
+/// three, `anchor` for uncached_anchors of its samples, and `inner` (with `fresh` where samples are fresh) R times.
+struct StepCost {
+  double rollout = 0;       // generator: student steps to the exit step, without gradient
+  double score = 0;         // teacher: 2 with guidance, else 1
+  double gradient = 0;      // fake score: dL/dx_g
+  double exit_step = 0;     // generator: the exit step again, with gradient
+  double diversity = 0;     // generator: the first step with gradient, where the diversity loss is on; else 0
+  double anchor = 0;        // teacher: the anchor of one sample, where the diversity loss is on; else 0
+  double inner = 0;         // fake score: one sample of one inner update
+  double fresh = 0;         // generator: a further rollout for it; 0 where inner samples are not fresh
+  double uncached_anchors;  // samples of an outer iteration whose anchor is computed: each of the bank once in a run
+
+  /// Of an outer iteration, forward-equivalents of all its samples.
+  double generator = 0, fake_score = 0, teachers = 0;
+};
+
+/// `generator_again`, `fake_again`: whether the role runs its blocks again in the backward pass (checkpoint_blocks).
+StepCost StepCostOf(const Experiment& experiment, bool generator_again, bool fake_again);
+
+}  // namespace sgmd
