@@ -8,6 +8,7 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "nodes/command_line.h"
 #include "pipeline/models/tensor_bytes.h"
 
 namespace sgmd {
@@ -56,6 +57,7 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
   app.add_option("--epoch", node.identity.epoch, "Which start of the run this is")->required();
   app.add_option("--device", device, "cpu, cuda or cuda:N (default: as the topology says)");
   if (role == "teacher") app.add_option("--name", node.identity.node, "teacher.N")->capture_default_str();
+  AddVersion(app);
   CLI11_PARSE(app, argc, argv);
   return RunGuarded("sgmd " + node.identity.node, [&] {
     InitLog(node.identity.node);

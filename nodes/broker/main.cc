@@ -4,6 +4,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/broker/broker.h"
+#include "nodes/command_line.h"
 
 namespace {
 
@@ -20,6 +21,7 @@ int main(int argc, char** argv) {
   app.add_option("--run", run, "Run folder")->required();
   app.add_option("--epoch", options.epoch, "Which start of the run this is")->required();
   app.add_flag("--replay", options.replay, "Serve from the score cache alone; a miss fails the run");
+  sgmd::AddVersion(app);
   CLI11_PARSE(app, argc, argv);
   return sgmd::RunGuarded("sgmd-broker", [&] {
     sgmd::InitLog("broker");

@@ -7,6 +7,7 @@
 
 #include "common/digest/digest.h"
 #include "common/error/error.h"
+#include "nodes/command_line.h"
 
 namespace {
 
@@ -92,6 +93,7 @@ int main(int argc, char** argv) {
                  "Ids of an answer at most, end-of-text included; a request may set its own")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  sgmd::AddVersion(app);
   CLI11_PARSE(app, argc, argv);
   return sgmd::RunGuarded("sgmd-tokenizer", [&] {
     const Tokenizer tokenizer(FindModel(model), max_length);

@@ -4,6 +4,7 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "nodes/command_line.h"
 #include "nodes/vae/coding.h"
 
 int main(int argc, char** argv) {
@@ -49,6 +50,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
 
   app.fallthrough();
+  sgmd::AddVersion(app);
   CLI11_PARSE(app, argc, argv);
   return sgmd::RunGuarded("sgmd-vae", [&] {
     sgmd::InitLog("vae");

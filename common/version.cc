@@ -1,0 +1,7 @@
+#include "common/version.h"
+
+namespace sgmd {
+
+const char* Version() { return SGMD_VERSION; }
+
+}  // namespace sgmd
