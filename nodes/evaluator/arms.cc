@@ -40,13 +40,15 @@ void DrawVideos(const Experiment& e, const PromptBank& bank, std::int64_t sample
   std::vector<at::Tensor> batches;
   for (std::int64_t first = 0; first < samples; first += kBatch) {
     const std::int64_t count = std::min(kBatch, samples - first);
-    std::vector<std::int64_t> shape{count};
-    shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
     std::vector<Digest> prompts;
-    for (std::int64_t i = 0; i < count; ++i) prompts.push_back(bank.prompts()[(first + i) % bank.prompts().size()]);
+    std::vector<at::Tensor> noise;
+    for (std::int64_t i = first; i < first + count; ++i) {
+      prompts.push_back(bank.prompts()[i % bank.prompts().size()]);
+      noise.push_back(Noise(e.data.latent, SeedFor(seed, 0, i, "evaluation_noise")));
+    }
     const std::int64_t text_len = arm.model->config().text_len;
-    batches.push_back(EulerSample(*arm.model, Noise(shape, SeedFor(seed, 0, first, "evaluation_noise")), arm.sigmas,
-                                  bank.Gather(prompts, text_len), bank.GatherNegative(count, text_len), arm.guidance));
+    batches.push_back(EulerSample(*arm.model, at::stack(noise), arm.sigmas, bank.Gather(prompts, text_len),
+                                  bank.GatherNegative(count, text_len), arm.guidance));
     progress.Update(first + count);
   }
   progress.Finish();

@@ -26,8 +26,8 @@ Arm TeacherArm(const Experiment& experiment, const WanTransformer& teacher, std:
 Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps,
                const WanTransformer& model, const std::string& name, double guidance);
 
-/// Fills arm.videos; prompts in turn. Noise is a function of (seed, sample), so all arms of one seed start from the
-/// same. Shows progress.
+/// Fills arm.videos; prompts in turn, so that a multiple of their number holds each equally often. Noise is a function
+/// of (seed, sample), so all arms of one seed start from the same. Shows progress.
 void DrawVideos(const Experiment& experiment, const PromptBank& bank, std::int64_t samples, std::uint64_t seed,
                 Arm& arm);
 

@@ -22,7 +22,7 @@ using testing::HasSubstr;
 
 constexpr double kPatience = 150;
 const char* const kEvaluator =
-    "[evaluator]\nenabled = true\nfeatures = \"features.safetensors\"\nsamples = 64\nteacher_steps = 3\n";
+    "[evaluator]\nenabled = true\nfeatures = \"features.safetensors\"\nsamples = 240\nteacher_steps = 3\n";
 
 // With random features of the tiny run's shape.
 void WriteFeatures(const TinyRun& run) { MotionFeatures({4, 4, 4}, 1).Save(run.folder() / "features.safetensors"); }
@@ -34,8 +34,8 @@ TEST(LiveEvaluator, MeasuresTheLastCheckpointAndLeavesTheWeightsAlone) {
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
   const std::string metrics = ReadFile(run.run() / "evaluation" / "metrics.jsonl");
-  for (const char* tag :
-       {"\"step\":20", "frechet_teacher", "frechet_data", "dynamic_degree", "consistency", "\"guidance\""}) {
+  for (const char* tag : {"\"step\":20", "frechet_teacher", "frechet_data", "dynamic_degree", "consistency",
+                          "\"guidance\"", "frechet_teacher_low", "mean_speed_high", "frechet_teacher_floor"}) {
     EXPECT_THAT(metrics, HasSubstr(tag));
   }
   EXPECT_GT(std::filesystem::file_size(run.run() / "evaluation" / "videos" / "step-00000020.gif"), 100U);
@@ -65,7 +65,7 @@ TEST(LiveEvaluator, WithoutFeaturesIsAMistakeInTheTopology) {
 int Evaluate(const TinyRun& run, const std::string& options) {
   return std::system(
       StrCat(SGMD_BIN_DIR
-             "/sgmd-evaluator --threads 1 --samples 64 --teacher-steps 3 --fewer-steps 1000,500 --reference ",
+             "/sgmd-evaluator --threads 1 --samples 240 --teacher-steps 3 --fewer-steps 1000,500 --reference ",
              (run.folder() / "reference.safetensors").string(), " --run ", run.run().string(), " ", options)
           .c_str());
 }
@@ -109,10 +109,23 @@ TEST(EvaluatorAfterARun, BaselinesSayWhatADistanceCanBe) {
     arms.push_back(object["arm"]);
     if (object["arm"] == "teacher") EXPECT_NEAR(object["frechet_teacher"].get<double>(), 0, 1e-6);
     if (object["arm"] == "teacher") EXPECT_EQ(object["evaluations"], 6);
-    if (object["arm"] == "teacher-again") EXPECT_GT(object["frechet_teacher"].get<double>(), 0);
+    if (object["arm"] == "teacher-again") EXPECT_GT(object["frechet_teacher_low"].get<double>(), 0);
     if (object["arm"] == "base-2") EXPECT_EQ(object["evaluations"], 2);
   }
   EXPECT_THAT(arms, ElementsAre("data", "teacher", "teacher-again", "teacher-4", "base-4", "base-2"));
+}
+
+TEST(EvaluatorAfterARun, RefusesTooFewVideosForTheFeatures) {
+  TinyRun run(1, "", "[evaluator]\nfeatures = \"features.safetensors\"\n");
+  WriteFeatures(run);
+  SaveRun(LoadLaunchPlan(run.topology()));
+  const std::string errors = (run.folder() / "errors").string();
+  EXPECT_NE(std::system(StrCat(SGMD_BIN_DIR "/sgmd-evaluator --baselines --samples 239 --run ", run.run().string(),
+                               " 2>", errors)
+                            .c_str()),
+            0);
+  EXPECT_THAT(ReadFile(errors), AllOf(HasSubstr("239 videos are too few for a Fréchet distance of 24 features"),
+                                      HasSubstr("measure at least 240")));
 }
 
 TEST(EvaluatorAfterARun, RefusesWhatIsNoGrid) {
