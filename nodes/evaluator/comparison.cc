@@ -61,13 +61,16 @@ std::string Explanation(const ComparisonOptions& o) {
       "brightness, a whole ball keeps it.\n\n");
 }
 
-std::string Pictures(const std::vector<const Arm*>& arms) {
-  std::string text = "From left to right: ";
-  for (const Arm* arm : arms) text += (arm == arms[0] ? "" : " | ") + arm->title;
-  return text +
-         "; one row a prompt, from the same noise.\n\n![frames](videos/contact_sheet.png)\n\n"
-         "![motion](videos/comparison.gif)\n";
+void Show(const std::filesystem::path& folder, const PictureGrid& all, const PictureGrid& student) {
+  std::filesystem::create_directories(folder);
+  WritePng(folder / "contact_sheet.png", Strips(all, kEnlarge));
+  WriteVideo(folder / "comparison.gif", Moving(all, 2 * kEnlarge), kFramesPerSecond);
+  WriteVideo(folder / "student.gif", Moving(student, kEnlarge), kFramesPerSecond);
 }
+
+constexpr char kPictures[] =
+    "In a row, the same prompt and the same noise.\n\n![frames](videos/contact_sheet.png)\n\n"
+    "![motion](videos/comparison.gif)\n";
 
 }  // namespace
 
@@ -82,15 +85,13 @@ void CompareWithTeacher(const ComparisonOptions& o) {
   const Measurer& measurer = reference.measurer();
   const std::vector<Column> columns{{"data", measurer.Of(reference.Data("evaluation_data"))},
                                     {reference.arm().title + " (reference)", measurer.OfTeacher()},
-                                    {reference.again().title + " (floor)", reference.floor()},
+                                    {reference.again().title + ", other noise (floor)", reference.floor()},
                                     {few.title, measurer.Of(few.videos)},
                                     {distilled.title, measurer.Of(distilled.videos)}};
   const std::vector<const Arm*> shown{&reference.again(), &few, &distilled};
-  std::filesystem::create_directories(o.out / "videos");
-  WritePng(o.out / "videos" / "contact_sheet.png", Mosaic(shown, reference.prompts(), /*frames_in_a_row=*/true)[0]);
-  WriteVideo(o.out / "videos" / "comparison.gif", Mosaic(shown, reference.prompts(), /*frames_in_a_row=*/false),
-             kFramesPerSecond);
-  WriteFileAtomically(o.out / "report.md", Settings(o) + Table(columns) + Explanation(o) + Pictures(shown));
+  Show(o.out / "videos", GridOf(shown, reference.prompts()),
+       GridOf({&reference.again(), &distilled}, reference.prompts()).Transposed());
+  WriteFileAtomically(o.out / "report.md", Settings(o) + Table(columns) + Explanation(o) + kPictures);
   LogInfo("report in ", (o.out / "report.md").string());
 }
 

@@ -14,8 +14,9 @@ struct ComparisonOptions {
   std::filesystem::path out;      // report.md, videos/
 };
 
-/// Writes out/videos/comparison.gif, out/videos/contact_sheet.png and out/report.md. Embedded data set only (three
-/// channels that are RGB). Shows progress.
+/// Writes out/report.md, and in out/videos/ contact_sheet.png and comparison.gif (a row a prompt, a column a model) and
+/// student.gif (teacher over student, a column a prompt: small). Embedded data set only (three channels that are RGB).
+/// Shows progress.
 void CompareWithTeacher(const ComparisonOptions& options);
 
 }  // namespace sgmd

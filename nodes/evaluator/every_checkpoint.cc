@@ -13,12 +13,13 @@
 namespace sgmd {
 namespace {
 
-// One column: a video a row, as a strip of its frames and moving.
-void Show(const std::filesystem::path& evaluation, const std::string& name, const Arm& arm, std::int64_t rows) {
+// One column: a video a row, as a strip of its frames and moving. Without names: to be put beside others.
+void Show(const std::filesystem::path& evaluation, const std::string& name, const Arm& arm,
+          const std::vector<std::string>& prompts) {
   std::filesystem::create_directories(evaluation / "videos");
-  WritePng(evaluation / "videos" / (name + ".png"), Mosaic({&arm}, rows, /*frames_in_a_row=*/true)[0]);
-  WriteVideo(evaluation / "videos" / (name + ".gif"), Mosaic({&arm}, rows, /*frames_in_a_row=*/false),
-             kFramesPerSecond);
+  const PictureGrid column{{}, {}, GridOf({&arm}, prompts).cells};
+  WritePng(evaluation / "videos" / (name + ".png"), Strips(column, kEnlarge));
+  WriteVideo(evaluation / "videos" / (name + ".gif"), Moving(column, kEnlarge), kFramesPerSecond);
 }
 
 std::int64_t Evaluations(const Arm& arm) {

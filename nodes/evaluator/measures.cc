@@ -76,7 +76,7 @@ std::string Text(const Estimate& e) {
     std::snprintf(text, sizeof text, "%.3g", e.value);
     return text;
   }
-  const int decimals = std::clamp(static_cast<int>(-std::floor(std::log10(half))), 0, 6);
+  const int decimals = std::clamp(static_cast<int>(std::ceil(-std::log10(half / 3))), 0, 6);
   std::snprintf(text, sizeof text, "%.*f [%.*f, %.*f]", decimals, e.value, decimals, e.low, decimals, e.high);
   return text;
 }

@@ -23,9 +23,7 @@ Reference::Reference(const Experiment& experiment, EvaluationSettings settings)
       arm_(TeacherArm(experiment, teacher_, settings_.teacher_steps)),
       again_(arm_),
       measurer_(MakeMeasurer()),
-      floor_(measurer_.Of(again_.videos)) {
-  again_.title += ", other noise";
-}
+      floor_(measurer_.Of(again_.videos)) {}
 
 // All that decides the teacher's videos.
 std::string Reference::Identity() const {
@@ -55,7 +53,8 @@ Measurer Reference::MakeMeasurer() {
     std::filesystem::create_directories(file.parent_path());
     SaveTensors(file, {{"videos", arm_.videos}, {"again", again_.videos}}, {{"sgmd.reference", Identity()}});
   }
-  return Measurer(features, arm_.videos, Data("evaluation_reference"), prompts(), settings_.seed);
+  return Measurer(features, arm_.videos, Data("evaluation_reference"), static_cast<std::int64_t>(prompts().size()),
+                  settings_.seed);
 }
 
 void Reference::Draw(Arm& arm, std::uint64_t seed) const {

@@ -36,7 +36,7 @@ class Reference {
   const Arm& again() const { return again_; }  // the same from the noise of all others
   const Measurer& measurer() const { return measurer_; }
   const Measures& floor() const { return floor_; }  // of again()
-  std::int64_t prompts() const { return static_cast<std::int64_t>(bank_.prompts().size()); }
+  const std::vector<std::string>& prompts() const { return bank_.texts(); }
 
   /// Throws Error when the prompts are not ones that `model` reads.
   void RequireFits(const WanTransformer& model) const {

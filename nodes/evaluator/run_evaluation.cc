@@ -84,7 +84,7 @@ void RunEvaluation::Publish(std::int64_t step, const Measures& measures, const A
   char name[32];
   std::snprintf(name, sizeof name, "step-%08lld.gif", static_cast<long long>(step));
   const std::filesystem::path gif = folder_ / "videos" / name;
-  const at::Tensor mosaic = Mosaic({&reference_.again(), &arm}, reference_.prompts(), false);
+  const at::Tensor mosaic = Moving(GridOf({&reference_.again(), &arm}, prompts()), 2 * kEnlarge);
   WriteVideo(gif, mosaic, kFramesPerSecond);
   events_.Image("evaluation/teacher_student", step, mosaic.size(1), mosaic.size(2), ReadFile(gif));
 }

@@ -25,7 +25,7 @@ class RunEvaluation {
 
   const Experiment& experiment() const { return plan_.experiment; }
   const EvaluationSettings& settings() const { return reference_.settings(); }
-  std::int64_t prompts() const { return reference_.prompts(); }
+  const std::vector<std::string>& prompts() const { return reference_.prompts(); }
   const CheckpointStore& checkpoints() const { return checkpoints_; }
 
   /// Whether metrics.jsonl has this, with as many videos.
