@@ -31,7 +31,8 @@ sgmd::StudentSteps ParseGrid(const std::string& text) {
   sgmd::StudentSteps steps;
   std::istringstream in(text);
   for (std::string entry; std::getline(in, entry, ',');) {
-    const std::int64_t step = std::atoll(entry.c_str());
+    const bool number = !entry.empty() && entry.size() <= 4 && entry.find_first_not_of("0123456789") == entry.npos;
+    const std::int64_t step = number ? std::stoll(entry) : 0;
     if (step < 1 || step > 1000 || (!steps.empty() && step >= steps.back())) {
       throw sgmd::Error("--fewer-steps " + text + ": not a grid", {},
                         "timesteps in 1 to 1000, descending, such as 1000,500");
@@ -83,7 +84,8 @@ int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
 int main(int argc, char** argv) {
   CLI::App app{
       "Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch,\n"
-      "evaluates every checkpoint of a run that is up, into evaluation/metrics.jsonl and TensorBoard, until SIGTERM.\n"
+      "evaluates the checkpoints of a run that is up, in order, into evaluation/metrics.jsonl and TensorBoard, until\n"
+      "SIGTERM; its log names those that the run deleted before their turn ([checkpoint] keep of the experiment).\n"
       "With --every-checkpoint, evaluates all checkpoints that a run has kept in the same way, and ends."};
   Options o;
   app.add_option("--run", o.run, "Run folder; its experiment and its student/ are taken")->required();
@@ -101,13 +103,13 @@ int main(int argc, char** argv) {
   app.add_option("--features", o.settings.features,
                  "Feature network of the Fréchet distance (default: as the topology says)");
   app.add_option("--out", o.out, "Where to write (default: the run folder)");
-  app.add_option("--samples", o.settings.samples, "Videos an arm")
-      ->check(CLI::Range(64, 100000))
+  app.add_option("--samples", o.settings.samples, "Videos an arm; a Fréchet distance of D features needs 10 D")
+      ->check(CLI::Range(64, 1000000))
       ->capture_default_str();
   app.add_option("--teacher-steps", o.settings.teacher_steps, "Steps of the many-step teacher")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--seed", o.settings.seed, "Seed of noise and data")->capture_default_str();
+  app.add_option("--seed", o.settings.seed, "Seed of noise and data")->check(sgmd::Seed())->capture_default_str();
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--epoch", o.epoch, "Which start of the run this is (given by sgmd-launch)")->group("");
   sgmd::AddVersion(app);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
@@ -42,6 +43,27 @@ TEST(LiveEvaluator, MeasuresTheLastCheckpointAndLeavesTheWeightsAlone) {
   const Process again = run.Launch({"up", run.topology()});  // nothing is measured twice
   ASSERT_EQ(again.Wait(kPatience), 0) << again.Output();
   EXPECT_EQ(ReadFile(run.run() / "evaluation" / "metrics.jsonl"), metrics);
+}
+
+// Twenty checkpoints come faster than they can be measured, and the run keeps two.
+TEST(LiveEvaluator, NamesTheCheckpointsThatWereDeletedBeforeTheirTurn) {
+  TinyRun run(100, "keep = 2\n", kEvaluator);
+  WriteFeatures(run);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  const std::string log = ReadFile(run.run() / "logs" / "evaluator.log");
+  const std::string metrics = ReadFile(run.run() / "evaluation" / "metrics.jsonl");
+  for (int step = 5; step <= 100; step += 5) {
+    const bool measured = metrics.find(StrCat("\"step\":", step, ",")) != std::string::npos;
+    bool named = false;
+    std::istringstream lines(log);
+    for (std::string line; std::getline(lines, line);) {
+      const auto list = line.find("the checkpoints of steps ");
+      named |= list != std::string::npos && line.find(StrCat(" ", step, ","), list) != std::string::npos;
+    }
+    EXPECT_NE(measured, named) << "step " << step << "\n" << log;
+  }
+  EXPECT_THAT(metrics, AllOf(HasSubstr("\"step\":95,"), HasSubstr("\"step\":100,")));
 }
 
 TEST(LiveEvaluator, KilledDoesNotStopTheRun) {
