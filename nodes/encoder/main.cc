@@ -7,6 +7,7 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "nodes/command_line.h"
 #include "nodes/encoder/bank_job.h"
 #include "nodes/encoder/prompt_file.h"
 #include "pipeline/text/negative_prompt.h"
@@ -92,8 +93,11 @@ int main(int argc, char** argv) {
   app.add_option("--group", o.job.group, "Prompts encoded together; what a kill can cost")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_flag("--force", o.job.force,
+               "Replace a bank that has prompts which these are not, or another negative prompt");
   app.add_option("--device", o.device, "cpu, cuda or cuda:N; computes in float32 on each")->capture_default_str();
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
+  sgmd::AddVersion(app);
   CLI11_PARSE(app, argc, argv);
   return sgmd::RunGuarded("sgmd-encode", [&] {
     sgmd::InitLog("encode");

@@ -9,6 +9,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/metrics/progress.h"
+#include "nodes/pretrainer/finished.h"
 #include "pipeline/evaluation/motion_features.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/training/adamw.h"
@@ -31,6 +32,11 @@ at::Tensor Smeared(const at::Tensor& video, std::uint64_t seed) {
 }  // namespace
 
 void TrainFeatures(const FeatureTrainingOptions& o) {
+  const std::string settings =
+      StrCat("steps=", o.steps, " batch=", o.batch, " learning_rate=", o.learning_rate, " seed=", o.seed);
+  if (TrainedAlready(o.out, "sgmd.training", settings, o.force) && !o.force) {
+    return LogInfo(o.out.string(), " was trained with these settings already");
+  }
   MotionFeatures network(o.shape, SeedFor(o.seed, 0, 0, "features_initialise"));
   for (const auto& [name, parameter] : network.parameters()) parameter.set_requires_grad(true);
   OptimizerConfig config;
@@ -63,8 +69,7 @@ void TrainFeatures(const FeatureTrainingOptions& o) {
   const auto accuracy = network.Test(DrawBouncingBalls(o.shape, 4096, SeedFor(o.seed, 0, 0, "features_test")));
   LogInfo("on unseen videos: ", 100 * accuracy.prompt, " % of the prompts named, speed off by ", accuracy.speed_error,
           " px a frame");
-  network.Save(o.out, {{"sgmd.training", StrCat("steps=", o.steps, " batch=", o.batch,
-                                                " learning_rate=", o.learning_rate, " seed=", o.seed)},
+  network.Save(o.out, {{"sgmd.training", settings},
                        {"sgmd.accuracy", StrCat("prompt=", accuracy.prompt, " speed_error=", accuracy.speed_error)}});
 }
 
