@@ -46,7 +46,6 @@ int main(int argc, char** argv) {
       "  sgmd-launch scale  topology.toml teacher=3   more or fewer teachers while it runs\n"
       "  sgmd-launch replay topology.toml             the same run from cached scores, without a teacher"};
   app.require_subcommand(1);
-  app.set_version_flag("--version", "sgmd " SGMD_VERSION);
   sgmd::LaunchOptions o;
   CLI::App* plan = AddVerb(app, o, "plan", "Validate and show what would run, on what, and how long it takes");
   CLI::App* up = AddVerb(app, o, "up", "Start the run or resume it; Ctrl-C drains and checkpoints, a second one kills");

@@ -37,6 +37,7 @@ std::string HelpHint(const CLI::App& app, std::string_view program) {
 std::optional<int> ParseCommandLine(CLI::App& app, int argc, char** argv, std::string_view program) {
   std::optional<int> code;
   const int guarded = RunGuarded(program, [&] {
+    app.set_version_flag("--version", "sgmd " SGMD_VERSION);
     RequireVerb(app, argc, argv, program);
     try {
       app.parse(argc, argv);
@@ -47,6 +48,27 @@ std::optional<int> ParseCommandLine(CLI::App& app, int argc, char** argv, std::s
     return 0;
   });
   return guarded != 0 ? guarded : code;
+}
+
+CLI::Validator NumberIn(double low, double high) {
+  const std::string range = StrCat("in [", low, ", ", high, "]");
+  return {[=](std::string& text) {
+            char* end = nullptr;
+            const double value = std::strtod(text.c_str(), &end);
+            const bool whole = !text.empty() && *end == '\0';
+            return whole && value >= low && value <= high ? std::string() : "\"" + text + "\" is not a number " + range;
+          },
+          range};
+}
+
+CLI::Validator Seed() {
+  return {[](std::string& text) {
+            const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+            return digits && std::strtod(text.c_str(), nullptr) < 0x1p63
+                       ? std::string()
+                       : "\"" + text + "\" is not a whole number in [0, 2^63)";
+          },
+          ""};
 }
 
 }  // namespace sgmd

@@ -39,7 +39,7 @@ struct Topology {
     std::string host;
     bool enabled = false;
     std::filesystem::path features;
-    std::int64_t samples = 256, teacher_steps = 50, threads = 1;
+    std::int64_t samples = 512, teacher_steps = 50, threads = 1;
   } evaluator;
 
   struct Cache {

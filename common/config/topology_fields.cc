@@ -30,11 +30,13 @@ void VisitTeacher(FieldVisitor& v, Topology::Teacher& t) {
 }
 
 void VisitEvaluator(FieldVisitor& v, Topology::Evaluator& e) {
-  v.Section("evaluator", "Measures every checkpoint from its files while the run goes on, at low priority.");
+  v.Section(
+      "evaluator",
+      "Measures checkpoints in order from their files while the run goes on, at low priority; says which were lost.");
   v.Field({"host", "one of [run] hosts; by default the first"}, e.host);
   v.Field({"enabled", "whether there is one"}, e.enabled);
   v.Field({"features", "network of the Fréchet distance; required to evaluate"}, e.features);
-  v.Field({"samples", "videos behind each figure", {64, 1e6}}, e.samples);
+  v.Field({"samples", "videos behind each figure; a Fréchet distance of D features needs 10 D", {64, 1e6}}, e.samples);
   v.Field({"teacher_steps", "sampling steps of the teacher that students are compared with", {1, 1000}},
           e.teacher_steps);
   v.Field({"threads", "CPU threads", kThreads}, e.threads);

@@ -110,9 +110,7 @@ void Session::OnSignals() {
   Drain();
 }
 
-void Session::Drain() {
-  control_->Send(ToEnvelope(message::Drain{}));
-}
+void Session::Drain() { control_->Send(ToEnvelope(message::Drain{})); }
 
 bool Session::ConnectToBroker() {
   if (control_ || !processes_.Running(Spell(Role::kBroker))) return control_ != nullptr;

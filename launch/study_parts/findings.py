@@ -55,8 +55,8 @@ def _quality(results, main, rival):
         text = (f"Fréchet distance to {to} at the end: {results.title(main)} {with_spread(ours)}, {results.title(rival)} "
                 f"{with_spread(theirs)}; {_verdict(results, main, rival, ours, theirs)}.")
         if measure == "frechet_teacher" and floor is not None:
-            text += (f" Two sets of the teacher's own videos are {number(floor)} apart; students start from the reference's noise, so they can "
-                     "be nearer than that.")
+            text += (f" Two sets of the teacher's own videos are {number(floor)} apart; students start from "
+                     "other noise than the reference too.")
         yield text
 
 

@@ -20,7 +20,8 @@ def write_report(results, folder, failures=()):
     d = Document("SGMD against DMD2 and its relatives, on the embedded teacher", folder)
     samples = results.description["samples"]
     d.text(f"All methods start from the same teacher and distil it through the same processes on the same machine. {samples} videos stand "
-           "behind every figure, drawn from the same noise and prompts; means over seeds, ± is the standard deviation over seeds.")
+           "behind every figure, drawn from the same prompts and from noise that the reference has not seen; means over seeds, ± is the standard deviation "
+           "over seeds.")
     d.text(results.description["study"]["paper"])
     if failures:
         d.heading("What failed")
@@ -62,8 +63,8 @@ def _main_table(d, results):
                      _count(len(ends)), *(with_spread([end[name] for end in ends]) for name in MEASURES)])
     d.table(["", "NFE", "fake updates a step", "seeds", *(HEADINGS[name] for name in MEASURES)], rows)
     d.text("NFE: evaluations of the network for a video (guidance counts twice). The rows \"another draw\" and \"other noise\" are the noise "
-           "floor: how far two sets of this size from one and the same source are apart (students start from the noise of the reference and can "
-           "come nearer to it). Flow, speeds: px a frame. Dynamic degree: share of "
+           "floor: how far two sets of this size from one and the same source are apart; students start from this other "
+           "noise as well. Flow, speeds: px a frame. Dynamic degree: share of "
            "videos whose flow is above 0.4; fast share: the same of the ball's exact track. Speed distance: Wasserstein-1 to the teacher's "
            "speeds. Consistency: 1 - warp error / contrast. Jitter: mean second difference of the track. Mass: "
            "brightness of the ball, summed over pixels.")
@@ -195,7 +196,7 @@ def _pictures(d, results, folder):
     seed = min((run.seed for run in results.runs), default=None)
     base = results.out / results.description["base"] / "evaluation" / "videos"
     own = results.own_steps(results.arms()[0]) if results.runs else 0
-    columns = [("teacher", base / "teacher"), (f"base, {own} steps", base / f"base-{own}")]
+    columns = [("teacher", base / "teacher-again"), (f"base, {own} steps", base / f"base-{own}")]
     columns += [(results.title(run.arm), run.folder / "evaluation" / "videos" / f"student-{own}") for run in results.runs
                 if run.seed == seed and not results.description["arms"][run.arm].get("sweep")]
     columns = [(title, path) for title, path in columns if path.with_suffix(".png").exists() and path.with_suffix(".gif").exists()]

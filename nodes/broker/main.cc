@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 
+#include "common/command_line/command_line.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/broker/broker.h"
@@ -20,7 +21,7 @@ int main(int argc, char** argv) {
   app.add_option("--run", run, "Run folder")->required();
   app.add_option("--epoch", options.epoch, "Which start of the run this is")->required();
   app.add_flag("--replay", options.replay, "Serve from the score cache alone; a miss fails the run");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-broker")) return *code;
   return sgmd::RunGuarded("sgmd-broker", [&] {
     sgmd::InitLog("broker");
     std::signal(SIGTERM, [](int) { stop_requested = true; });

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -171,7 +172,27 @@ class BankJob {
 
 }  // namespace
 
+void RequireNothingLost(const BankJobOptions& o) {
+  if (!std::filesystem::exists(o.out)) return;
+  const PromptBank bank = PromptBank::Open(o.out);
+  const std::set<std::string> wanted(o.prompts.begin(), o.prompts.end());
+  std::vector<std::string> lost;
+  for (const std::string& text : bank.texts()) {
+    if (!wanted.contains(text)) lost.push_back(text);
+  }
+  const std::string hint = "write to another --out, or replace the bank with --force";
+  if (!lost.empty()) {
+    throw Error(StrCat("the bank that is there has ", lost.size(), " of its ", bank.texts().size(),
+                       " prompts that the new one would not have, such as \"", lost[0], "\""),
+                o.out.string(), hint);
+  }
+  if (bank.negative() != DigestText(o.negative)) {
+    throw Error("the bank that is there has another negative prompt", o.out.string(), hint);
+  }
+}
+
 void MakeBank(const BankJobOptions& options, const Umt5Encoder& encoder, TokenizerClient& tokenizer) {
+  if (!options.force) RequireNothingLost(options);
   BankJob(options, encoder, tokenizer).Run();
 }
 

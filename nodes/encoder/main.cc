@@ -4,6 +4,7 @@
 #include <iostream>
 #include <thread>
 
+#include "common/command_line/command_line.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/encoder/bank_job.h"
@@ -83,9 +84,11 @@ int main(int argc, char** argv) {
   app.add_option("--group", o.job.group, "Prompts encoded together; what a kill can cost")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_flag("--force", o.job.force,
+               "Replace a bank that has prompts which these are not, or another negative prompt");
   app.add_option("--device", o.device, "cpu, cuda or cuda:N; computes in float32 on each")->capture_default_str();
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-encode")) return *code;
   return sgmd::RunGuarded("sgmd-encode", [&] {
     sgmd::InitLog("encode");
     at::set_num_threads(o.threads);

@@ -4,7 +4,6 @@
 
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
-#include "pipeline/evaluation/video_file.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/flow/sampling.h"
@@ -13,7 +12,6 @@ namespace sgmd {
 namespace {
 
 constexpr std::int64_t kBatch = 64;
-constexpr std::int64_t kEnlarge = 8;
 
 }  // namespace
 
@@ -40,32 +38,30 @@ void DrawVideos(const Experiment& e, const PromptBank& bank, std::int64_t sample
   std::vector<at::Tensor> batches;
   for (std::int64_t first = 0; first < samples; first += kBatch) {
     const std::int64_t count = std::min(kBatch, samples - first);
-    std::vector<std::int64_t> shape{count};
-    shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
     std::vector<Digest> prompts;
-    for (std::int64_t i = 0; i < count; ++i) prompts.push_back(bank.prompts()[(first + i) % bank.prompts().size()]);
+    std::vector<at::Tensor> noise;
+    for (std::int64_t i = first; i < first + count; ++i) {
+      prompts.push_back(bank.prompts()[i % bank.prompts().size()]);
+      noise.push_back(Noise(e.data.latent, SeedFor(seed, 0, i, "evaluation_noise")));
+    }
     const std::int64_t text_len = arm.model->config().text_len;
-    batches.push_back(EulerSample(*arm.model, Noise(shape, SeedFor(seed, 0, first, "evaluation_noise")), arm.sigmas,
-                                  {bank.Gather(prompts, text_len)}, {bank.GatherNegative(count, text_len)},
-                                  arm.guidance));
+    batches.push_back(EulerSample(*arm.model, at::stack(noise), arm.sigmas, {bank.Gather(prompts, text_len)},
+                                  {bank.GatherNegative(count, text_len)}, arm.guidance));
     progress.Update(first + count);
   }
   progress.Finish();
   arm.videos = at::cat(batches);
 }
 
-at::Tensor Mosaic(const std::vector<const Arm*>& arms, std::int64_t rows, bool frames_in_a_row) {
-  std::vector<at::Tensor> lines;
-  for (std::int64_t row = 0; row < rows; ++row) {
-    std::vector<at::Tensor> cells;
-    for (const Arm* arm : arms) {
-      at::Tensor rgb = EnlargeToRgb(arm->videos.slice(0, row, row + 1), kEnlarge)[0];  // [F, H, W, 3]
-      if (frames_in_a_row) rgb = at::cat(rgb.unbind(0), 1).unsqueeze(0);
-      cells.push_back(at::constant_pad_nd(rgb, {0, 0, 2, 2, 2, 2}, 90));
-    }
-    lines.push_back(at::cat(cells, 2));
+PictureGrid GridOf(const std::vector<const Arm*>& arms, const std::vector<std::string>& prompts) {
+  PictureGrid grid;
+  for (const Arm* arm : arms) grid.columns.push_back(arm->title);
+  grid.rows = prompts;
+  for (std::size_t row = 0; row < prompts.size(); ++row) {
+    grid.cells.emplace_back();
+    for (const Arm* arm : arms) grid.cells.back().push_back(arm->videos[static_cast<std::int64_t>(row)]);
   }
-  return at::cat(lines, 1);
+  return grid;
 }
 
 }  // namespace sgmd

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/config/experiment.h"
+#include "nodes/evaluator/picture_grid.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/models/wan_transformer.h"
 
@@ -26,14 +27,14 @@ Arm TeacherArm(const Experiment& experiment, const WanTransformer& teacher, std:
 Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps,
                const WanTransformer& model, const std::string& name, double guidance);
 
-/// Fills arm.videos; prompts in turn. Noise is a function of (seed, sample), so all arms of one seed start from the
-/// same. Shows progress.
+/// Fills arm.videos; prompts in turn, so that a multiple of their number holds each equally often. Noise is a function
+/// of (seed, sample), so all arms of one seed start from the same. Shows progress.
 void DrawVideos(const Experiment& experiment, const PromptBank& bank, std::int64_t samples, std::uint64_t seed,
                 Arm& arm);
 
-/// uint8 [F or 1, H', W', 3]: one row a video, the arms side by side between grey lines; with `frames_in_a_row` each
-/// cell is a strip of all frames, otherwise the result moves. `rows` <= samples.
-at::Tensor Mosaic(const std::vector<const Arm*>& arms, std::int64_t rows, bool frames_in_a_row);
+/// The first video of each prompt: a row a prompt, a column an arm, all with their names.
+PictureGrid GridOf(const std::vector<const Arm*>& arms, const std::vector<std::string>& prompts);
+inline constexpr std::int64_t kEnlarge = 8;  // of the embedded videos of 8 x 8 pixels, to be shown
 inline constexpr double kFramesPerSecond = 8;
 
 }  // namespace sgmd

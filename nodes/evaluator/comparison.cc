@@ -2,84 +2,96 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdio>
-
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
 #include "nodes/evaluator/arms.h"
 #include "nodes/evaluator/measures.h"
-#include "pipeline/data/bouncing_balls.h"
+#include "pipeline/evaluation/ball_track.h"
 #include "pipeline/evaluation/video_file.h"
-#include "pipeline/flow/random.h"
 
 namespace sgmd {
 namespace {
 
-std::string TableRow(const std::string& name, const Measures& m) {
-  std::string line = "| " + name;
-  for (const auto& [tag, value] : m.Named()) {
-    char cell[32];
-    std::snprintf(cell, sizeof cell, " | %.3f", value);
-    line += cell;
+struct Column {
+  std::string title;
+  Measures measures;
+};
+
+// The figures' names as a reader sees them, in the order of Measures.
+constexpr const char* kRows[] = {
+    "Fréchet to teacher", "Fréchet to data", "speed distance", "mean speed", "share fast", "flow",
+    "dynamic degree",     "consistency",     "jitter",         "mass"};
+
+std::string Table(const std::vector<Column>& columns) {
+  std::string head = "| |", rule = "|---|", rows;
+  for (const Column& column : columns) {
+    head += " " + column.title + " |";
+    rule += "---|";
   }
-  return line + " |\n";
+  for (std::size_t row = 0; row < columns[0].measures.names.size(); ++row) {
+    rows += StrCat("| ", kRows[row], " |");
+    for (const Column& column : columns) rows += " " + Text(column.measures.estimates[row]) + " |";
+    rows += "\n";
+  }
+  return head + "\n" + rule + "\n" + rows;
 }
 
-std::string Report(const ComparisonOptions& o, const std::vector<const Arm*>& arms) {
-  const BouncingBallsShape shape{o.experiment.data.latent[1], o.experiment.data.latent[2], o.experiment.data.latent[3]};
-  const auto data = [&](const char* purpose) {
-    return DrawBouncingBalls(shape, o.samples, SeedFor(o.seed, 0, 0, purpose)).video;
-  };
-  const Measurer measurer(LoadVideoFeatures(o.features), arms[0]->videos, data("evaluation_reference"));
-  std::string text =
-      StrCat("# ", o.experiment.name, "\n\nObjective `", Spell(o.experiment.objective.name), "`, guidance u + ",
-             o.experiment.model.guidance, " (c - u), student steps at shift ", o.experiment.schedule.student_shift,
-             ", ", o.samples, " videos an arm, the same noise and prompts for all arms.\n\n");
-  text +=
-      "| | Fréchet to teacher | Fréchet to data | speed distance | mean speed | share fast | flow | dynamic degree | "
-      "consistency | jitter | mass |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
-  text += TableRow("data", measurer.Of(data("evaluation_data")));
-  for (const Arm* arm : arms) text += TableRow(arm->title, measurer.Of(arm->videos));
-  text += StrCat(
-      "\nThe teacher with ", o.teacher_steps,
-      " steps is the reference: its distances to itself are 0, and two sets of the "
-      "data's own videos show how small a Fréchet distance can be with so few videos. Speed distance: Wasserstein-1 "
-      "between the "
+std::string Settings(const ComparisonOptions& o) {
+  return StrCat("# ", o.experiment.name, "\n\nObjective `", Spell(o.experiment.objective.name), "`, guidance u + ",
+                o.experiment.model.guidance, " (c - u), student steps at shift ", o.experiment.schedule.student_shift,
+                ". ", o.evaluation.samples, " videos a column, each prompt equally often; in brackets ",
+                100 * kCoverage, " % confidence intervals.\n\n");
+}
+
+std::string Explanation(const ComparisonOptions& o) {
+  return StrCat(
+      "\nThe reference is the teacher with ", o.evaluation.teacher_steps,
+      " steps. All other columns start from noise that the reference has not seen, the teacher drawn again too: its "
+      "distances to the reference are what chance alone gives, and the floor for a student's. So are those of this "
+      "data to the other data that Fréchet distances are measured to. Intervals: bootstrap over videos, ",
+      kResamples,
+      " resamples of both sides; they tell the spread between such draws. Speed distance: Wasserstein-1 between the "
       "speeds, px a frame. Fast: above ",
       kFastSpeed,
-      " px a frame (the data's slow balls end at 0.2, the fast ones begin at "
-      "0.6). Flow: mean optical flow of what is not background, px a frame; dynamic degree: share of videos above ",
+      " px a frame (the data's slow balls end at 0.2, the fast ones begin at 0.6). Flow: mean optical flow of what is "
+      "not background, px a frame; dynamic degree: share of videos above ",
       kDynamicFlow,
       ". Consistency: 1 - warp error / contrast. Jitter: mean second difference of the track. Mass: summed "
-      "brightness, a whole ball keeps it.\n\nFrom left to right: ");
-  for (const Arm* arm : arms) text += (arm == arms[0] ? "" : " | ") + arm->title;
-  text += "; one row a prompt.\n\n![frames](videos/contact_sheet.png)\n\n![motion](videos/comparison.gif)\n";
-  return text;
+      "brightness, a whole ball keeps it.\n\n");
 }
+
+void Show(const std::filesystem::path& folder, const PictureGrid& all, const PictureGrid& student) {
+  std::filesystem::create_directories(folder);
+  WritePng(folder / "contact_sheet.png", Strips(all, kEnlarge));
+  WriteVideo(folder / "comparison.gif", Moving(all, 2 * kEnlarge), kFramesPerSecond);
+  WriteVideo(folder / "student.gif", Moving(student, kEnlarge), kFramesPerSecond);
+}
+
+constexpr char kPictures[] =
+    "In a row, the same prompt and the same noise.\n\n![frames](videos/contact_sheet.png)\n\n"
+    "![motion](videos/comparison.gif)\n";
 
 }  // namespace
 
 void CompareWithTeacher(const ComparisonOptions& o) {
   const Experiment& e = o.experiment;
-  const PromptBank bank = PromptBank::Open(e.model.prompts);
-  const WanTransformer teacher = WanTransformer::Load(e.model.teacher, at::kCPU);
   const WanTransformer student = WanTransformer::Load(o.student, at::kCPU);
-  for (const WanTransformer* model : {&teacher, &student}) {
-    bank.RequireFits(model->config().text_dim, model->config().text_len);
-  }
-  if (teacher.config().out_dim != 3)
-    throw Error("only models of the embedded RGB data can be compared so far", e.model.teacher.string());
-  Arm many = TeacherArm(e, teacher, o.teacher_steps),
-      few = FewStepArm(e, e.schedule.student_steps, teacher, "teacher", e.model.guidance);
+  const Reference reference(e, o.evaluation);
+  reference.RequireFits(student);
+  Arm few = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", e.model.guidance);
   Arm distilled = FewStepArm(e, e.schedule.student_steps, student, "student", 1.0);
-  const std::vector<const Arm*> arms{&many, &few, &distilled};
-  for (Arm* arm : {&many, &few, &distilled}) DrawVideos(e, bank, o.samples, o.seed, *arm);
-  std::filesystem::create_directories(o.out / "videos");
-  const auto rows = static_cast<std::int64_t>(bank.prompts().size());
-  WritePng(o.out / "videos" / "contact_sheet.png", Mosaic(arms, rows, /*frames_in_a_row=*/true)[0]);
-  WriteVideo(o.out / "videos" / "comparison.gif", Mosaic(arms, rows, /*frames_in_a_row=*/false), kFramesPerSecond);
-  WriteFileAtomically(o.out / "report.md", Report(o, arms));
+  for (Arm* arm : {&few, &distilled}) reference.Draw(*arm);
+  const Measurer& measurer = reference.measurer();
+  const std::vector<Column> columns{{"data", measurer.Of(reference.Data("evaluation_data"))},
+                                    {reference.arm().title + " (reference)", measurer.OfTeacher()},
+                                    {reference.again().title + ", other noise (floor)", reference.floor()},
+                                    {few.title, measurer.Of(few.videos)},
+                                    {distilled.title, measurer.Of(distilled.videos)}};
+  const std::vector<const Arm*> shown{&reference.again(), &few, &distilled};
+  Show(o.out / "videos", GridOf(shown, reference.prompts()),
+       GridOf({&reference.again(), &distilled}, reference.prompts()).Transposed());
+  WriteFileAtomically(o.out / "report.md", Settings(o) + Table(columns) + Explanation(o) + kPictures);
   LogInfo("report in ", (o.out / "report.md").string());
 }
 

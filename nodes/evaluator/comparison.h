@@ -1,25 +1,22 @@
 // Teacher at many steps, teacher at the student's steps and student, from the same noise and prompts, against the data.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 
-#include "common/config/experiment.h"
+#include "nodes/evaluator/reference.h"
 
 namespace sgmd {
 
 struct ComparisonOptions {
-  Experiment experiment;           // teacher, prompts, guidance, student grid, latent shape
-  std::filesystem::path student;   // model folder
-  std::filesystem::path features;  // see LoadVideoFeatures
-  std::filesystem::path out;       // report.md, videos/
-  std::int64_t samples = 512;      // videos behind the figures, >= 64
-  std::int64_t teacher_steps = 50;
-  std::uint64_t seed = 1000;
+  Experiment experiment;          // teacher, prompts, guidance, student grid, latent shape
+  EvaluationSettings evaluation;  // the reference, and how many videos
+  std::filesystem::path student;  // model folder
+  std::filesystem::path out;      // report.md, videos/
 };
 
-/// Writes out/videos/comparison.gif, out/videos/contact_sheet.png and out/report.md. Embedded data set only (three
-/// channels that are RGB). Shows progress.
+/// Writes out/report.md, and in out/videos/ contact_sheet.png and comparison.gif (a row a prompt, a column a model) and
+/// student.gif (teacher over student, a column a prompt: small). Embedded data set only (three channels that are RGB).
+/// Shows progress.
 void CompareWithTeacher(const ComparisonOptions& options);
 
 }  // namespace sgmd

@@ -13,12 +13,13 @@
 namespace sgmd {
 namespace {
 
-// One column: a video a row, as a strip of its frames and moving.
-void Show(const std::filesystem::path& evaluation, const std::string& name, const Arm& arm, std::int64_t rows) {
+// One column: a video a row, as a strip of its frames and moving. Without names: to be put beside others.
+void Show(const std::filesystem::path& evaluation, const std::string& name, const Arm& arm,
+          const std::vector<std::string>& prompts) {
   std::filesystem::create_directories(evaluation / "videos");
-  WritePng(evaluation / "videos" / (name + ".png"), Mosaic({&arm}, rows, /*frames_in_a_row=*/true)[0]);
-  WriteVideo(evaluation / "videos" / (name + ".gif"), Mosaic({&arm}, rows, /*frames_in_a_row=*/false),
-             kFramesPerSecond);
+  const PictureGrid column{{}, {}, GridOf({&arm}, prompts).cells};
+  WritePng(evaluation / "videos" / (name + ".png"), Strips(column, kEnlarge));
+  WriteVideo(evaluation / "videos" / (name + ".gif"), Moving(column, kEnlarge), kFramesPerSecond);
 }
 
 std::int64_t Evaluations(const Arm& arm) {
@@ -41,15 +42,21 @@ class Baselines {
   void Measure(const std::string& name, const Arm& arm) {
     nlohmann::json line{{"arm", name}, {"samples", arm.videos.size(0)}};
     if (arm.model != nullptr) line["evaluations"] = Evaluations(arm);
-    for (const auto& [tag, value] : reference_.measurer().Of(arm.videos).Named()) line[tag] = value;
+    const Measures measures = MeasuresOf(arm);
+    for (const auto& [tag, value] : measures.Fields()) line[tag] = value;
     lines_ += line.dump() + "\n";
     Show(folder_, name, arm, reference_.prompts());
-    LogInfo(name, ": Fréchet to teacher ", line["frechet_teacher"].get<double>());
+    LogInfo(name, ": Fréchet to teacher ", Text(measures.At("frechet_teacher")));
   }
 
   void Save() const { WriteFileAtomically(folder_ / "baselines.jsonl", lines_); }
 
  private:
+  Measures MeasuresOf(const Arm& arm) const {
+    if (&arm == &reference_.arm()) return reference_.measurer().OfTeacher();
+    return &arm == &reference_.again() ? reference_.floor() : reference_.measurer().Of(arm.videos);
+  }
+
   std::filesystem::path folder_;
   Reference reference_;
   std::string lines_;
@@ -82,9 +89,7 @@ void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& setting
   Arm data{"data", nullptr, {}, 1.0, reference.Data("evaluation_data")};
   baselines.Measure("data", data);
   baselines.Measure("teacher", reference.arm());
-  Arm again = TeacherArm(e, reference.teacher(), settings.teacher_steps);
-  reference.Draw(again, settings.seed + 1);
-  baselines.Measure("teacher-again", again);
+  baselines.Measure("teacher-again", reference.again());
   Arm guided = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", e.model.guidance);
   reference.Draw(guided);
   baselines.Measure(StrCat("teacher-", e.schedule.student_steps.size()), guided);

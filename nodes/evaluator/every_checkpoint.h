@@ -15,12 +15,11 @@ void EvaluateEveryCheckpoint(const LaunchPlan& plan, const EvaluationSettings& s
 /// Measures what no training changes; the run folder needs resolved/ only. Writes evaluation/baselines.jsonl, one JSON
 /// object each: arm, evaluations (of the network, a video), samples, the Measures; and pictures as above under these
 /// names:
-///   data            another draw of the data: with `teacher-again` the noise floor of the Fréchet distances
+///   data            another draw of the data: the floor of distances to the data
 ///   teacher         the reference itself
-///   teacher-again   the many-step teacher from other noise
+///   teacher-again   the many-step teacher from the noise of all others: the floor
 ///   teacher-<n>     the teacher with guidance on the experiment's grid of n steps
-///   base-<n>        the untrained student (teacher's weights, no guidance) on the experiment's grid and each of
-///   `fewer`
+///   base-<n>        the untrained student (teacher's weights, no guidance) on the experiment's grid, and on `fewer`
 void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& settings,
                        const std::vector<StudentSteps>& fewer);
 

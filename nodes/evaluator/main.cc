@@ -6,6 +6,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "common/command_line/command_line.h"
 #include "common/config/topology.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -30,7 +31,8 @@ sgmd::StudentSteps ParseGrid(const std::string& text) {
   sgmd::StudentSteps steps;
   std::istringstream in(text);
   for (std::string entry; std::getline(in, entry, ',');) {
-    const std::int64_t step = std::atoll(entry.c_str());
+    const bool number = !entry.empty() && entry.size() <= 4 && entry.find_first_not_of("0123456789") == entry.npos;
+    const std::int64_t step = number ? std::stoll(entry) : 0;
     if (step < 1 || step > 1000 || (!steps.empty() && step >= steps.back())) {
       throw sgmd::Error("--fewer-steps " + text + ": not a grid", {},
                         "timesteps in 1 to 1000, descending, such as 1000,500");
@@ -42,21 +44,24 @@ sgmd::StudentSteps ParseGrid(const std::string& text) {
 }
 
 struct Options {
-  std::filesystem::path run, reference;
-  sgmd::ComparisonOptions comparison;
+  std::filesystem::path run, student, out;
+  sgmd::EvaluationSettings settings;  // where the command line says more than the topology
   std::vector<std::string> fewer;
   int threads = 2;
   bool watch = false, every_checkpoint = false, baselines = false;
   std::uint64_t epoch = 0;
 };
 
+sgmd::EvaluationSettings Settings(const Options& o, const sgmd::LaunchPlan& plan) {
+  const sgmd::EvaluationSettings of_run = sgmd::SettingsOf(plan.topology);
+  sgmd::EvaluationSettings settings = o.settings;
+  if (settings.features.empty()) settings.features = of_run.features;
+  if (settings.reference.empty()) settings.reference = of_run.reference;
+  return settings;
+}
+
 int Evaluate(const Options& o, const sgmd::LaunchPlan& plan) {
-  sgmd::EvaluationSettings settings = sgmd::SettingsOf(plan.topology);
-  settings.samples = o.comparison.samples;
-  settings.teacher_steps = o.comparison.teacher_steps;
-  settings.seed = o.comparison.seed;
-  if (!o.comparison.features.empty()) settings.features = o.comparison.features;
-  if (!o.reference.empty()) settings.reference = o.reference;
+  const sgmd::EvaluationSettings settings = Settings(o, plan);
   std::vector<sgmd::StudentSteps> fewer;
   for (const std::string& text : o.fewer) fewer.push_back(ParseGrid(text));
   if (o.baselines) sgmd::EvaluateBaselines(plan, settings, fewer);
@@ -65,11 +70,10 @@ int Evaluate(const Options& o, const sgmd::LaunchPlan& plan) {
 }
 
 int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
-  sgmd::ComparisonOptions comparison = o.comparison;
-  comparison.experiment = plan.experiment;
-  if (comparison.features.empty()) comparison.features = plan.topology.evaluator.features;
-  if (comparison.student.empty()) comparison.student = o.run / "student";
-  if (comparison.out.empty()) comparison.out = o.run;
+  const sgmd::ComparisonOptions comparison{.experiment = plan.experiment,
+                                           .evaluation = Settings(o, plan),
+                                           .student = o.student.empty() ? o.run / "student" : o.student,
+                                           .out = o.out.empty() ? o.run : o.out};
   sgmd::CompareWithTeacher(comparison);
   std::cout << sgmd::StrCat((comparison.out / "report.md").string(), "\n");
   return 0;
@@ -80,10 +84,10 @@ int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
 int main(int argc, char** argv) {
   CLI::App app{
       "Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch,\n"
-      "evaluates every checkpoint of a run that is up, into evaluation/metrics.jsonl and TensorBoard, until SIGTERM.\n"
+      "evaluates the checkpoints of a run that is up, in order, into evaluation/metrics.jsonl and TensorBoard, until\n"
+      "SIGTERM; its log names those that the run deleted before their turn ([checkpoint] keep of the experiment).\n"
       "With --every-checkpoint, evaluates all checkpoints that a run has kept in the same way, and ends."};
   Options o;
-  sgmd::ComparisonOptions& comparison = o.comparison;
   app.add_option("--run", o.run, "Run folder; its experiment and its student/ are taken")->required();
   const auto watch =
       app.add_flag("--watch", o.watch, "Evaluate checkpoints as they come (settings: [evaluator] of the topology)");
@@ -93,22 +97,22 @@ int main(int argc, char** argv) {
       ->excludes(watch);
   app.add_option("--fewer-steps", o.fewer,
                  "Another grid for the last checkpoint and the untrained student, such as 1000,500; may be repeated");
-  app.add_option("--reference", o.reference,
+  app.add_option("--reference", o.settings.reference,
                  "File that keeps the teacher's videos, drawn if need be; runs may share it");
-  app.add_option("--student", comparison.student, "Another model folder to take as the student");
-  app.add_option("--features", comparison.features,
+  app.add_option("--student", o.student, "Another model folder to take as the student");
+  app.add_option("--features", o.settings.features,
                  "Feature network of the Fréchet distance (default: as the topology says)");
-  app.add_option("--out", comparison.out, "Where to write (default: the run folder)");
-  app.add_option("--samples", comparison.samples, "Videos an arm")
-      ->check(CLI::Range(64, 100000))
+  app.add_option("--out", o.out, "Where to write (default: the run folder)");
+  app.add_option("--samples", o.settings.samples, "Videos an arm; a Fréchet distance of D features needs 10 D")
+      ->check(CLI::Range(64, 1000000))
       ->capture_default_str();
-  app.add_option("--teacher-steps", comparison.teacher_steps, "Steps of the many-step teacher")
+  app.add_option("--teacher-steps", o.settings.teacher_steps, "Steps of the many-step teacher")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--seed", comparison.seed, "Seed of noise and data")->capture_default_str();
+  app.add_option("--seed", o.settings.seed, "Seed of noise and data")->check(sgmd::Seed())->capture_default_str();
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--epoch", o.epoch, "Which start of the run this is (given by sgmd-launch)")->group("");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-evaluator")) return *code;
   return sgmd::RunGuarded("sgmd-evaluator", [&] {
     sgmd::InitLog("evaluator");
     const sgmd::LaunchPlan plan = sgmd::LoadRun(o.run);

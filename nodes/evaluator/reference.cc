@@ -21,26 +21,40 @@ Reference::Reference(const Experiment& experiment, EvaluationSettings settings)
       bank_(PromptBank::Open(experiment.model.prompts)),
       teacher_(WanTransformer::Load(experiment.model.teacher, at::kCPU)),
       arm_(TeacherArm(experiment, teacher_, settings_.teacher_steps)),
-      measurer_(MakeMeasurer()) {}
+      again_(arm_),
+      measurer_(MakeMeasurer()),
+      floor_(measurer_.Of(again_.videos)) {}
+
+// All that decides the teacher's videos.
+std::string Reference::Identity() const {
+  const Experiment& e = experiment_;
+  std::string what =
+      StrCat("two sets of ", ModelDigest(e.model.teacher).Hex(), " prompts ", DigestFile(e.model.prompts).Hex(),
+             " guidance ", e.model.guidance, " shift ", e.schedule.student_shift, " steps ", settings_.teacher_steps,
+             " samples ", settings_.samples, " seed ", settings_.seed);
+  for (const std::int64_t size : e.data.latent) what += StrCat(" ", size);
+  return what;
+}
 
 Measurer Reference::MakeMeasurer() {
   const Experiment& e = experiment_;
-  bank_.RequireFits(teacher_.config().text_dim, teacher_.config().text_len);
+  RequireFits(teacher_);
   if (teacher_.config().out_dim != 3)
     throw Error("only models of the embedded RGB data can be evaluated so far", e.model.teacher.string());
-  std::string what = StrCat(ModelDigest(e.model.teacher).Hex(), " prompts ", DigestFile(e.model.prompts).Hex(),
-                            " guidance ", e.model.guidance, " shift ", e.schedule.student_shift, " steps ",
-                            settings_.teacher_steps, " samples ", settings_.samples, " seed ", settings_.seed);
-  for (const std::int64_t size : e.data.latent) what += StrCat(" ", size);
+  const VideoFeatures features = LoadVideoFeatures(settings_.features);
+  RequireEnoughVideos(settings_.samples, features(Data("evaluation_reference").slice(0, 0, 1)).size(1));
   const std::filesystem::path& file = settings_.reference;
-  if (std::filesystem::exists(file) && SafetensorsFile::Open(file).metadata().at("sgmd.reference") == what) {
+  if (std::filesystem::exists(file) && SafetensorsFile::Open(file).metadata().at("sgmd.reference") == Identity()) {
     arm_.videos = CopyToTensor(SafetensorsFile::Open(file).At("videos"));
+    again_.videos = CopyToTensor(SafetensorsFile::Open(file).At("again"));
   } else {
-    Draw(arm_);
+    Draw(arm_, settings_.seed);
+    Draw(again_);
     std::filesystem::create_directories(file.parent_path());
-    SaveTensors(file, {{"videos", arm_.videos}}, {{"sgmd.reference", what}});
+    SaveTensors(file, {{"videos", arm_.videos}, {"again", again_.videos}}, {{"sgmd.reference", Identity()}});
   }
-  return Measurer(LoadVideoFeatures(settings_.features), arm_.videos, Data("evaluation_reference"));
+  return Measurer(features, arm_.videos, Data("evaluation_reference"), static_cast<std::int64_t>(prompts().size()),
+                  settings_.seed);
 }
 
 void Reference::Draw(Arm& arm, std::uint64_t seed) const {
@@ -49,7 +63,7 @@ void Reference::Draw(Arm& arm, std::uint64_t seed) const {
 
 at::Tensor Reference::Data(const char* purpose) const {
   const BouncingBallsShape shape{experiment_.data.latent[1], experiment_.data.latent[2], experiment_.data.latent[3]};
-  return DrawBouncingBalls(shape, settings_.samples, SeedFor(settings_.seed, 0, 0, purpose)).video;
+  return DrawBallsInTurn(shape, settings_.samples, SeedFor(settings_.seed, 0, 0, purpose)).video;
 }
 
 }  // namespace sgmd

@@ -12,17 +12,19 @@ namespace sgmd {
 
 struct EvaluationSettings {
   std::filesystem::path features;   // see LoadVideoFeatures
-  std::int64_t samples = 256;       // videos behind each figure, >= 64
+  std::int64_t samples = 512;       // videos behind each figure, >= 10 for each dimension of the features
   std::int64_t teacher_steps = 50;  // of the reference, >= 1
-  std::uint64_t seed = 1000;        // of noise and data
+  std::uint64_t seed = 1000;        // of noise and data; arms and the floor take the next one
   std::filesystem::path reference;  // file that keeps the teacher's videos; runs of one teacher may share it
 };
 
 /// As [evaluator] of the topology says; the reference is kept in the run folder.
 EvaluationSettings SettingsOf(const Topology& topology);
 
-/// Draws the teacher's videos unless the file has them for the same teacher, prompts and settings. Embedded data set
-/// only (three channels that are RGB), otherwise throws Error.
+/// Draws the teacher's videos twice, from two sets of noise, unless the file has them for the same teacher, prompts and
+/// settings. The first are the reference. All else starts from the second set of noise, the teacher drawn again too:
+/// its distance to the reference is the floor that a student's can be compared with, and its videos are those to show
+/// beside a student's. Embedded data set only (three channels that are RGB), otherwise throws Error.
 class Reference {
  public:
   Reference(const Experiment& experiment, EvaluationSettings settings);
@@ -30,25 +32,33 @@ class Reference {
 
   const EvaluationSettings& settings() const { return settings_; }
   const WanTransformer& teacher() const { return teacher_; }
-  const Arm& arm() const { return arm_; }  // the many-step teacher
+  const Arm& arm() const { return arm_; }      // the many-step teacher: the reference
+  const Arm& again() const { return again_; }  // the same from the noise of all others
   const Measurer& measurer() const { return measurer_; }
-  std::int64_t prompts() const { return static_cast<std::int64_t>(bank_.prompts().size()); }
+  const Measures& floor() const { return floor_; }  // of again()
+  const std::vector<std::string>& prompts() const { return bank_.texts(); }
 
-  /// Fills arm.videos from the noise and prompts that the reference started from, or from those of another seed.
-  void Draw(Arm& arm) const { Draw(arm, settings_.seed); }
-  void Draw(Arm& arm, std::uint64_t seed) const;
-  /// As many videos of the data; two purposes are two sets.
+  /// Throws Error when the prompts are not ones that `model` reads.
+  void RequireFits(const WanTransformer& model) const {
+    bank_.RequireFits(model.config().text_dim, model.config().text_len);
+  }
+  /// Fills arm.videos from the prompts of the reference and the noise that again() started from.
+  void Draw(Arm& arm) const { Draw(arm, settings_.seed + 1); }
+  /// As many videos of the data, stratified (DrawBallsInTurn); two purposes are two sets.
   at::Tensor Data(const char* purpose) const;
 
  private:
   Measurer MakeMeasurer();
+  std::string Identity() const;
+  void Draw(Arm& arm, std::uint64_t seed) const;
 
   Experiment experiment_;
   EvaluationSettings settings_;
   PromptBank bank_;
   WanTransformer teacher_;
-  Arm arm_;
+  Arm arm_, again_;
   Measurer measurer_;
+  Measures floor_;
 };
 
 }  // namespace sgmd

@@ -25,7 +25,7 @@ RunEvaluation::RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& s
   std::ifstream lines(folder_ / "metrics.jsonl");
   for (std::string line; std::getline(lines, line);) {
     const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!object.contains("step")) continue;
+    if (!object.contains("step") || !object.contains("frechet_teacher_floor")) continue;  // or of an earlier form
     done_.emplace(object["step"].get<std::int64_t>(),
                   object.value("student_steps", plan.experiment.schedule.student_steps),
                   object.value("samples", settings.samples));
@@ -66,20 +66,25 @@ void RunEvaluation::Record(std::int64_t step, const StudentSteps& grid, const Ar
                       {"samples", arm.videos.size(0)},
                       {"student_steps", grid},
                       {"guidance", StrCat("u + ", experiment().model.guidance, " (c - u)")}};
-  for (const auto& [tag, value] : measures.Named()) line[tag] = value;
+  for (const auto& [tag, value] : measures.Fields()) line[tag] = value;
+  const Estimate& floor = reference_.floor().At("frechet_teacher");
+  line["frechet_teacher_floor"] = floor.value;
   if (grid == experiment().schedule.student_steps) Publish(step, measures, arm);
   std::ofstream(folder_ / "metrics.jsonl", std::ios::app) << line.dump() << std::endl;
   done_.emplace(step, grid, arm.videos.size(0));
-  LogInfo("step ", step, ", ", arm.title, ": Fréchet to teacher ", measures.frechet_teacher, ", speed distance ",
-          measures.track.speed_distance, ", dynamic degree ", measures.dynamic_degree);
+  LogInfo("step ", step, ", ", arm.title, ": Fréchet to teacher ", Text(measures.At("frechet_teacher")),
+          " (of another draw of the teacher ", Text(floor), "), speed distance ", Text(measures.At("speed_distance")),
+          ", dynamic degree ", Text(measures.At("dynamic_degree")));
 }
 
 void RunEvaluation::Publish(std::int64_t step, const Measures& measures, const Arm& arm) {
-  for (const auto& [tag, value] : measures.Named()) events_.Scalar("evaluation/" + tag, step, value);
+  for (std::size_t i = 0; i < measures.names.size(); ++i) {
+    events_.Scalar("evaluation/" + measures.names[i], step, measures.estimates[i].value);
+  }
   char name[32];
   std::snprintf(name, sizeof name, "step-%08lld.gif", static_cast<long long>(step));
   const std::filesystem::path gif = folder_ / "videos" / name;
-  const at::Tensor mosaic = Mosaic({&reference_.arm(), &arm}, reference_.prompts(), false);
+  const at::Tensor mosaic = Moving(GridOf({&reference_.again(), &arm}, prompts()), 2 * kEnlarge);
   WriteVideo(gif, mosaic, kFramesPerSecond);
   events_.Image("evaluation/teacher_student", step, mosaic.size(1), mosaic.size(2), ReadFile(gif));
 }

@@ -15,17 +15,17 @@ namespace sgmd {
 using StudentSteps = std::vector<std::int64_t>;  // timesteps before the shift, descending
 
 /// Writes, in the run folder:
-///   evaluation/metrics.jsonl              one JSON object a measurement: step, samples, student_steps, guidance, the
-///   Measures evaluation/videos/step-<8 digits>.gif teacher | student, same noise and prompts (the experiment's grid)
-///   events/evaluator                      the same scalars as evaluation/<measure>, and the GIF (the experiment's
-///   grid)
+///   evaluation/metrics.jsonl               one JSON object a measurement: step, samples, student_steps, guidance, the
+///                                          Measures with <name>_low and <name>_high, frechet_teacher_floor
+///   evaluation/videos/step-<8 digits>.gif  teacher | student, same noise and prompts (the experiment's grid)
+///   events/evaluator                       the same scalars as evaluation/<name>, and the GIF (likewise)
 class RunEvaluation {
  public:
   RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& settings);
 
   const Experiment& experiment() const { return plan_.experiment; }
   const EvaluationSettings& settings() const { return reference_.settings(); }
-  std::int64_t prompts() const { return reference_.prompts(); }
+  const std::vector<std::string>& prompts() const { return reference_.prompts(); }
   const CheckpointStore& checkpoints() const { return checkpoints_; }
 
   /// Whether metrics.jsonl has this, with as many videos.

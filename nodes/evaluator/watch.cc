@@ -3,11 +3,14 @@
 #include <chrono>
 #include <thread>
 
+#include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/evaluator/run_evaluation.h"
 
 namespace sgmd {
 namespace {
+
+void Pause() { std::this_thread::sleep_for(std::chrono::milliseconds(500)); }
 
 // Finished or drained: the generator writes the student last, the launcher the epoch first.
 bool RunHasEnded(const RunFolder& run) {
@@ -17,23 +20,71 @@ bool RunHasEnded(const RunFolder& run) {
   return !missing && std::filesystem::exists(run.Student()) && student > epoch;
 }
 
-// Whether there was something new.
-bool EvaluateNewest(RunEvaluation& evaluation) {
-  const StudentSteps& grid = evaluation.experiment().schedule.student_steps;
-  const auto checkpoint = evaluation.checkpoints().Newest();
-  return checkpoint && !evaluation.Has(checkpoint->step, grid) && evaluation.Measure(*checkpoint, grid);
+// The checkpoints that are there, oldest first. One that is being deleted cannot be read; a moment later it is gone.
+std::vector<CheckpointStore::Checkpoint> Kept(const CheckpointStore& store) {
+  constexpr int kTries = 20;
+  for (int attempt = 1; attempt < kTries; ++attempt, Pause()) {
+    try {
+      return store.All();
+    } catch (const Error&) {
+    }
+  }
+  return store.All();
 }
+
+class Watcher {
+ public:
+  explicit Watcher(const LaunchPlan& plan)
+      : evaluation_(plan, SettingsOf(plan.topology)), folder_(RunFolder{plan.topology.run.folder}.Checkpoints()) {
+    LogInfo("watching for checkpoints, ", evaluation_.settings().samples, " videos each");
+  }
+
+  // Measures the oldest checkpoint that is there and was not measured yet; false when there is none. Whole checkpoints
+  // are digested to be found, so that they are looked for only after something has changed.
+  bool EvaluateNext() {
+    const auto changed = std::filesystem::last_write_time(folder_);
+    if (changed == nothing_new_since_) return false;
+    const auto kept = Kept(evaluation_.checkpoints());
+    TellSkipped(kept);
+    for (const auto& checkpoint : kept) {
+      if (!evaluation_.Has(checkpoint.step, grid()) && evaluation_.Measure(checkpoint, grid())) return true;
+    }
+    nothing_new_since_ = changed;
+    return false;
+  }
+
+ private:
+  const StudentSteps& grid() const { return evaluation_.experiment().schedule.student_steps; }
+
+  // Says once of each checkpoint that it was deleted before its turn came.
+  void TellSkipped(const std::vector<CheckpointStore::Checkpoint>& kept) {
+    if (kept.empty()) return;
+    const Experiment& e = evaluation_.experiment();
+    std::string steps;
+    for (std::int64_t step = told_ + e.checkpoint.every; step < kept.front().step; step += e.checkpoint.every) {
+      told_ = step;
+      if (!evaluation_.Has(step, grid())) steps += StrCat(steps.empty() ? "" : ", ", step);
+    }
+    if (steps.empty()) return;
+    LogWarning("not evaluated: the checkpoints of steps ", steps, ", which the run deleted before their turn came; it ",
+               "keeps ", e.checkpoint.keep, " ([checkpoint] keep), and fewer [evaluator] samples take less time");
+  }
+
+  RunEvaluation evaluation_;
+  std::filesystem::path folder_;
+  std::filesystem::file_time_type nothing_new_since_ = std::filesystem::file_time_type::min();
+  std::int64_t told_ = 0;  // the steps up to here
+};
 
 }  // namespace
 
 void WatchRun(const LaunchPlan& plan, const volatile std::sig_atomic_t& stop) {
-  RunEvaluation evaluation(plan, SettingsOf(plan.topology));
-  LogInfo("watching for checkpoints, ", evaluation.settings().samples, " videos each");
+  Watcher watcher(plan);
   while (!stop) {
     const bool ended = RunHasEnded({plan.topology.run.folder});
-    if (EvaluateNewest(evaluation)) continue;
+    if (watcher.EvaluateNext()) continue;
     if (ended) return;  // and everything that was committed before is done
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    Pause();
   }
 }
 

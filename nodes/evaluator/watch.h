@@ -1,4 +1,4 @@
-// Evaluation while training goes on: every committed checkpoint, from files alone.
+// Evaluation while training goes on: the committed checkpoints, from files alone.
 #pragma once
 
 #include <csignal>
@@ -8,11 +8,13 @@
 
 namespace sgmd {
 
-/// Evaluates the student (EMA weights if there are any) of each new checkpoint, newest first. Ends by itself when this
-/// start of the run has (its student is written) and the last checkpoint is evaluated, or on `stop`. Reads only files
-/// that are committed, so training neither waits for it nor knows of it; checkpoints that come faster than they can be
-/// evaluated are passed over. Writes what RunEvaluation does; steps that metrics.jsonl already has are not done again.
-/// The reference is kept in evaluation/teacher.safetensors.
+/// Evaluates the student (EMA weights if there are any) of each new checkpoint, in order. Ends by itself when this
+/// start of the run has (its student is written) and every checkpoint that is left is evaluated, or on `stop`. Reads
+/// only files that are committed, so training neither waits for it nor knows of it. A checkpoint that the run deletes
+/// before its turn comes ([checkpoint] keep) is lost to it: a warning names its step. The oldest first loses the
+/// fewest: it is the next to be deleted, and the newest are still there when the run has ended. Writes what
+/// RunEvaluation does; steps that metrics.jsonl already has are not done again. The reference is kept in
+/// evaluation/teacher.safetensors.
 void WatchRun(const LaunchPlan& plan, const volatile std::sig_atomic_t& stop);
 
 }  // namespace sgmd

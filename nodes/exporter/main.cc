@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "common/command_line/command_line.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/exporter/export.h"
@@ -67,7 +68,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->capture_default_str();
   app.add_option("--shard-gib", o.exporting.shard_gib, "Most GiB a file of --diffusers")
-      ->check(CLI::PositiveNumber)
+      ->check(sgmd::NumberIn(1e-6, 1e6))
       ->capture_default_str();
   app.add_option("--base", o.exporting.base, "Diffusers folder to take text_encoder, tokenizer and vae from")
       ->check(CLI::ExistingDirectory);
@@ -75,7 +76,7 @@ int main(int argc, char** argv) {
   app.add_flag("!--no-verify,--verify", o.exporting.verify, "Read back and compare (default)");
   app.add_flag("--overwrite", o.exporting.overwrite, "Replace an earlier export");
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-export")) return *code;
   return sgmd::RunGuarded("sgmd-export", [&] {
     sgmd::InitLog("export");
     at::set_num_threads(o.threads);

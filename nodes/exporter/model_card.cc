@@ -16,8 +16,41 @@ std::string List(const auto& values) {
   return "[" + text + "]";
 }
 
-std::string FrontMatter() {
-  return "---\nlibrary_name: diffusers\npipeline_tag: text-to-video\ntags: [wan, sgmd]\n---\n";
+// A model whose latents are the pixels themselves: no VAE goes with it, and no pipeline of other tools.
+bool InRgb(const StudentSource& s) { return s.config.in_dim == 3; }
+
+// What ComfyUI and LightX2V take for granted in a Wan model: patches of 1 x 2 x 2, heads of 128, umT5's 4096, a Wan
+// VAE.
+bool RunsInWanTools(const StudentSource& s) {
+  const WanConfig& c = s.config;
+  return c.patch_size == std::array<std::int64_t, 3>{1, 2, 2} && c.dim == 128 * c.num_heads && c.text_dim == 4096 &&
+         (c.in_dim == 16 || c.in_dim == 48);
+}
+
+// The published model that has these sizes, as Hugging Face names it; empty where there is none. The two Wan models of
+// 14B have the same: the teacher's folder tells them apart.
+std::string PublishedBase(const StudentSource& s) {
+  const WanConfig& c = s.config;
+  const auto has = [&](std::int64_t dim, std::int64_t ffn, std::int64_t layers, std::int64_t channels) {
+    return c.dim == dim && c.ffn_dim == ffn && c.num_layers == layers && c.in_dim == channels;
+  };
+  const std::string teacher = s.experiment ? s.experiment->model.teacher.string() : "";
+  if (has(1536, 8960, 30, 16)) return "Wan-AI/Wan2.1-T2V-1.3B-Diffusers";
+  if (has(3072, 14336, 30, 48)) return "Wan-AI/Wan2.2-TI2V-5B-Diffusers";
+  if (!has(5120, 13824, 40, 16)) return "";
+  return teacher.find("A14B") != teacher.npos ? "Wan-AI/Wan2.2-T2V-A14B-Diffusers" : "Wan-AI/Wan2.1-T2V-14B-Diffusers";
+}
+
+// The licence is that of Wan's own weights, which others of other sizes need not have.
+std::string FrontMatter(const StudentSource& s, ExportForm form) {
+  const std::string base = PublishedBase(s);
+  std::string text = "---\n";
+  if (!base.empty()) {
+    text += StrCat("license: apache-2.0\nbase_model: ", base,
+                   "\nbase_model_relation: ", form == ExportForm::kLora ? "adapter" : "finetune", "\n");
+  }
+  if (!InRgb(s)) text += "library_name: diffusers\n";
+  return text + "pipeline_tag: text-to-video\ntags: [wan, sgmd]\n---\n";
 }
 
 // Only what the files say: an export may be of a teacher.
@@ -60,6 +93,9 @@ std::string WhatItIs(const StudentSource& s, ExportForm form, const StudentSched
   return text + "\n";
 }
 
+constexpr char kUneven[] =
+    " These steps are not evenly spaced and cannot be reached by its schedule: give it the sigmas above.";
+
 // What is needed of diffusers' scheduler for the student's sigmas.
 std::string UniPc(const StudentSchedule& schedule) {
   std::vector<std::size_t> uncorrected;
@@ -68,28 +104,45 @@ std::string UniPc(const StudentSchedule& schedule) {
                 schedule.shift, ", solver_order=1, disable_corrector=", List(uncorrected), ")");
 }
 
-// A row a tool: where the file goes there, and how it is sampled.
-std::string Tools(ExportForm form, const std::string& name, const StudentSchedule& schedule) {
+std::string DiffusersRow(ExportForm form, const std::string& name, const StudentSchedule& schedule) {
+  std::string text = "| diffusers | ";
+  if (form == ExportForm::kLora) {
+    text += StrCat("`load_lora_weights(folder, weight_name=\"", name, "\")`, adapter weight 1.0; ");
+  }
+  return text + StrCat("`num_inference_steps=", schedule.steps.size(), ", guidance_scale=1.0`; `", UniPc(schedule),
+                       "`. `FlowMatchEulerDiscreteScheduler` does not give these sigmas; this one is within 0.001 of "
+                       "them.",
+                       schedule.IsEven() ? "" : kUneven, " |\n");
+}
+
+std::string WanToolRows(ExportForm form, const std::string& name, const StudentSchedule& schedule) {
   const std::size_t n = schedule.steps.size();
   const bool lora = form == ExportForm::kLora;
-  const std::string uneven =
-      " These steps are not evenly spaced and cannot be reached by its schedule: give it the sigmas above.";
-  std::string text = "| tool | settings |\n|---|---|\n| diffusers | ";
-  if (lora) text += StrCat("`load_lora_weights(folder, weight_name=\"", name, "\")`, adapter weight 1.0; ");
-  text += StrCat("`num_inference_steps=", n, ", guidance_scale=1.0`; `", UniPc(schedule),
-                 "`. `FlowMatchEulerDiscreteScheduler` does not give these sigmas; this one is within 0.001 of them.",
-                 schedule.IsEven() ? "" : uneven, " |\n");
-  text += StrCat("| LightX2V | `\"infer_steps\": ", n, ", \"denoising_step_list\": ", List(schedule.steps),
-                 ", \"sample_shift\": ", schedule.shift, ", \"enable_cfg\": false`; ",
-                 lora ? "the base as it is, and `\"lora_configs\": [{\"path\": \"" + name + "\", \"strength\": 1.0}]`"
-                      : "the original-named file as `dit_original_ckpt`",
-                 " |\n");
-  text += StrCat("| ComfyUI | ",
-                 lora ? "file in `models/loras`; `LoraLoaderModelOnly` after the base model, strength_model 1.0"
-                      : "original-named file in `models/diffusion_models`",
-                 "; steps ", n, ", sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift ", schedule.shift,
-                 ", cfg 1.0", schedule.IsEven() ? "" : "." + uneven, " |\n\n");
-  return text;
+  return StrCat("| LightX2V | `\"infer_steps\": ", n, ", \"denoising_step_list\": ", List(schedule.steps),
+                ", \"sample_shift\": ", schedule.shift, ", \"enable_cfg\": false`; ",
+                lora ? "the base as it is, and `\"lora_configs\": [{\"path\": \"" + name + "\", \"strength\": 1.0}]`"
+                     : "the original-named file as `dit_original_ckpt`",
+                " |\n| ComfyUI | ",
+                lora ? "file in `models/loras`; `LoraLoaderModelOnly` after the base model, strength_model 1.0"
+                     : "original-named file in `models/diffusion_models`",
+                "; steps ", n, ", sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift ", schedule.shift,
+                ", cfg 1.0", schedule.IsEven() ? "" : StrCat(".", kUneven), " |\n");
+}
+
+// A row a tool that can run the model: where the file goes there, and how it is sampled.
+std::string Tools(const StudentSource& s, ExportForm form, const std::string& name, const StudentSchedule& schedule) {
+  std::string text = "| tool | settings |\n|---|---|\n";
+  if (!InRgb(s)) text += DiffusersRow(form, name, schedule);
+  if (RunsInWanTools(s)) text += WanToolRows(form, name, schedule);
+  if (form != ExportForm::kLora) {
+    text += "| sgmd | `sgmd-sample --model " + name + " --student-steps";
+    for (const std::int64_t step : schedule.steps) text += StrCat(" ", step);
+    text += StrCat(" --shift ", schedule.shift, "` |\n");
+  }
+  if (RunsInWanTools(s)) return text + "\n";
+  return text + (InRgb(s) ? "\nIts latents are pixels (RGB) and its sizes are its own: tools that are made for "
+                            "Wan's published models do not run it.\n\n"
+                          : "\nTools that take the sizes of Wan's published models for granted do not run it.\n\n");
 }
 
 std::string InDiffusers(ExportForm form, const std::string& name, const StudentSchedule& schedule) {
@@ -120,7 +173,7 @@ std::string HowToRun(const StudentSource& student, ExportForm form, const std::s
              List(StudentSigmas(schedule.steps, schedule.shift)), " (timesteps ", List(schedule.steps), ", shift ",
              schedule.shift, "). Prompts are padded with zero embeddings to ", student.config.text_len, " rows.",
              student.experiment ? "" : " The source does not tell its schedule: this is the published one.", "\n\n",
-             Tools(form, name, schedule), InDiffusers(form, name, schedule));
+             Tools(student, form, name, schedule), InRgb(student) ? "" : InDiffusers(form, name, schedule));
   if (missing.empty()) return text;
   return text + "**Not in this folder:** " + List(missing) +
          ". Put in those of the base model (`sgmd-export --base <Diffusers folder>`), or pass them to "
@@ -152,11 +205,15 @@ std::string Figures(const StudentSource& s) {
   if (chosen.is_null()) return "";
   std::string text = StrCat("## Figures\n\nMeasured by the run's evaluator after ", chosen["step"].dump(), " updates",
                             chosen.contains("samples") ? " on " + chosen["samples"].dump() + " videos" : "",
-                            ".\n\n| measure | value |\n|---|---|\n");
+                            ", with 95 % confidence intervals.\n\n| measure | value |\n|---|---|\n");
   for (const auto& [name, value] : chosen.items()) {
-    if (value.is_number() && name != "step" && name != "samples") {
-      text += StrCat("| ", name, " | ", value.get<double>(), " |\n");
+    const bool bound = name.ends_with("_low") || name.ends_with("_high");
+    if (!value.is_number() || bound || name == "step" || name == "samples") continue;
+    text += StrCat("| ", name, " | ", value.get<double>());
+    if (chosen.contains(name + "_low")) {
+      text += StrCat(" [", chosen[name + "_low"].get<double>(), ", ", chosen[name + "_high"].get<double>(), "]");
     }
+    text += " |\n";
   }
   return text + "\n";
 }
@@ -179,7 +236,7 @@ bool StudentSchedule::IsEven() const {
 std::string ModelCard(const StudentSource& student, ExportForm form, const std::string& name, DType dtype,
                       const std::vector<std::string>& missing) {
   const StudentSchedule schedule = StudentSchedule::Of(student);
-  return FrontMatter() + kCardMark + "\n" + WhatItIs(student, form, schedule, name, dtype) +
+  return FrontMatter(student, form) + kCardMark + "\n" + WhatItIs(student, form, schedule, name, dtype) +
          HowToRun(student, form, name, missing) + Recipe(student) + Figures(student);
 }
 

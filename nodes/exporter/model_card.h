@@ -23,8 +23,9 @@ enum class ExportForm { kDiffusers, kOriginal, kLora };
 /// In every card: by it an export's README.md is told from others.
 inline constexpr char kCardMark[] = "<!-- written by sgmd-export -->";
 
-/// Markdown. `name`: the folder's or file's name. `dtype`: as written. `missing`: parts of a pipeline that the folder
-/// does not have.
+/// Markdown, with a front matter for Hugging Face: base model and licence where the sizes are those of a published Wan
+/// model. Other tools are named only if they can run a model of these sizes. `name`: the folder's or file's name.
+/// `dtype`: as written. `missing`: parts of a pipeline that the folder does not have.
 std::string ModelCard(const StudentSource& student, ExportForm form, const std::string& name, DType dtype,
                       const std::vector<std::string>& missing);
 

@@ -14,11 +14,13 @@ struct FeatureTrainingOptions {
   std::int64_t batch = 128;     // videos per update, >= 1
   double learning_rate = 1e-3;  // peak; cosine decay to 0
   std::uint64_t seed = 1;
+  bool force = false;  // replace a file that was trained with other settings
   BouncingBallsShape shape;
 };
 
 /// Trains MotionFeatures on procedural videos and writes the file, with its accuracy on 4096 unseen videos in the
-/// metadata. Minutes; a function of the options.
+/// metadata. Minutes; a function of the options. A file that was trained with the same options is left as it is; throws
+/// Error when it was with others, unless `force`.
 void TrainFeatures(const FeatureTrainingOptions& options);
 
 }  // namespace sgmd

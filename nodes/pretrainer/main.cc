@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "common/command_line/command_line.h"
 #include "common/config/experiment.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -24,11 +25,13 @@ int main(int argc, char** argv) {
   t->add_option("--steps", teacher.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
   t->add_option("--batch", teacher.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();
   t->add_option("--learning-rate", teacher.learning_rate, "Peak learning rate of AdamW (warm-up, then cosine to 0)")
+      ->check(sgmd::NumberIn(1e-12, 1))
       ->capture_default_str();
-  t->add_option("--seed", teacher.seed, "Seed of initialisation and data")->capture_default_str();
+  t->add_option("--seed", teacher.seed, "Seed of initialisation and data")->check(sgmd::Seed())->capture_default_str();
   t->add_option("--save-every", teacher.save_every, "Updates between the states it resumes from")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  t->add_flag("--force", teacher.force, "Replace a model that was trained with other settings");
 
   sgmd::FeatureTrainingOptions features;
   CLI::App* f =
@@ -36,11 +39,14 @@ int main(int argc, char** argv) {
   f->add_option("--out", features.out, "safetensors file to write")->required();
   f->add_option("--steps", features.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
   f->add_option("--batch", features.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();
-  f->add_option("--learning-rate", features.learning_rate, "Peak learning rate (cosine to 0)")->capture_default_str();
-  f->add_option("--seed", features.seed, "Seed of initialisation and data")->capture_default_str();
+  f->add_option("--learning-rate", features.learning_rate, "Peak learning rate (cosine to 0)")
+      ->check(sgmd::NumberIn(1e-12, 1))
+      ->capture_default_str();
+  f->add_option("--seed", features.seed, "Seed of initialisation and data")->check(sgmd::Seed())->capture_default_str();
+  f->add_flag("--force", features.force, "Replace a network that was trained with other settings");
 
   app.fallthrough();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-pretrainer")) return *code;
   return sgmd::RunGuarded("sgmd-pretrainer", [&] {
     sgmd::InitLog("pretrainer");
     at::set_num_threads(threads);

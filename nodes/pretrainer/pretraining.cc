@@ -13,15 +13,35 @@
 #include "common/metrics/event_writer.h"
 #include "common/metrics/progress.h"
 #include "common/storage/atomic_folder.h"
+#include "nodes/pretrainer/finished.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
+#include "pipeline/models/wan_files.h"
 #include "pipeline/models/wan_transformer.h"
 #include "pipeline/training/adamw.h"
 #include "pipeline/training/muon.h"
 
 namespace sgmd {
 namespace {
+
+constexpr char kSettingsKey[] = "sgmd.pretraining";
+
+std::string SettingsText(const PretrainingOptions& o) {
+  return StrCat("steps=", o.steps, " batch=", o.batch, " learning_rate=", o.learning_rate, " seed=", o.seed);
+}
+
+// Whether there is nothing left to do. Unfinished work of the same settings is gone on from.
+bool IsFinished(const PretrainingOptions& o) {
+  const auto state = o.out / ".pretraining";
+  if (std::filesystem::exists(state)) {
+    if (!TrainedAlready(state / "model.safetensors", kSettingsKey, SettingsText(o), o.force)) {
+      std::filesystem::remove_all(state);
+    }
+    return false;
+  }
+  return TrainedAlready(o.out / kWanWeightsName, kSettingsKey, SettingsText(o), o.force) && !o.force;
+}
 
 // Half uniform, half logit-normal around 0.38: where a video ends up is decided at high noise, how exactly it gets
 // there at low noise.
@@ -71,7 +91,7 @@ class Run {
   void SaveState() const {
     const auto state = options_.out / ".pretraining", staged = StagingFolder(state);
     std::filesystem::create_directories(staged);
-    SaveTensors(staged / "model.safetensors", model_.parameters());
+    SaveTensors(staged / "model.safetensors", model_.parameters(), {{kSettingsKey, SettingsText(options_)}});
     SaveTensors(staged / "muon.safetensors", muon_.State());
     SaveTensors(staged / "optimizer.safetensors", optimizer_.State());
     SaveTensors(staged / "ema.safetensors", ema_.State());
@@ -94,9 +114,7 @@ class Run {
     for (std::size_t i = 0; i < average.parameters().size(); ++i) {
       average.parameters()[i].second.copy_(ema_.average()[i].second);
     }
-    average.Save(options_.out,
-                 {{"sgmd.pretraining", StrCat("steps=", options_.steps, " batch=", options_.batch,
-                                              " learning_rate=", options_.learning_rate, " seed=", options_.seed)}});
+    average.Save(options_.out, {{kSettingsKey, SettingsText(options_)}});
     std::filesystem::remove_all(options_.out / ".pretraining");
   }
 
@@ -154,6 +172,7 @@ WanConfig EmbeddedModelConfig() {
 }
 
 void Pretrain(const PretrainingOptions& options) {
+  if (IsFinished(options)) return LogInfo(options.out.string(), " was trained with these settings already");
   Run run(options);
   run.ResumeIfSaved();
   EventWriter events(options.out / "events");

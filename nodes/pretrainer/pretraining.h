@@ -19,6 +19,7 @@ struct PretrainingOptions {
   double prompt_dropout = 0.1;      // share of samples trained on the negative prompt, [0, 1]
   std::uint64_t seed = 1;
   std::int64_t save_every = 200;  // updates between resumable states, >= 1
+  bool force = false;             // replace a model, or drop unfinished work, of other settings
   BouncingBallsShape shape;
 };
 
@@ -26,7 +27,9 @@ struct PretrainingOptions {
 WanConfig EmbeddedModelConfig();
 
 /// Trains and writes the folder; resumes from <out>/.pretraining by itself and removes it at the end. Every batch is a
-/// function of (seed, update), so an interrupted run ends in the same weights. Throws Error on a non-finite loss.
+/// function of (seed, update), so an interrupted run ends in the same weights. A model that was trained with the same
+/// options is left as it is; throws Error when model or unfinished work are of others, unless `force`, and on a
+/// non-finite loss.
 void Pretrain(const PretrainingOptions& options);
 
 }  // namespace sgmd

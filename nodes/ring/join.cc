@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <ctime>
 
+#include "common/command_line/command_line.h"
 #include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -30,7 +31,7 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
   app.add_option("--run", run, "Run folder")->required();
   app.add_option("--epoch", node.identity.epoch, "Which start of the run this is")->required();
   if (role == "teacher") app.add_option("--name", node.identity.node, "teacher.N")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = ParseCommandLine(app, argc, argv, "sgmd " + role)) return *code;
   return RunGuarded("sgmd " + node.identity.node, [&] {
     InitLog(node.identity.node);
     node.plan = LoadRun(run);

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <fstream>
 
+#include "common/command_line/command_line.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/sampler/sampler.h"
@@ -56,12 +57,14 @@ void AddSamplingOptions(CLI::App& app, sgmd::SampleOptions& o) {
                  "Timesteps before the shift of a few-step student: 1000 750 500 250; Euler, no guidance")
       ->check(CLI::Range(1, 1000));
   app.add_option("--shift", o.shift, "m of S_m(u) = m u / (1 + (m-1) u) (default: the pipeline's flow_shift, else 5)")
-      ->check(CLI::PositiveNumber);
+      ->check(sgmd::NumberIn(0.001, 1000));
   app.add_option("--guidance", o.guidance,
                  "w in u + w (c - u), as Wan and diffusers count it; 1 runs the conditional pass alone")
+      ->check(sgmd::NumberIn(0, 100))
       ->capture_default_str();
-  app.add_option("--guidance-low", o.guidance_low, "w of the low-noise expert of two (default: as --guidance)");
-  app.add_option("--seed", o.seed, "Seed of the initial noise")->capture_default_str();
+  app.add_option("--guidance-low", o.guidance_low, "w of the low-noise expert of two (default: as --guidance)")
+      ->check(sgmd::NumberIn(0, 100));
+  app.add_option("--seed", o.seed, "Seed of the initial noise")->check(sgmd::Seed())->capture_default_str();
   app.add_option("--noise", o.noise,
                  "safetensors with the initial noise as \"noise\" [B, C, F, H, W], instead of a seed and a size");
 }
@@ -89,7 +92,7 @@ void AddOutputOptions(CLI::App& app, sgmd::SampleOptions& o) {
   app.add_option("--save-trajectory", o.trajectory,
                  "safetensors with every sample x_0 ... x_N, \"sigmas\" and \"timesteps\"");
   app.add_option("--frame-rate", o.frame_rate, "Frames a second (default: 16; 24 for TI2V-5B; 8 for RGB latents)")
-      ->check(CLI::PositiveNumber);
+      ->check(sgmd::NumberIn(0.1, 1000));
   app.add_flag("--side-by-side", o.side_by_side, "Several videos in one file (default: numbered files)");
 }
 
@@ -110,7 +113,7 @@ int main(int argc, char** argv) {
                  "Of the transformer: float32 or bfloat16 (default: float32 on the CPU, bfloat16 on a GPU)")
       ->check(CLI::IsMember({"float32", "bfloat16"}));
   app.add_option("--threads", threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-sample")) return *code;
   return sgmd::RunGuarded("sgmd-sample", [&] {
     sgmd::InitLog("sample");
     at::set_num_threads(threads);

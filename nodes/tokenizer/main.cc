@@ -5,6 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "common/command_line/command_line.h"
 #include "common/digest/digest.h"
 #include "common/error/error.h"
 
@@ -92,7 +93,7 @@ int main(int argc, char** argv) {
                  "Ids of an answer at most, end-of-text included; a request may set its own")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-tokenizer")) return *code;
   return sgmd::RunGuarded("sgmd-tokenizer", [&] {
     const Tokenizer tokenizer(FindModel(model), max_length);
     for (std::string line; std::getline(std::cin, line);) {

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "common/command_line/command_line.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/vae/coding.h"
@@ -49,7 +50,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
 
   app.fallthrough();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-vae")) return *code;
   return sgmd::RunGuarded("sgmd-vae", [&] {
     sgmd::InitLog("vae");
     at::set_num_threads(threads);

@@ -21,11 +21,4 @@ BallTrack TrackBalls(const at::Tensor& video) {
   return {Length(velocity).mean(1), Length(velocity.diff(1, 1)).mean(1), mass.mean(1)};
 }
 
-MotionSummary Summarise(const BallTrack& track, const at::Tensor& reference_speed) {
-  const at::Tensor sorted = std::get<0>(track.speed.sort()), reference = std::get<0>(reference_speed.sort());
-  return {track.speed.mean().item<double>(), (track.speed > kFastSpeed).to(at::kDouble).mean().item<double>(),
-          track.jitter.mean().item<double>(), track.mass.mean().item<double>(),
-          (sorted - reference).abs().mean().item<double>()};
-}
-
 }  // namespace sgmd

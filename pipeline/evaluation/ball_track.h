@@ -15,17 +15,6 @@ struct BallTrack {
 /// centroid of what is brighter than 15 % in its brightest channel.
 BallTrack TrackBalls(const at::Tensor& video);
 
-/// What a set of videos does, as means over it.
-struct MotionSummary {
-  double mean_speed = 0;  // px a frame
-  double fast_share = 0;  // share of videos with speed above kFastSpeed
-  double jitter = 0;
-  double mass = 0;
-  double speed_distance = 0;  // to `reference`: mean |difference| of the sorted speeds (Wasserstein-1), px a frame
-};
 inline constexpr double kFastSpeed = 0.4;  // between the data's slow (to 0.2) and fast (from 0.6) balls
-
-/// `reference` holds speeds [N] with N = number of videos.
-MotionSummary Summarise(const BallTrack& track, const at::Tensor& reference_speed);
 
 }  // namespace sgmd

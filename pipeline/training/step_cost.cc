@@ -35,7 +35,8 @@ double MeanExit(const Experiment& e) {
 StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) {
   const bool adapters = e.lora.rank > 0, diverse = e.diversity.weight > 0;
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
-  const double updates = static_cast<double>(e.inner.updates), steps = static_cast<double>(std::max<std::int64_t>(e.steps, 1));
+  const double updates = static_cast<double>(e.inner.updates),
+               steps = static_cast<double>(std::max<std::int64_t>(e.steps, 1));
   StepCost cost;
   cost.rollout = MeanExit(e) + 1;
   cost.score = e.model.guidance == 1.0 ? 1 : 2;
@@ -48,7 +49,8 @@ StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) 
     cost.diversity = cost.exit_step;
     cost.anchor = cost.score * static_cast<double>(e.diversity.anchor_steps);
     const bool own_noise = e.diversity.noise_bank == 0;  // no anchor twice
-    cost.uncached_anchors = own_noise ? samples : std::min(samples, static_cast<double>(e.diversity.noise_bank) / steps);
+    cost.uncached_anchors =
+        own_noise ? samples : std::min(samples, static_cast<double>(e.diversity.noise_bank) / steps);
   }
   cost.generator = samples * (cost.rollout + cost.exit_step + cost.diversity + updates * cost.fresh);
   cost.fake_score = samples * (cost.gradient + updates * cost.inner);

@@ -233,7 +233,8 @@ if "--baselines" in sys.argv:
     write_lines(evaluation / "baselines.jsonl", [MEASURES | {"arm": "base-4", "samples": samples, "evaluations": 4}])
 else:
     write_lines(evaluation / "metrics.jsonl",
-                [measured(step, 1.0) for step in (2, 4)] + [measured(4, 1.0, grid) for grid in ([1000, 500], [1000])])
+                [measured(step, 1.0, samples=samples) for step in (2, 4)]
+                + [measured(4, 1.0, grid, samples) for grid in ([1000, 500], [1000])])
 """
 
 
@@ -247,7 +248,7 @@ class Runs(InTemporaryFolder):
             (self.programs / name).chmod(0o755)
 
     def start(self):
-        command = [sys.executable, STUDY, "--no-setup", "--arms", "dmd2", "sgmd", "--seeds", "1", "--steps", "4", "--checkpoints", "2", "--samples", "64",
+        command = [sys.executable, STUDY, "--no-setup", "--arms", "dmd2", "sgmd", "--seeds", "1", "--steps", "4", "--checkpoints", "2", "--samples", "240",
                    "--out", self.folder / "out"]
         return subprocess.Popen(command, env=os.environ | {"SGMD_BUILD": str(self.folder / "build"), "PYTHONDONTWRITEBYTECODE": "1"},
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -107,15 +107,15 @@ TEST_F(Exporter, CardTellsTheRecipeTheSettingsAndTheFigures) {
   fs::create_directories(run() / "evaluation");
   WriteFileAtomically(
       run() / "evaluation/metrics.jsonl",
-      "{\"step\":20,\"samples\":64,\"frechet_teacher\":9.5}\n{\"step\":40,\"samples\":64,\"frechet_teacher\":1.25}\n");
+      "{\"step\":20,\"samples\":64,\"frechet_teacher\":9.5}\n{\"step\":40,\"samples\":64,\"frechet_teacher\":1.25,"
+      "\"frechet_teacher_low\":1.1,\"frechet_teacher_high\":1.5}\n");
   const std::string card = ReadFile(ToDiffusers(run(), WeightsChoice::kBest) / "README.md");
   EXPECT_THAT(card, AllOf(HasSubstr("exponential moving average"), HasSubstr("| updates | 40 |"), HasSubstr("w = 3"),
                           HasSubstr("[objective]\nname = \"sgmd\"")));
   EXPECT_THAT(card, AllOf(HasSubstr("flow_shift=5, solver_order=1, disable_corrector=[0, 1, 2]"),
-                          HasSubstr("\"denoising_step_list\": [1000, 750, 500, 250]"),
-                          HasSubstr("sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift 5, cfg 1.0"),
+                          HasSubstr("--student-steps 1000 750 500 250 --shift 5"),
                           HasSubstr("[1, 0.9375, 0.833333, 0.625, 0]")));
-  EXPECT_THAT(card, AllOf(HasSubstr("| frechet_teacher | 1.25 |"), Not(HasSubstr("9.5"))));
+  EXPECT_THAT(card, AllOf(HasSubstr("| frechet_teacher | 1.25 [1.1, 1.5] |"), Not(HasSubstr("9.5"))));
   EXPECT_THAT(card, AllOf(HasSubstr("Not in this folder:** [text_encoder, tokenizer, vae]"),
                           Not(HasSubstr(folder_.path().string()))));
   EXPECT_THAT(ReadFile(ToDiffusers(checkpoint(20), WeightsChoice::kRaw) / "README.md"),
@@ -130,6 +130,34 @@ TEST_F(Exporter, CardClaimsOnlyWhatTheFilesSay) {
       card(run()),
       HasSubstr("A 4-step text-to-video transformer of the Wan family, distilled by sgmd with the sgmd objective"));
   EXPECT_THAT(card(folder_ / "teacher"), AllOf(HasSubstr("do not say how it was made"), Not(HasSubstr("distilled"))));
+}
+
+TEST_F(Exporter, CardNamesOnlyToolsThatCanRunTheModel) {
+  const auto card = [&](const WanConfig& config, ExportForm form, const std::string& teacher) {
+    StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
+    student.config = config;
+    student.experiment->model.teacher = teacher;
+    return ModelCard(student, form, "s", DType::kF32, {});
+  };
+  WanConfig wan = WanConfig::FromFile(SGMD_SOURCE_DIR "/launch/models/Wan2.1-T2V-1.3B/config.json");
+  EXPECT_THAT(card(wan, ExportForm::kOriginal, "teacher"),
+              AllOf(HasSubstr("license: apache-2.0\nbase_model: Wan-AI/Wan2.1-T2V-1.3B-Diffusers\n"
+                              "base_model_relation: finetune\n"),
+                    HasSubstr("\"denoising_step_list\": [1000, 750, 500, 250]"),
+                    HasSubstr("sampler `euler`, scheduler `simple`, ModelSamplingSD3 shift 5, cfg 1.0"),
+                    HasSubstr("library_name: diffusers")));
+  wan = WanConfig::FromFile(SGMD_SOURCE_DIR "/launch/models/Wan2.1-T2V-14B/config.json");
+  EXPECT_THAT(card(wan, ExportForm::kLora, "Wan2.1-T2V-14B"),
+              AllOf(HasSubstr("base_model: Wan-AI/Wan2.1-T2V-14B-Diffusers\nbase_model_relation: adapter\n"),
+                    HasSubstr("LoraLoaderModelOnly")));
+  EXPECT_THAT(card(wan, ExportForm::kOriginal, "models/Wan2.2-T2V-A14B/high"), HasSubstr("Wan2.2-T2V-A14B-Diffusers"));
+  wan = WanConfig::FromFile(SGMD_SOURCE_DIR "/launch/models/Wan2.2-TI2V-5B/config.json");
+  EXPECT_THAT(card(wan, ExportForm::kOriginal, ""), AllOf(HasSubstr("Wan2.2-TI2V-5B"), HasSubstr("ComfyUI")));
+  const std::string embedded = card(WanConfig::FromFile(SGMD_SOURCE_DIR "/launch/models/bouncing_ball/config.json"),
+                                    ExportForm::kOriginal, "bouncing_ball");
+  EXPECT_THAT(embedded, AllOf(HasSubstr("sgmd-sample --model s --student-steps 1000 750 500 250 --shift 5"),
+                              Not(HasSubstr("ComfyUI")), Not(HasSubstr("LightX2V")), Not(HasSubstr("WanPipeline")),
+                              Not(HasSubstr("base_model")), Not(HasSubstr("license"))));
 }
 
 TEST_F(Exporter, CardWarnsOfStepsThatOtherSchedulersDoNotMake) {

@@ -5,11 +5,15 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "nodes/encoder/bank_job.h"
+#include "pipeline/data/prompt_bank.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -61,6 +65,24 @@ TEST_F(PromptFileTest, SaysWhatItCannotRead) {
   EXPECT_THAT(Refusal("p.txt", "ok\nbad \xff\n"), HasSubstr("p.txt:2: not UTF-8"));
   EXPECT_THAT(Refusal("p.txt", "\n \n"), HasSubstr("no prompts here"));
   EXPECT_THAT(Refusal("p.tsv", "a"), HasSubstr("known are .txt, .jsonl and .csv"));
+}
+
+TEST(BankJob, RefusesToReplaceABankWhosePromptsItHasNot) {
+  const TempFolder folder;
+  BankJobOptions options;
+  options.out = folder / "bank.safetensors";
+  options.prompts = {"a cat", "a dog"};
+  options.negative = "blurred";
+  RequireNothingLost(options);  // no bank yet
+  WriteWordPromptBank(options.out, {"a cat"}, "blurred", 4);
+  RequireNothingLost(options);  // one prompt more
+  options.prompts = {"a dog"};
+  EXPECT_THAT(ErrorOf([&] { RequireNothingLost(options); }),
+              AllOf(HasSubstr("has 1 of its 1 prompts that the new one would not have, such as \"a cat\""),
+                    HasSubstr("--force")));
+  options.prompts = {"a cat"};
+  options.negative = "";
+  EXPECT_THAT(ErrorOf([&] { RequireNothingLost(options); }), HasSubstr("another negative prompt"));
 }
 
 }  // namespace

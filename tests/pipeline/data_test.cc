@@ -31,6 +31,18 @@ TEST(BouncingBalls, AreAFunctionOfTheSeed) {
   EXPECT_FALSE(at::equal(DrawBouncingBalls({}, 4, 1).video, DrawBouncingBalls({}, 4, 2).video));
 }
 
+TEST(BouncingBalls, InTurnHoldEveryPromptEquallyOftenHalfOfThemSlow) {
+  const BouncingBallBatch batch = DrawBallsInTurn({}, 64, 7);
+  const at::Tensor speed = TrackBalls(batch.video).speed, prompt = at::tensor(batch.prompt);
+  for (int p = 0; p < 8; ++p) {
+    const at::Tensor of_prompt = speed.masked_select(prompt == p);
+    EXPECT_EQ(of_prompt.numel(), 8);
+    EXPECT_EQ((of_prompt > kFastSpeed).sum().item<std::int64_t>(), 4);
+  }
+  const at::Tensor first = batch.position.select(1, 1) - batch.position.select(1, 0);
+  EXPECT_LT((first.norm(2, 1) - batch.speed).abs().median().item<double>(), 1e-5) << "most do not bounce at once";
+}
+
 TEST(BallTrack, MeasuresAKnownMotion) {
   at::Tensor video = at::full({1, 3, 4, 8, 8}, -1.0F);
   for (int f = 0; f < 4; ++f) video[0][0][f][3][2 + f] = 1;  // one pixel a frame to the right

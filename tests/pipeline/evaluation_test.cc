@@ -5,6 +5,7 @@
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "pipeline/data/bouncing_balls.h"
+#include "pipeline/evaluation/bootstrap.h"
 #include "pipeline/evaluation/frechet.h"
 #include "pipeline/evaluation/motion_features.h"
 #include "pipeline/evaluation/optical_flow.h"
@@ -59,6 +60,65 @@ TEST(OpticalFlow, ConsistencyIsHighForMotionAndLowForFlicker) {
   EXPECT_LT(OpticalFlow(flicker, 4).consistency.item<float>(), 0.5);
 }
 
+// The mean of one kind of number and the distance of two sets, of which the truth is known.
+TEST(Bootstrap, CoversTheTruthAboutAsOftenAsItSays) {
+  constexpr int kTrials = 200;
+  int mean_covered = 0, spread_covered = 0;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    const at::Tensor x = 3 + 2 * Noise({100}, SeedFor(1, trial, 0, "test"));
+    const auto estimates = Bootstrap(
+        {{100, 1}},
+        [&](const std::vector<at::Tensor>& members) {
+          const at::Tensor chosen = x.index_select(0, members[0]);
+          return std::vector<double>{chosen.mean().item<double>(), chosen.std().item<double>()};
+        },
+        trial);
+    EXPECT_DOUBLE_EQ(estimates[0].value, x.mean().item<double>());
+    mean_covered += estimates[0].low <= 3 && 3 <= estimates[0].high;
+    spread_covered += estimates[1].low <= 2 && 2 <= estimates[1].high;
+  }
+  EXPECT_NEAR(mean_covered / static_cast<double>(kTrials), kCoverage, 0.04);
+  EXPECT_NEAR(spread_covered / static_cast<double>(kTrials), kCoverage, 0.06);
+}
+
+TEST(Bootstrap, OfABiasedDistanceStaysAboutItsValueAndTellsItsSpread) {
+  // Two sets of one kind: the Fréchet distance is above 0 by their number, and that of their resamples by twice as
+  // much.
+  std::vector<double> values;
+  double width = 0;
+  for (int trial = 0; trial < 20; ++trial) {
+    const at::Tensor a = Noise({160, 8}, SeedFor(2, trial, 0, "test")),
+                     b = Noise({160, 8}, SeedFor(2, trial, 1, "test"));
+    const Estimate e = Bootstrap(
+        {{160, 1}, {160, 1}},
+        [&](const std::vector<at::Tensor>& members) {
+          return std::vector<double>{FrechetDistance(StatisticsOf(a.index_select(0, members[0])),
+                                                     StatisticsOf(b.index_select(0, members[1])))};
+        },
+        trial)[0];
+    EXPECT_LT(e.low, e.value);
+    EXPECT_GT(e.high, e.value);
+    values.push_back(e.value);
+    width += (e.high - e.low) / 20;
+  }
+  const double spread = at::tensor(values).std().item<double>();
+  EXPECT_GT(width, 2 * 1.96 * spread * 0.7);
+  EXPECT_LT(width, 2 * 1.96 * spread * 2);
+}
+
+TEST(Bootstrap, KeepsTheShareOfEachKind) {
+  // Kind 0 is always 0, kind 1 always 1, of nine videos: nothing is left to chance.
+  const at::Tensor x = at::arange(9, at::kLong) % 2;
+  const auto mean = [&](const std::vector<at::Tensor>& members) {
+    return std::vector<double>{x.index_select(0, members[0]).to(at::kDouble).mean().item<double>()};
+  };
+  const Estimate stratified = Bootstrap({{9, 2}}, mean, 1)[0], free = Bootstrap({{9, 1}}, mean, 1)[0];
+  EXPECT_NEAR(stratified.low, stratified.high, 1e-12);
+  EXPECT_GT(free.high - free.low, 0.4);
+  EXPECT_EQ(Bootstrap({{9, 1}}, mean, 1)[0].low, free.low);
+  EXPECT_THROW(Bootstrap({{1, 2}}, mean, 1), Error);
+}
+
 class Features : public testing::Test {
  protected:
   static constexpr std::int64_t kVideos = 1024;
@@ -109,6 +169,40 @@ TEST_F(Features, DistanceOrdersCorruptions) {
   EXPECT_GT(more_blur, blur);
   EXPECT_GT(all, half);
   EXPECT_GT(more_shaken, shaken);
+}
+
+TEST_F(Features, SeeTwoSmearedLastFrames) {
+  const at::Tensor clean = Draw(2);
+  at::Tensor smeared = clean.clone(), few = clean.clone(), fast = clean.clone();
+  smeared.slice(2, 6).copy_(Blurred(clean, 1).slice(2, 6));
+  few.slice(0, 0, kVideos / 4).copy_(smeared.slice(0, 0, kVideos / 4));
+  // As in students: the last two frames of fast balls are a mixture of those around them.
+  const at::Tensor is_fast = (DrawBouncingBalls({}, kVideos, 2).speed > 0.4).view({-1, 1, 1, 1, 1});
+  const at::Tensor mixed = (clean.slice(2, 5, 7) + clean.slice(2, 6, 8)) / 2;
+  fast.slice(2, 6).copy_(at::where(is_fast, mixed, clean.slice(2, 6)));
+  const double floor = ToData(clean);
+  RecordProperty("distances",
+                 StrCat(floor, " smeared ", ToData(smeared), " a quarter ", ToData(few), " fast ", ToData(fast)));
+  EXPECT_GT(ToData(smeared), 10 * floor);
+  EXPECT_GT(ToData(few), 2 * floor);
+  EXPECT_GT(ToData(fast), 2 * floor);
+}
+
+TEST_F(Features, SeeWhichWayTimeRuns) {
+  const at::Tensor clean = Draw(2), features = network_.Features(clean), reversed = network_.Features(clean.flip(2));
+  // As far from its own reverse as from another video.
+  const auto apart = [&](const at::Tensor& other) { return (features - other).square().sum(1).mean().item<double>(); };
+  EXPECT_GT(apart(reversed), 0.25 * apart(features.roll(1, 0)));
+  // Reflections look alike both ways, so a distance needs data that does not: all first velocities point to the right.
+  const BouncingBallBatch batch = DrawBouncingBalls({}, 4 * kVideos, 5);
+  const at::Tensor right = batch.video.index({batch.velocity.select(1, 0) > 0.1});
+  const at::Tensor one = right.slice(0, 0, 512), other = right.slice(0, 512, 1024);
+  const auto distance = [&](const at::Tensor& a, const at::Tensor& b) {
+    return FrechetDistance(StatisticsOf(network_.Features(a)), StatisticsOf(network_.Features(b)));
+  };
+  RecordProperty("distances", StrCat("apart ", apart(reversed), " of ", apart(features.roll(1, 0)), ", reversed ",
+                                     distance(one, other.flip(2)), " floor ", distance(one, other)));
+  EXPECT_GT(distance(one, other.flip(2)), 5 * distance(one, other));
 }
 
 TEST_F(Features, OfAnotherShapeAreRefused) { EXPECT_THROW(network_.Features(at::zeros({2, 3, 4, 8, 8})), Error); }

@@ -12,9 +12,7 @@
 namespace sgmd {
 namespace {
 
-std::string StateAfter(int steps, const std::string& experiment) {
-  return TinyRun(steps, experiment).SerialState();
-}
+std::string StateAfter(int steps, const std::string& experiment) { return TinyRun(steps, experiment).SerialState(); }
 
 at::Tensor Weights(const std::filesystem::path& state, const std::string& role) {
   const SafetensorsFile file = SafetensorsFile::Open(state / (role + ".model.safetensors"));
@@ -70,8 +68,9 @@ TEST(Alignment, RefusesWeightsOfAnotherModel) {
 // What is written above says only one step; these say that no option is forgotten along the way.
 TEST(SerialLoop, HasOtherWeightsWithEachOption) {
   const std::string plain = StateAfter(3, "");
-  for (const char* option : {"[schedule]\nexit = \"step\"\n", "[inner]\nsource = \"fresh_after\"\n",
-                             "[objective]\nweighting = \"paper\"\nweight_cap = 10\n", "[objective]\nalignment = 0.03\n"}) {
+  for (const char* option :
+       {"[schedule]\nexit = \"step\"\n", "[inner]\nsource = \"fresh_after\"\n",
+        "[objective]\nweighting = \"paper\"\nweight_cap = 10\n", "[objective]\nalignment = 0.03\n"}) {
     EXPECT_NE(StateAfter(3, option), plain) << option;
     EXPECT_EQ(StateAfter(3, option), StateAfter(3, option)) << option;
   }

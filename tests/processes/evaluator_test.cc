@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
@@ -22,7 +23,7 @@ using testing::HasSubstr;
 
 constexpr double kPatience = 150;
 const char* const kEvaluator =
-    "[evaluator]\nenabled = true\nfeatures = \"features.safetensors\"\nsamples = 64\nteacher_steps = 3\n";
+    "[evaluator]\nenabled = true\nfeatures = \"features.safetensors\"\nsamples = 240\nteacher_steps = 3\n";
 
 // With random features of the tiny run's shape.
 void WriteFeatures(const TinyRun& run) { MotionFeatures({4, 4, 4}, 1).Save(run.folder() / "features.safetensors"); }
@@ -34,14 +35,35 @@ TEST(LiveEvaluator, MeasuresTheLastCheckpointAndLeavesTheWeightsAlone) {
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
   const std::string metrics = ReadFile(run.run() / "evaluation" / "metrics.jsonl");
-  for (const char* tag :
-       {"\"step\":20", "frechet_teacher", "frechet_data", "dynamic_degree", "consistency", "\"guidance\""}) {
+  for (const char* tag : {"\"step\":20", "frechet_teacher", "frechet_data", "dynamic_degree", "consistency",
+                          "\"guidance\"", "frechet_teacher_low", "mean_speed_high", "frechet_teacher_floor"}) {
     EXPECT_THAT(metrics, HasSubstr(tag));
   }
   EXPECT_GT(std::filesystem::file_size(run.run() / "evaluation" / "videos" / "step-00000020.gif"), 100U);
   const Process again = run.Launch({"up", run.topology()});  // nothing is measured twice
   ASSERT_EQ(again.Wait(kPatience), 0) << again.Output();
   EXPECT_EQ(ReadFile(run.run() / "evaluation" / "metrics.jsonl"), metrics);
+}
+
+// Twenty checkpoints come faster than they can be measured, and the run keeps two.
+TEST(LiveEvaluator, NamesTheCheckpointsThatWereDeletedBeforeTheirTurn) {
+  TinyRun run(100, "keep = 2\n", kEvaluator);
+  WriteFeatures(run);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  const std::string log = ReadFile(run.run() / "logs" / "evaluator.log");
+  const std::string metrics = ReadFile(run.run() / "evaluation" / "metrics.jsonl");
+  for (int step = 5; step <= 100; step += 5) {
+    const bool measured = metrics.find(StrCat("\"step\":", step, ",")) != std::string::npos;
+    bool named = false;
+    std::istringstream lines(log);
+    for (std::string line; std::getline(lines, line);) {
+      const auto list = line.find("the checkpoints of steps ");
+      named |= list != std::string::npos && line.find(StrCat(" ", step, ","), list) != std::string::npos;
+    }
+    EXPECT_NE(measured, named) << "step " << step << "\n" << log;
+  }
+  EXPECT_THAT(metrics, AllOf(HasSubstr("\"step\":95,"), HasSubstr("\"step\":100,")));
 }
 
 TEST(LiveEvaluator, KilledDoesNotStopTheRun) {
@@ -65,7 +87,7 @@ TEST(LiveEvaluator, WithoutFeaturesIsAMistakeInTheTopology) {
 int Evaluate(const TinyRun& run, const std::string& options) {
   return std::system(
       StrCat(SGMD_BIN_DIR
-             "/sgmd-evaluator --threads 1 --samples 64 --teacher-steps 3 --fewer-steps 1000,500 --reference ",
+             "/sgmd-evaluator --threads 1 --samples 240 --teacher-steps 3 --fewer-steps 1000,500 --reference ",
              (run.folder() / "reference.safetensors").string(), " --run ", run.run().string(), " ", options)
           .c_str());
 }
@@ -109,10 +131,23 @@ TEST(EvaluatorAfterARun, BaselinesSayWhatADistanceCanBe) {
     arms.push_back(object["arm"]);
     if (object["arm"] == "teacher") EXPECT_NEAR(object["frechet_teacher"].get<double>(), 0, 1e-6);
     if (object["arm"] == "teacher") EXPECT_EQ(object["evaluations"], 6);
-    if (object["arm"] == "teacher-again") EXPECT_GT(object["frechet_teacher"].get<double>(), 0);
+    if (object["arm"] == "teacher-again") EXPECT_GT(object["frechet_teacher_low"].get<double>(), 0);
     if (object["arm"] == "base-2") EXPECT_EQ(object["evaluations"], 2);
   }
   EXPECT_THAT(arms, ElementsAre("data", "teacher", "teacher-again", "teacher-4", "base-4", "base-2"));
+}
+
+TEST(EvaluatorAfterARun, RefusesTooFewVideosForTheFeatures) {
+  TinyRun run(1, "", "[evaluator]\nfeatures = \"features.safetensors\"\n");
+  WriteFeatures(run);
+  SaveRun(LoadLaunchPlan(run.topology()));
+  const std::string errors = (run.folder() / "errors").string();
+  EXPECT_NE(std::system(StrCat(SGMD_BIN_DIR "/sgmd-evaluator --baselines --samples 239 --run ", run.run().string(),
+                               " 2>", errors)
+                            .c_str()),
+            0);
+  EXPECT_THAT(ReadFile(errors), AllOf(HasSubstr("239 videos are too few for a Fréchet distance of 24 features"),
+                                      HasSubstr("measure at least 240")));
 }
 
 TEST(EvaluatorAfterARun, RefusesWhatIsNoGrid) {
