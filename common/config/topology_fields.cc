@@ -30,9 +30,7 @@ void VisitTeacher(FieldVisitor& v, Topology::Teacher& t) {
 }
 
 void VisitEvaluator(FieldVisitor& v, Topology::Evaluator& e) {
-  v.Section(
-      "evaluator",
-      "Measures checkpoints in order from their files while the run goes on, at low priority; says which were lost.");
+  v.Section("evaluator", "Measures checkpoints in order while the run goes on, at low priority; says which it lost.");
   v.Field({"host", "one of [run] hosts; by default the first"}, e.host);
   v.Field({"enabled", "whether there is one"}, e.enabled);
   v.Field({"features", "network of the Fréchet distance; required to evaluate"}, e.features);

@@ -77,11 +77,15 @@ TEST_F(AdapterExporter, AdaptersAloneMergeIntoTheSameModel) {
 }
 
 TEST_F(AdapterExporter, CardOfAdaptersTellsTheStrengthAndWhereTheyGo) {
-  ExportLora(OpenStudent(adapted(), WeightsChoice::kBest), {}, folder_ / "loras/l.safetensors");
+  StudentSource student = OpenStudent(adapted(), WeightsChoice::kBest);
+  ExportLora(student, {}, folder_ / "loras/l.safetensors");
   EXPECT_THAT(ReadFile(folder_ / "loras/README.md"),
               AllOf(HasSubstr("Adapters (LoRA) that make of their base a 4-step"), HasSubstr("| strength | 1.0"),
                     HasSubstr("pipe.load_lora_weights(\"<this folder>\", weight_name=\"l.safetensors\")"),
-                    HasSubstr("\"lora_configs\": [{\"path\": \"l.safetensors\", \"strength\": 1.0}]"),
+                    Not(HasSubstr("ComfyUI"))));
+  student.config = WanConfig::FromFile(SGMD_SOURCE_DIR "/launch/models/Wan2.1-T2V-14B/config.json");
+  EXPECT_THAT(ModelCard(student, ExportForm::kLora, "l.safetensors", DType::kF32, {}),
+              AllOf(HasSubstr("\"lora_configs\": [{\"path\": \"l.safetensors\", \"strength\": 1.0}]"),
                     HasSubstr("`LoraLoaderModelOnly` after the base model, strength_model 1.0; steps 4"),
                     Not(HasSubstr("dit_original_ckpt"))));
 }
