@@ -22,7 +22,8 @@ int StatusVerb(const LaunchOptions& o) {
 int ScaleVerb(const LaunchOptions& o) {
   int count = -1;
   if (std::sscanf(o.scale.c_str(), "teacher=%d", &count) != 1 || count < 1) {
-    throw Error("\"" + o.scale + "\" does not say how many teachers there shall be", {}, "such as teacher=3, at least 1");
+    throw Error("\"" + o.scale + "\" does not say how many teachers there shall be", {},
+                "such as teacher=3, at least 1");
   }
   const auto client = ConnectToRun(FindRunFolder(o.target));
   Envelope request;
@@ -40,14 +41,12 @@ int ScaleVerb(const LaunchOptions& o) {
 int DownVerb(const LaunchOptions& o) {
   const auto run = FindRunFolder(o.target);
   const auto holder = RunLock::HolderOf(run);
-  if (!holder)
-    throw Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
+  if (!holder) throw Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
   if (holder->machine == RunLock::ThisMachine()) {
     ::kill(holder->pid, SIGTERM);
     if (o.now) ::kill(holder->pid, SIGINT);  // the second; two of a kind at once would count as one
   } else if (o.now) {
-    throw Error("the run is up on " + holder->machine, run.string(),
-                      "run it there with --now, or here without");
+    throw Error("the run is up on " + holder->machine, run.string(), "run it there with --now, or here without");
   } else {
     Envelope drain;
     drain.kind = wire::Kind::Drain;

@@ -4,13 +4,13 @@
 #include <iostream>
 #include <optional>
 
-#include "common/config/field_text.h"
 #include "common/config/experiment_fields.h"
+#include "common/config/field_text.h"
 #include "common/config/topology_fields.h"
 #include "common/error/error.h"
 #include "common/error/text.h"
-#include "launch/plan/memory_plan.h"
 #include "launch/plan/disk_plan.h"
+#include "launch/plan/memory_plan.h"
 #include "launch/plan/plan_checks.h"
 #include "launch/plan/plan_text.h"
 #include "launch/plan/slurm_script.h"
@@ -37,8 +37,7 @@ LaunchPlan PlanOf(const LaunchOptions& o, bool replay) {
     throw Error("--set changes what a topology and its experiment say, and this is the folder of a run",
                 o.target.string(), "name the topology file");
   }
-  LaunchPlan plan = recorded ? LoadRun(o.target)
-                                                                  : LoadLaunchPlan(o.target, FilesNeeded(o), o.overrides);
+  LaunchPlan plan = recorded ? LoadRun(o.target) : LoadLaunchPlan(o.target, FilesNeeded(o), o.overrides);
   if (o.run_folder.empty() && !replay) return plan;
   Topology& topology = plan.topology;
   topology.run.folder = o.run_folder.empty() ? std::filesystem::path(topology.run.folder.string() + "-replay")
@@ -58,10 +57,10 @@ std::string HostOfThis(const LaunchOptions& o, const Topology& topology) {
   if (topology.run.hosts.empty() && o.host.empty()) return "";
   if (topology.run.hosts.empty()) {
     throw Error("--host " + o.host + " was given, and the topology names no hosts", o.target.string(),
-                      "[run] hosts = [...]");
+                "[run] hosts = [...]");
   }
   throw Error(o.host.empty() ? "which of the topology's hosts is this?" : "the topology has no host " + o.host,
-                    o.target.string(), "--host, one of: " + Joined(topology.run.hosts, ", "));
+              o.target.string(), "--host, one of: " + Joined(topology.run.hosts, ", "));
 }
 
 // How Slurm starts a host.
@@ -83,7 +82,7 @@ std::string Refusal(const LaunchOptions& o, LaunchPlan plan, bool replay) {
   const std::string advice = OversizeAdvice(plan, config, machine);
   if (advice.empty()) return "";
   return StrCat(MemoryTable(PlanMemory(plan, config, machine)), advice,
-                      "nothing was started; --allow-oversize starts it all the same\n");
+                "nothing was started; --allow-oversize starts it all the same\n");
 }
 
 // Plans are also made for other machines: said, not refused.
@@ -130,7 +129,7 @@ int UpVerb(const LaunchOptions& o, bool replay) {
   const auto checkpoints = RunFolder{plan.topology.run.folder}.Checkpoints();
   if (o.fresh && head && std::filesystem::exists(checkpoints)) {
     throw Error("--fresh was given, and the folder holds checkpoints", checkpoints.string(),
-                      "remove it or choose another with --run-folder");
+                "remove it or choose another with --run-folder");
   }
   if (!replay && plan.topology.teacher.replicas == 0) {
     throw Error("a run needs a teacher, and [teacher] replicas is 0", o.target.string(),
@@ -142,13 +141,12 @@ int UpVerb(const LaunchOptions& o, bool replay) {
   }
   RequireDevices(plan, host, replay);
   const SessionOptions options{host, replay, o.quiet};
-  return head ? Session(plan, options, ProgramFolder()).Run()
-              : FurtherHost(plan, options, ProgramFolder()).Run();
+  return head ? Session(plan, options, ProgramFolder()).Run() : FurtherHost(plan, options, ProgramFolder()).Run();
 }
 
-
 int ReferenceVerb() {
-  std::cout << "# Experiment\n\n" << Reference(FieldTextsOf(Experiment())) << "\n# Topology\n\n"
+  std::cout << "# Experiment\n\n"
+            << Reference(FieldTextsOf(Experiment())) << "\n# Topology\n\n"
             << Reference(FieldTextsOf(Topology()));
   return 0;
 }

@@ -17,8 +17,8 @@ DiskPlan PlanDisk(const Experiment& e, const WanConfig& config) {
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
   disk.cache_step = latent * (samples + StepCostOf(e, false, false).uncached_anchors);
   disk.cache_run = disk.cache_step * static_cast<double>(e.steps);
-  disk.checkpoint = 4 * trained *
-                    (2 + moments(e.optimizer.generator) + moments(e.optimizer.fake_score) + (e.ema.decay > 0 ? 1 : 0));
+  disk.checkpoint =
+      4 * trained * (2 + moments(e.optimizer.generator) + moments(e.optimizer.fake_score) + (e.ema.decay > 0 ? 1 : 0));
   disk.student = 4 * all;
   return disk;
 }
@@ -34,8 +34,8 @@ std::string DiskText(const LaunchPlan& plan, const WanConfig& config) {
                    over ? ": the oldest scores will go, and the run cannot be replayed as a whole" : "", "\n");
   }
   const std::int64_t keep = plan.experiment.checkpoint.keep;
-  return text + StrCat("  checkpoints  ", keep, " x ", Gigabytes(disk.checkpoint), " GB, and one more while it is written\n",
-                       "  student      ", Gigabytes(disk.student), " GB\n");
+  return text + StrCat("  checkpoints  ", keep, " x ", Gigabytes(disk.checkpoint),
+                       " GB, and one more while it is written\n", "  student      ", Gigabytes(disk.student), " GB\n");
 }
 
 }  // namespace sgmd

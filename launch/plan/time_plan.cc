@@ -23,7 +23,9 @@ double Tflops(const LaunchPlan& plan, const Device& device, std::optional<double
 class Schedule {
  public:
   Schedule(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops)
-      : plan_(plan), tflops_(tflops), forward_(ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent)).total()) {}
+      : plan_(plan),
+        tflops_(tflops),
+        forward_(ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent)).total()) {}
 
   // `forwards` forward-equivalents by `node`, not before `ready`; returns when they are done.
   double Run(const NodeName& node, double ready, double forwards) {
@@ -108,11 +110,11 @@ std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optio
   };
   char step[32];
   std::snprintf(step, sizeof step, "%.3g", time.step_seconds);
-  std::string text = StrCat("\ntime, at", speed(gpu, "a GPU", Device::Kind::kCuda), gpu && cpu ? " and" : "",
-                            speed(cpu, "a CPU", Device::Kind::kCpu),
-                            tflops ? "" : " (assumed; --tflops says otherwise)", ":\n  ", step, " s a step, ",
-                            FormatDuration(time.step_seconds * static_cast<double>(plan.experiment.steps)), " for ",
-                            plan.experiment.steps, " steps\n");
+  std::string text =
+      StrCat("\ntime, at", speed(gpu, "a GPU", Device::Kind::kCuda), gpu && cpu ? " and" : "",
+             speed(cpu, "a CPU", Device::Kind::kCpu), tflops ? "" : " (assumed; --tflops says otherwise)", ":\n  ",
+             step, " s a step, ", FormatDuration(time.step_seconds * static_cast<double>(plan.experiment.steps)),
+             " for ", plan.experiment.steps, " steps\n");
   for (const DeviceTime& device : time.devices) {
     char line[96];
     std::snprintf(line, sizeof line, "  %-12s busy %.3g s a step, idle %.0f %%\n", device.device.c_str(), device.busy,

@@ -35,7 +35,8 @@ double MeanExit(const Experiment& e) {
 StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) {
   const bool adapters = e.lora.rank > 0, diverse = e.diversity.weight > 0;
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
-  const double updates = static_cast<double>(e.inner.updates), steps = static_cast<double>(std::max<std::int64_t>(e.steps, 1));
+  const double updates = static_cast<double>(e.inner.updates),
+               steps = static_cast<double>(std::max<std::int64_t>(e.steps, 1));
   StepCost cost;
   cost.rollout = MeanExit(e) + 1;
   cost.score = e.model.guidance == 1.0 ? 1 : 2;

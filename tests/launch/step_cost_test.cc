@@ -25,25 +25,23 @@ TEST_P(StepCosts, AreWhatTheRolesCount) {
                         "\"\n[schedule]\nexit_weights = [0, 0, 1, 0]\n",
                         c.diversity ? "[diversity]\nweight = 0.05\nnoise_bank = 12\n" : "", c.more));
   const Experiment e = run.experiment();
-  const double counted =
-      RunSerially(e, run.folder() / "serial", 1, c.checkpoint_blocks).forward_equivalents_per_sample;
+  const double counted = RunSerially(e, run.folder() / "serial", 1, c.checkpoint_blocks).forward_equivalents_per_sample;
   const StepCost cost = StepCostOf(e, c.checkpoint_blocks, c.checkpoint_blocks);
   EXPECT_NEAR((cost.generator + cost.fake_score + cost.teachers) / 6, counted, 1e-9);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, StepCosts,
-    testing::Values(Case{"sgmd", "shared", false, false}, Case{"sgmd", "shared", true, true},
-                    Case{"sgmd", "fresh", false, true}, Case{"sgmd", "fresh", true, false},
-                    Case{"sgmd", "replay", false, false}, Case{"sgmd", "replay", true, true},
-                    Case{"dmd2", "shared", false, true}, Case{"dmd2", "shared", true, false},
-                    Case{"dmd2", "fresh", true, true}, Case{"dmd2", "replay", false, false},
-                    Case{"sgmd", "fresh", true, true, "[lora]\nrank = 2\n"}),
-    [](const auto& info) {
-      const Case& c = info.param;
-      return StrCat(c.objective, "_", c.source, c.checkpoint_blocks ? "_again" : "", c.diversity ? "_diverse" : "",
-                    *c.more ? "_adapters" : "");
-    });
+INSTANTIATE_TEST_SUITE_P(All, StepCosts,
+                         testing::Values(Case{"sgmd", "shared", false, false}, Case{"sgmd", "shared", true, true},
+                                         Case{"sgmd", "fresh", false, true}, Case{"sgmd", "fresh", true, false},
+                                         Case{"sgmd", "replay", false, false}, Case{"sgmd", "replay", true, true},
+                                         Case{"dmd2", "shared", false, true}, Case{"dmd2", "shared", true, false},
+                                         Case{"dmd2", "fresh", true, true}, Case{"dmd2", "replay", false, false},
+                                         Case{"sgmd", "fresh", true, true, "[lora]\nrank = 2\n"}),
+                         [](const auto& info) {
+                           const Case& c = info.param;
+                           return StrCat(c.objective, "_", c.source, c.checkpoint_blocks ? "_again" : "",
+                                         c.diversity ? "_diverse" : "", *c.more ? "_adapters" : "");
+                         });
 
 }  // namespace
 }  // namespace sgmd
