@@ -36,6 +36,19 @@ void AddPlanning(CLI::App* plan, CLI::App* up, CLI::App* replay, sgmd::LaunchOpt
   }
 }
 
+void AddLiveVerbs(CLI::App& app, sgmd::LaunchOptions& o) {
+  AddVerb(app, o, "status", "Show the live run");
+  AddVerb(app, o, "scale", "Change the number of teachers of the live run")
+      ->add_option("count", o.scale, "teacher=N")
+      ->required();
+  AddVerb(app, o, "down", "Drain, checkpoint and end the live run")
+      ->add_flag("--now", o.now, "Kill instead; the next up resumes from the last checkpoint");
+  CLI::App* logs = AddVerb(app, o, "logs", "Show the processes' logs");
+  logs->add_option("process", o.process, "broker, generator, fake_score or teacher.N (default: all)");
+  logs->add_option("-n,--lines", o.lines, "Lines of each")->capture_default_str();
+  logs->add_flag("-f,--follow", o.follow, "Go on as they grow");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -52,25 +65,17 @@ int main(int argc, char** argv) {
   CLI::App* replay =
       AddVerb(app, o, "replay", "Run the recorded experiment again from the score cache; needs no teacher");
   AddPlanning(plan, up, replay, o);
-  CLI::App* status = AddVerb(app, o, "status", "Show the live run");
-  CLI::App* scale = AddVerb(app, o, "scale", "Change the number of teachers of the live run");
-  scale->add_option("count", o.scale, "teacher=N")->required();
-  CLI::App* down = AddVerb(app, o, "down", "Drain, checkpoint and end the live run");
-  down->add_flag("--now", o.now, "Kill instead; the next up resumes from the last checkpoint");
-  CLI::App* logs = AddVerb(app, o, "logs", "Show the processes' logs");
-  logs->add_option("process", o.process, "broker, generator, fake_score or teacher.N (default: all)");
-  logs->add_option("-n,--lines", o.lines, "Lines of each")->capture_default_str();
-  logs->add_flag("-f,--follow", o.follow, "Go on as they grow");
+  AddLiveVerbs(app, o);
   const CLI::App* reference = app.add_subcommand("reference", "Print every key of both files, as Markdown");
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-launch")) return *code;
   return sgmd::RunGuarded("sgmd-launch", [&] {
     sgmd::InitLog("launch", sgmd::LogLevel::kWarning);
     if (plan->parsed()) return sgmd::PlanVerb(o);
     if (up->parsed() || replay->parsed()) return sgmd::UpVerb(o, replay->parsed());
-    if (status->parsed()) return sgmd::StatusVerb(o);
-    if (scale->parsed()) return sgmd::ScaleVerb(o);
-    if (down->parsed()) return sgmd::DownVerb(o);
     if (reference->parsed()) return sgmd::ReferenceVerb();
+    if (app.got_subcommand("status")) return sgmd::StatusVerb(o);
+    if (app.got_subcommand("scale")) return sgmd::ScaleVerb(o);
+    if (app.got_subcommand("down")) return sgmd::DownVerb(o);
     return sgmd::LogsVerb(o);
   });
 }
