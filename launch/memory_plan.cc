@@ -86,9 +86,9 @@ double WaitingLatents(const Setting& s, Role role, bool cpu) {
   if (!cpu) return 0;
   if (role == Role::kTeacher) return 2;  // leases
   const double recorded =
-      s.e.inner.source == InnerSource::kReplay  ? static_cast<double>((s.e.inner.max_age + 1) * s.e.data.micro_batches)
-      : s.e.inner.source == InnerSource::kFresh ? static_cast<double>(s.e.inner.updates * s.e.data.micro_batches)
-                                                : 0.0;
+      s.e.inner.source == InnerSource::kReplay ? static_cast<double>((s.e.inner.max_age + 1) * s.e.data.micro_batches)
+      : HasRollouts(s.e.inner.source)          ? static_cast<double>(s.e.inner.updates * s.e.data.micro_batches)
+                                               : 0.0;
   return 4 * in_flight + recorded;  // x_g, x_s, velocity, and x_g once more as inner sample
 }
 
@@ -147,7 +147,7 @@ double ForwardEquivalents(const Setting& s, Role role, bool checkpoint_blocks) {
       return samples * (gradient + inner * train);
     case Role::kGenerator:
       return samples * (mean_exit + 1 + train + (s.diversity() ? train : 0) +
-                        (s.e.inner.source == InnerSource::kFresh ? inner * (mean_exit + 1) : 0));
+                        (HasRollouts(s.e.inner.source) ? inner * (mean_exit + 1) : 0));
   }
   return 0;
 }

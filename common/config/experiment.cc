@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kObjectives[] = {"sgmd", "dmd2", "tsg_fisher", "tsg_sim"};
 constexpr const char* kWeightings[] = {"lightx2v", "paper"};
-constexpr const char* kInnerSources[] = {"shared", "fresh", "replay"};
+constexpr const char* kInnerSources[] = {"shared", "fresh", "fresh_after", "replay"};
 constexpr const char* kComputes[] = {"float32", "bfloat16"};
 
 // A bank of another encoder has rows that the model was never conditioned on, and of the right shape.

@@ -18,7 +18,7 @@ enum class Objective { kSgmd, kDmd2, kTsgFisher, kTsgSim };
 /// The form of the loss terms (pipeline/objectives/terms.h).
 enum class Weighting { kLightx2v, kPaper };
 /// Where the samples of the inner loop come from (pipeline/training/inner_samples.h).
-enum class InnerSource { kShared, kFresh, kReplay };
+enum class InnerSource { kShared, kFresh, kFreshAfter, kReplay };
 /// What Linears and attention compute in.
 enum class Compute { kFloat32, kBfloat16 };
 
@@ -32,6 +32,11 @@ std::span<const char* const> SpellingsOf(Compute);
 template <typename Enum>
 const char* Spell(Enum value) {
   return SpellingsOf(value)[static_cast<std::size_t>(value)];
+}
+
+/// Whether the inner loop has rollouts of its own, before or after the student's update.
+constexpr bool HasRollouts(InnerSource source) {
+  return source == InnerSource::kFresh || source == InnerSource::kFreshAfter;
 }
 
 /// How many updates the fake score gets in an outer iteration where the experiment does not say.

@@ -67,8 +67,8 @@ struct NodeExited {
 struct RoleFailed {
   static constexpr wire::Kind kKind = wire::Kind::RoleFailed;
   std::string node;
-  std::string last_lines;    // of its log
-  std::int64_t code = 0;     // its exit code
+  std::string last_lines;      // of its log
+  std::int64_t code = 0;       // its exit code
   std::int64_t by_signal = 0;  // the signal that ended it, or 0
 
   template <typename Self, typename Io>

@@ -4,7 +4,9 @@
 
 namespace sgmd {
 
-double Members::Member::SilentSeconds() const { return std::chrono::duration<double>(Clock::now() - last_beat).count(); }
+double Members::Member::SilentSeconds() const {
+  return std::chrono::duration<double>(Clock::now() - last_beat).count();
+}
 
 bool Members::Joined(const std::string& name) const {
   const auto it = members_.find(name);

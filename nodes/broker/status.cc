@@ -21,8 +21,12 @@ Json FiniteOnly(const std::map<std::string, double>& metrics) {
 }
 
 Json CacheJson(const AnswerStore::Stats& s) {
-  return {{"hits", s.hits},       {"misses", s.misses},   {"entries", s.entries},
-          {"bytes", s.bytes},     {"corrupt", s.corrupt}, {"evicted", s.evicted},
+  return {{"hits", s.hits},
+          {"misses", s.misses},
+          {"entries", s.entries},
+          {"bytes", s.bytes},
+          {"corrupt", s.corrupt},
+          {"evicted", s.evicted},
           {"hit_mb_per_s", s.HitMegabytesPerSecond()}};
 }
 
@@ -57,8 +61,8 @@ void LogSummary(const LaunchPlan& plan, const TeacherService& teachers, const Tr
   const AnswerStore::Stats s = teachers.stats();
   const TeacherService::Served &samples = teachers.samples(), &anchors = teachers.anchors();
   LogInfo("served ", samples.asked, " samples: ", samples.cached, " from the cache, ", samples.asked - samples.cached,
-          " not; ", teachers.dispatcher().redispatched(), " leases dispatched again, ",
-          teachers.dispatcher().dropped(), " late answers dropped, ", malformed_messages, " malformed messages");
+          " not; ", teachers.dispatcher().redispatched(), " leases dispatched again, ", teachers.dispatcher().dropped(),
+          " late answers dropped, ", malformed_messages, " malformed messages");
   const double per_sample =
       1.0 / static_cast<double>(std::max<std::int64_t>(samples.asked * plan.experiment.data.micro_batch, 1));
   LogInfo("work per sample in forward-equivalents: generator ", work.generator * per_sample, ", fake score ",

@@ -35,8 +35,7 @@ TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& mem
       replay_(replay),
       members_(members),
       latent_shape_(LatentShape(experiment_)),
-      scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance,
-              Spell(experiment_.precision.compute)},
+      scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance, Spell(experiment_.precision.compute)},
       answers_(OpenStore(plan.topology, scorer_, replay)),
       dispatcher_(std::chrono::duration<double>(plan.topology.transport.lease_seconds)) {}
 

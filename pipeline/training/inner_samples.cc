@@ -21,8 +21,8 @@ void InnerSamples::AddFresh(std::int64_t step, std::int64_t update, std::int64_t
 bool InnerSamples::Complete(std::int64_t step) const {
   for (std::int64_t index = 0; index < experiment_.data.micro_batches; ++index) {
     if (!scored_.contains({step, 0, index})) return false;
-    for (std::int64_t update = 0; experiment_.inner.source == InnerSource::kFresh && update < experiment_.inner.updates;
-         ++update) {
+    const std::int64_t rollouts = HasRollouts(experiment_.inner.source) ? experiment_.inner.updates : 0;
+    for (std::int64_t update = 0; update < rollouts; ++update) {
       if (!fresh_.contains({step, update, index})) return false;
     }
   }
@@ -30,7 +30,7 @@ bool InnerSamples::Complete(std::int64_t step) const {
 }
 
 const InnerSample& InnerSamples::For(std::int64_t step, std::int64_t update, std::int64_t index) const {
-  if (experiment_.inner.source == InnerSource::kFresh) return fresh_.at({step, update, index});
+  if (HasRollouts(experiment_.inner.source)) return fresh_.at({step, update, index});
   if (experiment_.inner.source == InnerSource::kShared) return scored_.at({step, 0, index});
   const ReplayDraw draw = PlanReplay(experiment_, step, index, update);
   return scored_.at({draw.step, 0, draw.index});

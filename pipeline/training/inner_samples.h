@@ -22,18 +22,20 @@ struct InnerSample {
 };
 
 /// The samples that update r of step k trains on, by [inner] source:
-///   shared  the scored micro-batches of step k, in order: no rollout beyond the generator's own
-///   fresh   rollouts of their own with the student of step k
-///   replay  scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of updates
-///           a step
-/// The student of step k has made k updates, so a step's number is the version of its samples. Draws are functions of
-/// (seed, step, update, index).
+///   shared       the scored micro-batches of step k, in order: no rollout beyond the generator's own
+///   fresh        rollouts of their own with the student before its update of step k: they need not wait for it
+///   fresh_after  rollouts of their own with the student after its update of step k, as in the public trainer
+///   replay       scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of updates
+///                a step
+/// The student before its update of step k has made k updates. Draws are functions of (seed, step, update, index), the
+/// same ones for fresh and fresh_after.
 class InnerSamples {
  public:
   explicit InnerSamples(const Experiment& experiment) : experiment_(experiment) {}
 
   /// Micro-batch `index` of `step`, as the generator is trained on it.
   void AddScored(std::int64_t step, std::int64_t index, InnerSample sample);
+  /// A rollout of `fresh` or `fresh_after`.
   void AddFresh(std::int64_t step, std::int64_t update, std::int64_t index, InnerSample sample);
   /// Whether everything that the inner loop of `step` may ask for is here.
   bool Complete(std::int64_t step) const;

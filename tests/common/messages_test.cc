@@ -198,8 +198,7 @@ TYPED_TEST(MessageTest, IsRefusedWithoutAnyOfItsFieldsAndNamesIt) {
 TEST(Messages, StateTheShapesThatBelongTogether) {
   Envelope e = ToEnvelope(AnySample());
   e.tensors[1] = FloatFrame("x_s", {3, 2});
-  EXPECT_EQ(ErrorOf([&] { FromEnvelope<Sample>(e); }),
-            "Sample: tensor x_s does not have the shape [2, 3] but [3, 2]");
+  EXPECT_EQ(ErrorOf([&] { FromEnvelope<Sample>(e); }), "Sample: tensor x_s does not have the shape [2, 3] but [3, 2]");
   e = ToEnvelope(AnySample());
   e.tensors[3] = Prompts(3);
   e.tensors[3].view.name = "prompts";
@@ -207,8 +206,7 @@ TEST(Messages, StateTheShapesThatBelongTogether) {
             "Sample: tensor prompts does not have the shape [2, 16] but [3, 16]");
   e = ToEnvelope(AnySample());
   e.tensors[0] = FloatFrame("x_g", {});
-  EXPECT_EQ(ErrorOf([&] { FromEnvelope<Sample>(e); }),
-            "Sample: tensor x_g does not have the shape [any, ...] but []");
+  EXPECT_EQ(ErrorOf([&] { FromEnvelope<Sample>(e); }), "Sample: tensor x_g does not have the shape [any, ...] but []");
 }
 
 TEST(Messages, ASenderIsToldOfItsMistake) {

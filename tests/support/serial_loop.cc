@@ -9,6 +9,23 @@
 #include "pipeline/training/roles.h"
 
 namespace sgmd {
+namespace {
+
+void RunInnerLoop(const Experiment& e, std::int64_t step, Generator& generator, FakeScore& fake) {
+  for (std::int64_t update = 0; update < e.inner.updates; ++update) {
+    for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
+      if (HasRollouts(e.inner.source)) {
+        const SamplePlan fresh = PlanFreshSample(e, generator.bank(), step, m, update);
+        fake.samples().AddFresh(step, update, m, {generator.RollOut(fresh).x_g, fresh.prompts});
+      }
+      fake.Accumulate(step, update, m);
+    }
+    fake.Update();
+  }
+  fake.samples().Finish(step);
+}
+
+}  // namespace
 
 SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, int threads) {
   at::set_num_threads(threads);
@@ -29,17 +46,7 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
     }
     for (std::int64_t m = 0; m < e.data.micro_batches; ++m)
       fake.samples().AddScored(step, m, {rollouts[m].x_g, plans[m].prompts});
-    for (std::int64_t update = 0; update < e.inner.updates; ++update) {
-      for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
-        if (e.inner.source == InnerSource::kFresh) {
-          const SamplePlan fresh = PlanFreshSample(e, generator.bank(), step, m, update);
-          fake.samples().AddFresh(step, update, m, {generator.RollOut(fresh).x_g, fresh.prompts});
-        }
-        fake.Accumulate(step, update, m);
-      }
-      fake.Update();
-    }
-    fake.samples().Finish(step);
+    if (e.inner.source != InnerSource::kFreshAfter) RunInnerLoop(e, step, generator, fake);
     for (std::int64_t m = 0; e.diversity.weight > 0 && m < e.data.micro_batches; ++m) {
       const AnchorPlan plan = PlanAnchor(e, generator.bank(), step, m);
       generator.AccumulateDiversity(plan, teacher.Anchor(plan.noise, plan.prompts));
@@ -47,6 +54,7 @@ SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, 
     for (std::int64_t m = 0; m < e.data.micro_batches; ++m)
       generator.Accumulate(plans[m], rollouts[m].x_exit, gradients[m]);
     generator.Update();
+    if (e.inner.source == InnerSource::kFreshAfter) RunInnerLoop(e, step, generator, fake);
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::filesystem::create_directories(out);
