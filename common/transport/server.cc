@@ -20,21 +20,21 @@ namespace {
 constexpr std::string_view kIpc = "ipc://";
 
 // Whether a process accepts connections at this path of a unix socket.
-bool IsServed(const std::string& path) {
+bool HasListener(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return false;
   path.copy(address.sun_path, path.size());
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const bool served = fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  const bool accepted = fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   if (fd >= 0) ::close(fd);
-  return served;
+  return accepted;
 }
 
 // ZeroMQ silently takes over an ipc path that another process serves.
 void PrepareIpc(const std::string& endpoint) {
   const std::filesystem::path path = endpoint.substr(kIpc.size());
-  if (IsServed(path)) throw Error("the endpoint is in use by another process", endpoint, "is the run already up?");
+  if (HasListener(path)) throw Error("the endpoint is in use by another process", endpoint, "is the run already up?");
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
 }
 

@@ -43,7 +43,7 @@ std::string StatusText(const std::string& state, std::int64_t steps, const Membe
                      {"scalars", FiniteOnly(member.metrics)}});
     if (RoleOf(name) != "teacher") scalars.update(FiniteOnly(member.metrics));
   }
-  const TeacherService::Served& anchors = teachers.anchors();
+  const TeacherService::Counts& anchors = teachers.anchors();
   const Json status{{"state", state},
                     {"step", static_cast<std::int64_t>(scalars.value("step", 0.0))},
                     {"steps", steps},
@@ -59,7 +59,7 @@ std::string StatusText(const std::string& state, std::int64_t steps, const Membe
 void LogSummary(const LaunchPlan& plan, const TeacherService& teachers, const TrainedWork& work,
                 std::int64_t malformed_messages) {
   const AnswerStore::Stats s = teachers.stats();
-  const TeacherService::Served &samples = teachers.samples(), &anchors = teachers.anchors();
+  const TeacherService::Counts &samples = teachers.samples(), &anchors = teachers.anchors();
   LogInfo("served ", samples.asked, " samples: ", samples.cached, " from the cache, ", samples.asked - samples.cached,
           " not; ", teachers.dispatcher().redispatched(), " leases dispatched again, ", teachers.dispatcher().dropped(),
           " late answers dropped, ", malformed_messages, " malformed messages");

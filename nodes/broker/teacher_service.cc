@@ -85,10 +85,10 @@ std::string TeacherService::OnRequest(const Envelope& request) {
     LogDebug("dropped a ", wire::EnumNameKind(request.kind), " that was here before");
     return "";
   }
-  ++ServedOf(request.kind).asked;
+  ++CountsOf(request.kind).asked;
   const Digest key = KeyOf(request.kind, asked.lease);
   if (auto result = answers_->Lookup(key)) {
-    ++ServedOf(request.kind).cached;
+    ++CountsOf(request.kind).cached;
     dispatcher_.Accept(place);
     Reply(request, std::move(*result), true);
     return "";
@@ -131,7 +131,7 @@ void TeacherService::OnAnswer(const std::string& teacher, const Envelope& answer
   }
   if (result.tensor.view.shape != latent_shape_)
     return SendAway(teacher, StrCat("its ", work.name, " does not have the shape of the experiment's latents"));
-  ServedOf(kind).work += result.forward_equivalents;
+  CountsOf(kind).work += result.forward_equivalents;
   dispatcher_.Accept(answer.request_id);
   const Pending done = std::move(it->second);
   pending_.erase(it);

@@ -20,7 +20,7 @@ namespace sgmd {
 /// does, changes no byte of it.
 class TeacherService {
  public:
-  struct Served {
+  struct Counts {
     std::int64_t asked = 0, cached = 0;  // micro-batches
     double work = 0;                     // of teachers, forward-equivalents since the start
   };
@@ -54,8 +54,8 @@ class TeacherService {
 
   const Dispatcher& dispatcher() const { return dispatcher_; }
   AnswerStore::Stats stats() const { return answers_->stats(); }
-  const Served& samples() const { return samples_; }
-  const Served& anchors() const { return anchors_; }
+  const Counts& samples() const { return samples_; }
+  const Counts& anchors() const { return anchors_; }
 
  private:
   struct Pending {
@@ -66,7 +66,7 @@ class TeacherService {
   bool OfTheExperiment(wire::Kind kind, const message::Ticket& ticket, const std::vector<std::int64_t>& shape) const;
   Digest KeyOf(wire::Kind request, const Envelope& lease) const;
   std::uint64_t PlaceOf(wire::Kind request, const message::Ticket& ticket) const;
-  Served& ServedOf(wire::Kind request) { return request == wire::Kind::AnchorRequest ? anchors_ : samples_; }
+  Counts& CountsOf(wire::Kind request) { return request == wire::Kind::AnchorRequest ? anchors_ : samples_; }
   std::string MissText(wire::Kind request, const message::Ticket& ticket) const;
   void GrantLeases();
   void SendAway(const std::string& teacher, const std::string& why);
@@ -80,7 +80,7 @@ class TeacherService {
   std::unique_ptr<AnswerStore> answers_;
   Dispatcher dispatcher_;
   std::map<std::uint64_t, Pending> pending_;  // requests without an answer, by their place in the run
-  Served samples_, anchors_;
+  Counts samples_, anchors_;
 };
 
 }  // namespace sgmd

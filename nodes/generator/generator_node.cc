@@ -101,7 +101,8 @@ void GeneratorNode::RollOut(std::int64_t step) {
   if (experiment().inner.source == InnerSource::kFresh) SendFreshSamples(step);
 }
 
-// Rolled out with the student before this step's update, while its gradients are on their way.
+// Before the step's update they are rolled out while its gradients are on their way; after it, the fake score waits for
+// them with its inner loop, and so do the next step's gradients.
 void GeneratorNode::SendFreshSamples(std::int64_t step) {
   for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
     for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
@@ -119,6 +120,7 @@ void GeneratorNode::Land(std::int64_t step) {
   AccumulateGradients(step, terms);
   const AdamW::StepReport report = generator_.Update();
   ++landed_;
+  if (experiment().inner.source == InnerSource::kFreshAfter) SendFreshSamples(step);
   ReportStep(step, report, std::move(terms));
 }
 

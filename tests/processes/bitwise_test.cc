@@ -35,6 +35,13 @@ TEST(StrictPipeline, WithFreshInnerSamplesMatchesTheSerialLoop) {
   ExpectSerialWeights(run);
 }
 
+TEST(StrictPipeline, WithFreshInnerSamplesAfterTheUpdateMatchesTheSerialLoop) {
+  TinyRun before(12, "[inner]\nsource = \"fresh\"\nupdates = 2\n"),
+      after(12, "[inner]\nsource = \"fresh_after\"\nupdates = 2\n");
+  ExpectSerialWeights(after);
+  EXPECT_NE(after.SerialState(), before.SerialState());
+}
+
 TEST(StrictPipeline, WithReplayedInnerSamplesMatchesTheSerialLoop) {
   TinyRun run(12, "[inner]\nsource = \"replay\"\nupdates = 3\nmax_age = 2\n");
   ExpectSerialWeights(run);
@@ -72,6 +79,15 @@ TEST(PipelinedRun, FinishesAndDiffersFromStrict) {
   const Process up = pipelined.Launch({"up", pipelined.topology()});
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   EXPECT_NE(TinyRun::NewestState(pipelined.run()), strict.SerialState());
+}
+
+TEST(PipelinedRun, WithFreshInnerSamplesAfterTheUpdateFinishes) {
+  TinyRun run(12, "[inner]\nsource = \"fresh_after\"\n");
+  const std::string path = run.folder() / "experiment.toml";
+  ASSERT_EQ(std::system(("sed -i 's/^steps = 12/steps = 12\\nmax_staleness = 1/' " + path).c_str()), 0);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_NE(TinyRun::NewestState(run.run()), "no checkpoint");
 }
 
 TEST(Replay, WithoutTeacherMatchesTheRecordedRun) {
