@@ -107,7 +107,8 @@ TEST(Integrate, GivesEachExpertItsNoiseLevels) {
     EXPECT_TRUE(at::equal(samples[i], x)) << i;
     const double from = how.grid.sigmas[i], to = how.grid.sigmas[i + 1];
     const at::Tensor sigma = at::full({3}, from, at::kDouble);
-    x = EulerStep(x, GuidedVelocity(i < 2 ? high : low, x, sigma, context, negative.expand_as(context), i < 2 ? 2 : 3),
+    x = EulerStep(x,
+                  GuidedVelocity(i < 2 ? high : low, x, sigma, {context}, {negative.expand_as(context)}, i < 2 ? 2 : 3),
                   from, to);
   }
   EXPECT_TRUE(at::equal(samples[4], x));

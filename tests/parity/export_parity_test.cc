@@ -42,7 +42,7 @@ TEST(Export, WritesWhatTheCheckLoads) {
     results.emplace_back(kind, model.Forward(tensor("x"), tensor("sigma"), {tensor("context")}));
     if (kind == std::string("pipeline")) {
       results.emplace_back("four_steps", EulerSample(model, tensor("noise"), StudentSigmas({1000, 750, 500, 250}, 5.0),
-                                                     tensor("context"), {}, 1.0));
+                                                     {tensor("context")}, {}, 1.0));
     }
   }
   SaveTensors(out + "/results.safetensors", results);
