@@ -72,8 +72,8 @@ struct LaunchPlan {
   RunStart start;  // of a run that is up, else all 0
 };
 
-/// As LoadExperiment. Also loads and validates the experiment it names. An override is of the file that has its section. A default ipc path over 100 bytes is replaced
-/// by one under /tmp named by the digest of the run folder.
+/// As LoadExperiment. Also loads and validates the experiment it names. An override is of the file that has its
+/// section. A default ipc path over 100 bytes is replaced by one under /tmp named by the digest of the run folder.
 LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed = RequiredFiles::kAll,
                           const TomlOverrides& overrides = {});
 

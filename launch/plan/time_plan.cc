@@ -90,11 +90,15 @@ TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional
   for (const double at : start)
     anchored.push_back(anchors > 0 ? schedule.Run(schedule.FreeTeacher(), at, anchors) : at);
   const std::vector<double> gradients = RunAll(schedule, fake_score, scored, batch * cost.gradient);
-  std::vector<double> inner = RunAll(schedule, generator, start, batch * updates * cost.fresh);
-  for (double& at : inner) at = std::max(at, gradients.back());
-  RunAll(schedule, fake_score, inner, batch * updates * cost.inner);
+  const auto roll_out_inner = [&] { return RunAll(schedule, generator, start, batch * updates * cost.fresh); };
+  const bool after = e.inner.source == InnerSource::kFreshAfter;
+  std::vector<double> inner;
+  if (!after) inner = roll_out_inner();
   RunAll(schedule, generator, anchored, batch * cost.diversity);
   RunAll(schedule, generator, gradients, batch * cost.exit_step);
+  if (after) inner = roll_out_inner();
+  for (double& at : inner) at = std::max(at, gradients.back());
+  RunAll(schedule, fake_score, inner, batch * updates * cost.inner);
   return schedule.Result(e.max_staleness == 0);
 }
 

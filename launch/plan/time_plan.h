@@ -28,7 +28,7 @@ struct TimePlan {
 /// this order on each device, of M micro-batches.
 ///
 ///   generator   rolls out all M; where inner samples are fresh, rolls out those; diversity passes; then the exit step
-///               of each micro-batch, once its gradient is there
+///               of each micro-batch, once its gradient is there; fresh_after: those rollouts come last
 ///   teachers    score each micro-batch as it arrives, on the one that is free first; then anchors that are not cached
 ///   fake score  the gradient of each scored micro-batch; after the last, the inner updates
 ///

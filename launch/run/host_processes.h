@@ -41,8 +41,8 @@ class HostProcesses {
   /// `count` teachers on all hosts together: starts and drains those of this host.
   void Scale(int count);
   void StopAll(std::chrono::milliseconds grace) { supervisor_.StopAll(grace); }
-  /// Of a run that ended in order at `since`, what is left here may end by itself. False when it has had its time: 10 s,
-  /// the evaluator 10 min, or 60 s where the run was `drained` before its last step. Says once that it waits for the
+  /// Of a run that ended in order at `since`, what is left here may end by itself. False when it has had its time: 10
+  /// s, the evaluator 10 min, or 60 s where the run was `drained` before its last step. Says once that it waits for the
   /// evaluator, and at the end how to measure what it left.
   bool MayLinger(Clock::time_point since, bool drained);
   /// Nothing runs but the evaluator, which training does not need.

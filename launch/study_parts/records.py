@@ -9,7 +9,7 @@ def step_seconds(run_folder):
     seconds = {}
     for file in sorted((run_folder / "events" / "generator").glob("events.out.tfevents.*")):
         for step, tag, value in scalars(file.read_bytes()):
-            if tag == "step_time_sec":
+            if tag == "time/step_sec":
                 seconds[step] = value
     return [seconds[step] for step in sorted(seconds)]
 

@@ -47,7 +47,7 @@ std::optional<Arm> RunEvaluation::Measure(const CheckpointStore::Checkpoint& che
 // False when the run has deleted this checkpoint meanwhile; a newer one is there then.
 bool RunEvaluation::LoadStudent(const std::filesystem::path& folder) {
   const bool averaged = experiment().ema.decay > 0;
-  const std::filesystem::path file = folder / (averaged ? "generator.ema.safetensors" : "generator.model.safetensors");
+  const std::filesystem::path file = folder / StateFileName("generator", averaged ? kAverageState : kModelState);
   try {
     const SafetensorsFile weights = SafetensorsFile::Open(file);
     c10::NoGradGuard no_grad;

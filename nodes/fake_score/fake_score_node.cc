@@ -105,7 +105,7 @@ void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report
   scalars["fake_score_loss"] = loss;
   scalars["grad_norm/critic"] = report.gradient_norm;
   scalars["fake_score_learning_rate"] = report.learning_rate;
-  for (const auto& [name, value] : scalars) events_.Scalar(name, step_, value);
+  for (const auto& [name, value] : scalars) events_.Scalar(TagOf(name), step_, value);
   heartbeat_.Report(scalars);
 }
 

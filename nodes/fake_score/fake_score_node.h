@@ -7,6 +7,7 @@
 
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
+#include "common/metrics/tags.h"
 #include "nodes/ring/join.h"
 #include "pipeline/training/fake_score.h"
 #include "pipeline/training/stability.h"

@@ -65,7 +65,7 @@ int GeneratorNode::Run() {
       return kExitRollBack;
     }
     heartbeat_.Report({{"step_time_sec", seconds}});
-    events_.Scalar("step_time_sec", landed_ - 1, seconds);
+    events_.Scalar(TagOf("step_time_sec"), landed_ - 1, seconds);
   }
   CommitFinalCheckpoint();
   const bool complete = landed_ == experiment().steps;
@@ -179,7 +179,6 @@ void GeneratorNode::OnMessage(const Envelope& message) {
   }
 }
 
-// Tags are those of FastVideo where it has them: generator_loss, step_time_sec, grad_norm/student.
 void GeneratorNode::ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms) {
   terms["grad_norm/student"] = report.gradient_norm;
   terms["generator_learning_rate"] = report.learning_rate;
@@ -188,7 +187,7 @@ void GeneratorNode::ReportStep(std::int64_t step, const AdamW::StepReport& repor
   terms["backward_sec"] = backward_seconds_;
   rollout_seconds_ = wait_seconds_ = backward_seconds_ = 0;
   terms.merge(monitor_.Observe(step, report, terms["generator_loss"]));
-  for (const auto& [name, value] : terms) events_.Scalar(name, step, value);
+  for (const auto& [name, value] : terms) events_.Scalar(TagOf(name), step, value);
   terms["step"] = static_cast<double>(landed_);
   heartbeat_.Report(terms);
 }

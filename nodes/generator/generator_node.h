@@ -8,6 +8,7 @@
 
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
+#include "common/metrics/tags.h"
 #include "nodes/generator/admission.h"
 #include "nodes/generator/anchors.h"
 #include "nodes/generator/checkpoint_commit.h"

@@ -23,7 +23,8 @@ at::Tensor Reflect(const at::Tensor& start, const at::Tensor& velocity, std::int
   return low + at::minimum(folded, 2 * span - folded);
 }
 
-// The videos of given prompts (int64 [B]) and kinds of speed (bool [B]); `draw` [4, B] in [0, 1): speed, direction, x, y.
+// The videos of given prompts (int64 [B]) and kinds of speed (bool [B]); `draw` [4, B] in [0, 1): speed, direction, x,
+// y.
 BouncingBallBatch Film(const BouncingBallsShape& shape, const at::Tensor& prompt, const at::Tensor& fast,
                        const at::Tensor& draw) {
   const std::int64_t batch = prompt.size(0);

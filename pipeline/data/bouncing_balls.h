@@ -32,7 +32,8 @@ struct BouncingBallBatch {
 BouncingBallBatch DrawBouncingBalls(const BouncingBallsShape& shape, std::int64_t batch, std::uint64_t seed);
 
 /// The same distribution, stratified: the prompts in turn, and in turn eight slow and eight fast ones, so that any
-/// multiple of 16 videos holds every prompt equally often and is exactly half slow in each. What references are made of.
+/// multiple of 16 videos holds every prompt equally often and is exactly half slow in each. What references are made
+/// of.
 BouncingBallBatch DrawBallsInTurn(const BouncingBallsShape& shape, std::int64_t batch, std::uint64_t seed);
 
 }  // namespace sgmd

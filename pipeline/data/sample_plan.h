@@ -21,8 +21,9 @@ namespace sgmd {
 /// of their own.
 ///
 /// The exit step e is in [0, student steps), as often as exit_weights say, with the diversity loss never 0. By
-/// [schedule] exit: `micro_batch`: one for the micro-batch. `step`: one for all micro-batches of a step, and of an inner
-/// update one for all its fresh rollouts, as the public trainer draws it for all its ranks (wan_facts §5 "Rollout").
+/// [schedule] exit: `micro_batch`: one for the micro-batch. `step`: one for all micro-batches of a step, and of an
+/// inner update one for all its fresh rollouts, as the public trainer draws it for all its ranks (wan_facts §5
+/// "Rollout").
 struct SamplePlan {
   std::vector<Digest> prompts;  // [B]
   at::Tensor noise;             // [B, C, F, H, W], the start of the rollout at sigma = 1

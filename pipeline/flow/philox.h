@@ -1,5 +1,5 @@
-// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2,
-// 3" (SC 2011). A block of four words is a function of a counter and a key; nothing is carried from one to the next.
+// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1,
+// 2, 3" (SC 2011). A block of four words is a function of a counter and a key; nothing is carried from one to the next.
 #pragma once
 
 #include <array>

@@ -21,7 +21,8 @@ PhiloxBlock BlockOf(std::uint64_t seed, std::uint64_t block, Kind kind, std::uin
                 {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
 }
 
-// Coefficients in powers of the square of the argument, which sum 1, 1/3, 1/5, ... or the alternating inverse factorials.
+// Coefficients in powers of the square of the argument, which sum 1, 1/3, 1/5, ... or the alternating inverse
+// factorials.
 constexpr auto kArtanh = [] {
   std::array<double, 11> c{};
   for (int k = 0; k < 11; ++k) c[k] = 1.0 / (2 * k + 1);
@@ -42,8 +43,8 @@ double Polynomial(const std::array<double, n>& coefficients, double x) {
   return sum;
 }
 
-// ln((word + 1) / 2^32): of m 2^e with m in [1 / sqrt 2, sqrt 2] it is e ln 2 + 2 artanh((m - 1) / (m + 1)), whose series
-// leaves out less than 2^-55.
+// ln((word + 1) / 2^32): of m 2^e with m in [1 / sqrt 2, sqrt 2] it is e ln 2 + 2 artanh((m - 1) / (m + 1)), whose
+// series leaves out less than 2^-55.
 double LogOfUnit(std::uint32_t word) {
   int exponent = 0;
   double m = std::frexp(static_cast<double>(word) + 1.0, &exponent);  // exact, in [1/2, 1)

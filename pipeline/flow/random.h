@@ -1,5 +1,5 @@
-// All randomness of sgmd: a pure function of (run seed, step, index, purpose). Numbers are drawn on the CPU whatever the
-// device, so that results do not depend on timing, topology or hardware.
+// All randomness of sgmd: a pure function of (run seed, step, index, purpose). Numbers are drawn on the CPU whatever
+// the device, so that results do not depend on timing, topology or hardware.
 //
 // The generator is Philox4x32-10 (philox.h). Its key is the 64-bit seed, low word first; all 64 bits count. Its counter
 // is (b mod 2^32, b / 2^32, kind, attempt), so element i of a draw is a function of (seed, i) alone, however many

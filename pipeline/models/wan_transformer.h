@@ -70,8 +70,8 @@ class WanTransformer : public VelocityModel {
   bool block_checkpointing() const { return checkpoint_blocks_; }
 
   /// Velocity [B, out_dim, F, H, W] of latents `x` [B, in_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000
-  /// sigma) given text embeddings [B, text_len, text_dim]. F, H and W must be divisible by the patch size. The result is
-  /// in the dtype of the float32 islands. Differentiable in x and, where they require it, in what is trained.
+  /// sigma) given text embeddings [B, text_len, text_dim]. F, H and W must be divisible by the patch size. The result
+  /// is in the dtype of the float32 islands. Differentiable in x and, where they require it, in what is trained.
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const override;
 
   const WanConfig& config() const { return config_; }

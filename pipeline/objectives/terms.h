@@ -13,8 +13,8 @@ namespace sgmd {
 /// `dmd2` (wan_facts §5).
 at::Tensor NormalisingWeight(const at::Tensor& x_g, const at::Tensor& x_r);
 
-/// The paper's weight alpha^2 / sigma^4 with alpha = 1 - sigma, which makes a squared difference of clean samples one of
-/// scores; not above `cap` if that is above 0. It falls from 6e6 at sigma 0.02 to 4e-4 at 0.98: without a cap the
+/// The paper's weight alpha^2 / sigma^4 with alpha = 1 - sigma, which makes a squared difference of clean samples one
+/// of scores; not above `cap` if that is above 0. It falls from 6e6 at sigma 0.02 to 4e-4 at 0.98: without a cap the
 /// samples of least noise decide alone. Sigma has any shape.
 at::Tensor PaperWeight(const at::Tensor& sigma, double cap);
 

@@ -5,6 +5,7 @@
 
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "common/storage/checkpoint_layout.h"
 #include "pipeline/data/sample_plan.h"
 #include "pipeline/objectives/objective_cost.h"
 #include "pipeline/objectives/terms.h"
@@ -12,6 +13,8 @@
 
 namespace sgmd {
 namespace {
+
+constexpr char kRole[] = "fake_score";
 
 void WarnOfUncappedWeight(const Experiment& e) {
   const ObjectiveSettings& o = e.objective;
@@ -27,7 +30,7 @@ void WarnOfUncappedWeight(const Experiment& e) {
 FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.model.prompts)),
-      model_(TrainableModel(experiment, device, checkpoint_blocks, "fake_score")),
+      model_(TrainableModel(experiment, device, checkpoint_blocks, kRole)),
       optimizer_(model_.trained(), experiment.optimizer.fake_score),
       samples_(experiment) {
   RequireFits(bank_, model_);
@@ -85,18 +88,18 @@ AdamW::StepReport FakeScore::Update() { return optimizer_.Step(); }
 
 std::vector<std::string> FakeScore::SaveState(const std::filesystem::path& folder) const {
   std::vector<std::string> names;
-  SaveAs(folder, "fake_score.model.safetensors", model_.trained(), &names);
-  SaveAs(folder, "fake_score.optimizer.safetensors", optimizer_.State(), &names);
+  SaveAs(folder, StateFileName(kRole, kModelState), model_.trained(), &names);
+  SaveAs(folder, StateFileName(kRole, kOptimizerState), optimizer_.State(), &names);
   if (const NamedTensors samples = samples_.State(); !samples.empty()) {
-    SaveAs(folder, "fake_score.samples.safetensors", samples, &names);
+    SaveAs(folder, StateFileName(kRole, kSamplesState), samples, &names);
   }
   return names;
 }
 
 void FakeScore::LoadState(const std::filesystem::path& folder) {
-  LoadTensors(SafetensorsFile::Open(folder / "fake_score.model.safetensors"), model_.trained());
-  optimizer_.LoadState(SafetensorsFile::Open(folder / "fake_score.optimizer.safetensors"));
-  if (const auto samples = folder / "fake_score.samples.safetensors"; std::filesystem::exists(samples)) {
+  LoadTensors(SafetensorsFile::Open(folder / StateFileName(kRole, kModelState)), model_.trained());
+  optimizer_.LoadState(SafetensorsFile::Open(folder / StateFileName(kRole, kOptimizerState)));
+  if (const auto samples = folder / StateFileName(kRole, kSamplesState); std::filesystem::exists(samples)) {
     samples_.LoadState(SafetensorsFile::Open(samples));
   }
 }

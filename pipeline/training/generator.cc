@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "common/storage/checkpoint_layout.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/sampling.h"
 #include "pipeline/models/lora.h"
@@ -10,11 +11,16 @@
 #include "pipeline/training/role_model.h"
 
 namespace sgmd {
+namespace {
+
+constexpr char kRole[] = "generator";
+
+}  // namespace
 
 Generator::Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.model.prompts)),
-      model_(TrainableModel(experiment, device, checkpoint_blocks, "generator")),
+      model_(TrainableModel(experiment, device, checkpoint_blocks, kRole)),
       sigmas_(StudentSigmas(experiment.schedule.student_steps, experiment.schedule.student_shift)),
       optimizer_(model_.trained(), experiment.optimizer.generator) {
   RequireFits(bank_, model_);
@@ -66,16 +72,16 @@ AdamW::StepReport Generator::Update() {
 
 std::vector<std::string> Generator::SaveState(const std::filesystem::path& folder) const {
   std::vector<std::string> names;
-  SaveAs(folder, "generator.model.safetensors", model_.trained(), &names);
-  SaveAs(folder, "generator.optimizer.safetensors", optimizer_.State(), &names);
-  if (ema_) SaveAs(folder, "generator.ema.safetensors", ema_->State(), &names);
+  SaveAs(folder, StateFileName(kRole, kModelState), model_.trained(), &names);
+  SaveAs(folder, StateFileName(kRole, kOptimizerState), optimizer_.State(), &names);
+  if (ema_) SaveAs(folder, StateFileName(kRole, kAverageState), ema_->State(), &names);
   return names;
 }
 
 void Generator::LoadState(const std::filesystem::path& folder) {
-  LoadTensors(SafetensorsFile::Open(folder / "generator.model.safetensors"), model_.trained());
-  optimizer_.LoadState(SafetensorsFile::Open(folder / "generator.optimizer.safetensors"));
-  if (ema_) ema_->LoadState(SafetensorsFile::Open(folder / "generator.ema.safetensors"));
+  LoadTensors(SafetensorsFile::Open(folder / StateFileName(kRole, kModelState)), model_.trained());
+  optimizer_.LoadState(SafetensorsFile::Open(folder / StateFileName(kRole, kOptimizerState)));
+  if (ema_) ema_->LoadState(SafetensorsFile::Open(folder / StateFileName(kRole, kAverageState)));
 }
 
 void Generator::SaveStudent(const std::filesystem::path& folder) const {

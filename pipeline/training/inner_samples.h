@@ -25,8 +25,8 @@ struct InnerSample {
 ///   shared       the scored micro-batches of step k, in order: no rollout beyond the generator's own
 ///   fresh        rollouts of their own with the student before its update of step k: they need not wait for it
 ///   fresh_after  rollouts of their own with the student after its update of step k, as in the public trainer
-///   replay       scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of updates
-///                a step
+///   replay       scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of
+///                updates a step
 /// The student before its update of step k has made k updates. Draws are functions of (seed, step, update, index), the
 /// same ones for fresh and fresh_after.
 class InnerSamples {

@@ -1,5 +1,5 @@
-// The teacher as a plain class of tensors, without sockets: what a teacher process wraps, and what a single-process loop
-// drives directly.
+// The teacher as a plain class of tensors, without sockets: what a teacher process wraps, and what a single-process
+// loop drives directly.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -33,6 +33,7 @@ TEST_P(StepCosts, AreWhatTheRolesCount) {
 INSTANTIATE_TEST_SUITE_P(All, StepCosts,
                          testing::Values(Case{"sgmd", "shared", false, false}, Case{"sgmd", "shared", true, true},
                                          Case{"sgmd", "fresh", false, true}, Case{"sgmd", "fresh", true, false},
+                                         Case{"sgmd", "fresh_after", false, false},
                                          Case{"sgmd", "replay", false, false}, Case{"sgmd", "replay", true, true},
                                          Case{"dmd2", "shared", false, true}, Case{"dmd2", "shared", true, false},
                                          Case{"dmd2", "fresh", true, true}, Case{"dmd2", "replay", false, false},

@@ -185,9 +185,9 @@ class Records(InTemporaryFolder):
     def test_of_a_run_that_was_killed_and_went_on(self):
         events = self.folder / "events/generator"
         events.mkdir(parents=True)
-        first = [scalar_record(0, "step_time_sec", 4.0), scalar_record(0, "loss", 9.0), scalar_record(1, "step_time_sec", 4.0)]
+        first = [scalar_record(0, "time/step_sec", 4.0), scalar_record(0, "loss", 9.0), scalar_record(1, "time/step_sec", 4.0)]
         (events / "events.out.tfevents.1.7").write_bytes(b"".join(first)[:-6])  # the last record is cut
-        (events / "events.out.tfevents.2.8").write_bytes(scalar_record(0, "step_time_sec", 2.0) + scalar_record(1, "step_time_sec", 3.0))
+        (events / "events.out.tfevents.2.8").write_bytes(scalar_record(0, "time/step_sec", 2.0) + scalar_record(1, "time/step_sec", 3.0))
         self.assertEqual(records.step_seconds(self.folder), [2.0, 3.0])
         (self.folder / "logs").mkdir()
         line = "12:00:00.000 I work per sample in forward-equivalents: generator 1, teacher 1 for scores and 0 for anchors, together "
@@ -221,7 +221,7 @@ if behaviour.exists() and behaviour.read_text() == "sleep":
 (run / "events/generator").mkdir(parents=True)
 (run / "logs").mkdir()
 (run / "events/generator/events.out.tfevents.1.1").write_bytes(
-    b"".join(scalar_record(step, "step_time_sec", 0.5) for step in range(experiment["experiment"]["steps"])))
+    b"".join(scalar_record(step, "time/step_sec", 0.5) for step in range(experiment["experiment"]["steps"])))
 (run / "logs/broker.log").write_text("work per sample in forward-equivalents: generator 5, together 12.5\\n")
 """
 

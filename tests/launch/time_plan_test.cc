@@ -39,6 +39,13 @@ class TimePlans : public testing::Test {
   LaunchPlan plan_;
 };
 
+// Exit steps end at 10 and 13; rollouts after the update from 13 to 16 and 19; inner updates from 16 to 19 and to 22.
+TEST_F(TimePlans, RolloutsAfterTheUpdateHoldUpTheInnerLoop) {
+  plan_.experiment.inner.source = InnerSource::kFreshAfter;
+  EXPECT_NEAR(Time().step_seconds, 22, 1e-9);
+  EXPECT_NEAR(Busy("cuda:0"), 18, 1e-9);
+}
+
 // Rolled out at 3 and 6, scored at 5 and 8, gradients at 7 and 10; inner updates from 10 to 16, exit steps from 7 to 10
 // and from 10 to 13.
 TEST_F(TimePlans, AStrictStepEndsWithItsLastInnerUpdate) {

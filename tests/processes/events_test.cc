@@ -33,22 +33,22 @@ TEST(Events, OfAStrictRunSayHowItWent) {
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   for (const char* tag :
-       {"generator_loss", "diversity_loss", "step_time_sec", "grad_norm/student", "generator_learning_rate"}) {
+       {"loss/generator", "loss/diversity", "time/step_sec", "grad_norm/student", "learning_rate/generator"}) {
     EXPECT_EQ(ScalarsOf(run.run(), "generator", tag).size(), kSteps) << tag;
   }
-  for (const char* tag : {"fake_score_loss", "grad_norm/critic", "fake_score_learning_rate"}) {
+  for (const char* tag : {"loss/fake_score", "grad_norm/critic", "learning_rate/fake_score"}) {
     EXPECT_EQ(ScalarsOf(run.run(), "fake_score", tag).size(), kSteps) << tag;
   }
-  EXPECT_EQ(ScalarsOf(run.run(), "generator", "staleness"), Steady(0));
-  EXPECT_EQ(ScalarsOf(run.run(), "generator", "in_flight"), Steady(kMicroBatches));
-  EXPECT_EQ(ScalarsOf(run.run(), "generator", "cache_hit_rate"), Steady(0));
-  const std::vector<float> hits = ScalarsOf(run.run(), "generator", "anchor_hit_rate");
+  EXPECT_EQ(ScalarsOf(run.run(), "generator", "pipeline/staleness"), Steady(0));
+  EXPECT_EQ(ScalarsOf(run.run(), "generator", "pipeline/in_flight"), Steady(kMicroBatches));
+  EXPECT_EQ(ScalarsOf(run.run(), "generator", "cache/hit_rate"), Steady(0));
+  const std::vector<float> hits = ScalarsOf(run.run(), "generator", "cache/anchor_hit_rate");
   ASSERT_EQ(hits.size(), kSteps);
   for (std::size_t step = 0; step < kSteps; ++step) EXPECT_FLOAT_EQ(hits[step], step < 4 ? 0 : 1) << step;
 
   const Process replay = run.Launch({"replay", run.topology()});
   ASSERT_EQ(replay.Wait(kPatience), 0) << replay.Output();
-  for (const char* tag : {"cache_hit_rate", "anchor_hit_rate"}) {
+  for (const char* tag : {"cache/hit_rate", "cache/anchor_hit_rate"}) {
     const std::vector<float> rates = ScalarsOf(run.run().string() + "-replay", "generator", tag);
     ASSERT_EQ(rates.size(), kSteps);
     for (const float rate : rates) EXPECT_FLOAT_EQ(rate, 1) << tag;
@@ -61,15 +61,15 @@ TEST(Events, OfAPipelinedRunShowItsStaleness) {
   ASSERT_EQ(std::system(("sed -i 's/^steps = 8/steps = 8\\nmax_staleness = 1/' " + path).c_str()), 0);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
-  const std::vector<float> staleness = ScalarsOf(run.run(), "generator", "staleness");
-  const std::vector<float> in_flight = ScalarsOf(run.run(), "generator", "in_flight");
+  const std::vector<float> staleness = ScalarsOf(run.run(), "generator", "pipeline/staleness");
+  const std::vector<float> in_flight = ScalarsOf(run.run(), "generator", "pipeline/in_flight");
   ASSERT_EQ(staleness.size(), kSteps);
   ASSERT_EQ(in_flight.size(), kSteps);
   for (std::size_t step = 0; step < kSteps; ++step) {
     EXPECT_FLOAT_EQ(staleness[step], step == 0 ? 0 : 1) << step;
     EXPECT_EQ(in_flight[step], step + 1 == kSteps ? kMicroBatches : 2 * kMicroBatches) << step;
   }
-  EXPECT_TRUE(ScalarsOf(run.run(), "generator", "diversity_loss").empty());
+  EXPECT_TRUE(ScalarsOf(run.run(), "generator", "loss/diversity").empty());
 }
 
 }  // namespace
