@@ -22,8 +22,7 @@ int StatusVerb(const LaunchOptions& o) {
 int ScaleVerb(const LaunchOptions& o) {
   int count = -1;
   if (std::sscanf(o.scale.c_str(), "teacher=%d", &count) != 1 || count < 1) {
-    throw Error("\"" + o.scale + "\" does not say how many teachers there shall be", {},
-                "such as teacher=3, at least 1");
+    throw Error("\"" + o.scale + "\" does not say how many teachers are wanted", {}, "such as teacher=3, at least 1");
   }
   const auto client = ConnectToRun(FindRunFolder(o.target));
   client->Send(ToEnvelope(message::Scale{count}));

@@ -145,8 +145,8 @@ int UpVerb(const LaunchOptions& o, bool replay) {
 }
 
 int ReferenceVerb() {
-  std::cout << "# Experiment\n\n"
-            << Reference(FieldTextsOf(Experiment())) << "\n# Topology\n\n"
+  std::cout << "## Experiment files\n\n"
+            << Reference(FieldTextsOf(Experiment())) << "\n## Topology files\n\n"
             << Reference(FieldTextsOf(Topology()));
   return 0;
 }

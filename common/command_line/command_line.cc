@@ -10,7 +10,7 @@ void RequireVerb(const CLI::App& app, int argc, char** argv, std::string_view pr
   std::vector<std::string> verbs;
   for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());
   if (verbs.empty()) return;
-  if (argc < 2) throw Error(StrCat("what shall ", program, " do?"), {}, "one of: " + Joined(verbs, ", "));
+  if (argc < 2) throw Error(StrCat(program, " needs to know what to do"), {}, "one of: " + Joined(verbs, ", "));
   if (argv[1][0] == '-' || std::ranges::find(verbs, argv[1]) != verbs.end()) return;
   throw Error(StrCat("\"", argv[1], "\" is nothing that ", program, " does"), {}, NearestHint(argv[1], verbs));
 }

@@ -51,7 +51,7 @@ toml::table ParseOverride(const std::string& text) {
   const auto equals = text.find('=');
   const auto dot = text.find('.');
   if (equals == std::string::npos || dot == std::string::npos || dot > equals) {
-    throw Error("this is no section.key=value", where, "such as --set experiment.steps=200");
+    throw Error("this does not have the form section.key=value", where, "such as --set experiment.steps=200");
   }
   const std::string key = text.substr(0, equals), value = text.substr(equals + 1);
   try {

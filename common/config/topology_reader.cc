@@ -74,7 +74,7 @@ void CheckTransport(const TomlTable& transport, bool encrypt_said, Topology& t) 
 void CheckHosts(const TomlTable& run, const std::vector<std::string>& hosts) {
   for (auto host = hosts.begin(); host != hosts.end(); ++host) {
     if (!std::regex_match(*host, std::regex("[A-Za-z0-9][A-Za-z0-9._-]*"))) {
-      run.Fail("hosts", StrCat("\"", *host, "\" is no name of a host"),
+      run.Fail("hosts", StrCat("\"", *host, "\" cannot be the name of a host"),
                "letters, digits, dots, dashes and underscores");
     }
     if (std::find(hosts.begin(), host, *host) != host) run.Fail("hosts", StrCat("host \"", *host, "\" is named twice"));

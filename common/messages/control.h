@@ -31,7 +31,7 @@ struct Status {
   }
 };
 
-/// There shall be this many teachers, on all hosts together.
+/// How many teachers are wanted, on all hosts together.
 struct Scale {
   static constexpr wire::Kind kKind = wire::Kind::Scale;
   std::int64_t teachers = 0;

@@ -25,8 +25,8 @@ class DigestCache {
   static DigestCache OfUser();
 
   /// Equal to DigestFile(path), without reading a file that has the size, mtime and inode of its entry. Shows progress
-  /// of what takes long. Not remembered are files that have just been written (their mtime would not tell of a further
-  /// write) and those that change meanwhile. Throws Error as DigestFile does, and never because of the cache.
+  /// of what takes long. It does not remember files that have just been written, whose mtime would not tell of a
+  /// further write, nor files that change meanwhile. Throws Error as DigestFile does, and never because of the cache.
   Digest Of(const std::filesystem::path& path) const;
 
  private:

@@ -60,7 +60,7 @@ std::string ReadKey(const fs::path& path) {
                 "sgmd-launch up on the broker's host makes it; the run folder must be the same on every host");
   }
   if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    throw Error("others than its owner have access to this key", path.string(), "chmod 600 " + path.string());
+    throw Error("other users can read this key", path.string(), "chmod 600 " + path.string());
   }
   const std::string key = ReadFile(path);
   KeyBytes bytes;

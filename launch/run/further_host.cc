@@ -72,7 +72,7 @@ void FurtherHost::TalkToBroker() {
       processes_.Scale(static_cast<int>(FromEnvelope<message::Scale>(*message).teachers));
   }
   const std::chrono::duration<double> silent = Clock::now() - last_answer_;
-  if (silent.count() > plan_.topology.transport.silence_seconds) Lose("the broker is silent");
+  if (silent.count() > plan_.topology.transport.silence_seconds) Lose("the broker does not answer");
 }
 
 void FurtherHost::OnExit(const ExitReport& report) {

@@ -10,7 +10,7 @@
 
 namespace sgmd {
 
-/// How many teachers there shall be goes to every launcher, also to one that comes later.
+/// The number of teachers that are wanted goes to every launcher, also to one that comes later.
 class Launchers {
  public:
   /// `control` outlives it. Messages are stamped as of `broker`.

@@ -60,9 +60,9 @@ void LogSummary(const LaunchPlan& plan, const TeacherService& teachers, const Tr
                 std::int64_t malformed_messages) {
   const AnswerStore::Stats s = teachers.stats();
   const TeacherService::Counts &samples = teachers.samples(), &anchors = teachers.anchors();
-  LogInfo("served ", samples.asked, " samples: ", samples.cached, " from the cache, ", samples.asked - samples.cached,
-          " not; ", teachers.dispatcher().redispatched(), " leases dispatched again, ", teachers.dispatcher().dropped(),
-          " late answers dropped, ", malformed_messages, " malformed messages");
+  LogInfo("served ", samples.asked, " micro-batches: ", samples.cached, " from the cache, ",
+          samples.asked - samples.cached, " not; ", teachers.dispatcher().redispatched(), " leases dispatched again, ",
+          teachers.dispatcher().dropped(), " late answers dropped, ", malformed_messages, " malformed messages");
   const double per_sample =
       1.0 / static_cast<double>(std::max<std::int64_t>(samples.asked * plan.experiment.data.micro_batch, 1));
   LogInfo("work per sample in forward-equivalents: generator ", work.generator * per_sample, ", fake score ",

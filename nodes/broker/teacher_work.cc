@@ -44,7 +44,7 @@ const TeacherWork& WorkOf(wire::Kind request) {
   for (const TeacherWork& work : kTable) {
     if (work.request == request) return work;
   }
-  throw Error(StrCat("a ", wire::EnumNameKind(request), " is no work for a teacher"));
+  throw Error(StrCat("a ", wire::EnumNameKind(request), " asks a teacher for nothing"));
 }
 
 }  // namespace sgmd

@@ -237,7 +237,7 @@ TEST_F(Config, OverridesTakeThePlaceOfWhatTheFileSays) {
   EXPECT_THAT(error_of("experiment.steps=abc"), testing::StartsWith("--set experiment.steps=abc: "));
   EXPECT_THAT(error_of("experiment.stops=7"), HasSubstr("did you mean \"steps\"?"));
   EXPECT_THAT(error_of("experiment.steps=0"), HasSubstr("allowed: [1"));
-  EXPECT_THAT(error_of("steps"), HasSubstr("no section.key=value"));
+  EXPECT_THAT(error_of("steps"), HasSubstr("the form section.key=value"));
 }
 
 TEST_F(Config, ResolvedNumbersAreAsShortAsTheyCanBe) {

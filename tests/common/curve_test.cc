@@ -146,7 +146,7 @@ TEST_F(RunKeys, ThatOthersMayReadAreRefusedWithTheCureAndWithoutTheKey) {
   const std::string secret = ReadFile(keys_ / "client.secret");
   fs::permissions(keys_ / "client.secret", fs::perms(0640));
   const std::string error = ErrorOf([&] { LoadClientKeys(keys_); });
-  EXPECT_THAT(error, AllOf(HasSubstr("others than its owner have access"),
+  EXPECT_THAT(error, AllOf(HasSubstr("other users can read this key"),
                            HasSubstr("chmod 600 " + (keys_ / "client.secret").string())));
   EXPECT_THAT(error, Not(HasSubstr(secret)));
   EXPECT_EQ(ErrorOf([&] { LoadServerKeys(keys_); }), "no error") << "it needs no secret of clients";

@@ -130,7 +130,7 @@ TEST(Launcher, MistypedCommandLinesAreErrorsOfItsOwn) {
   };
   const std::string topology = run.topology();
   says({"pln", topology}, "\"pln\" is nothing that sgmd-launch does", "did you mean \"plan\"?");
-  says({}, "what shall sgmd-launch do?", "one of: plan, up");
+  says({}, "sgmd-launch needs to know what to do", "one of: plan, up");
   says({"plan", topology, "--run-folder", "a", "--run-folder", "b"}, "--run-folder is given more than once");
   says({"logs", topology, "-n", "abc"}, "the value cannot be read: --lines = abc", "sgmd-launch logs --help");
   says({"up", topology, "--run-folder", "/proc/x"}, "/proc/x: No such file or directory");
@@ -145,6 +145,8 @@ TEST(Launcher, PrintsItsVersionAndTheReferenceOfBothFiles) {
   EXPECT_THAT(reference.Output(), AllOf(HasSubstr("### `[optimizer.generator]`"), HasSubstr("### `[transport]`"),
                                         HasSubstr("| `prompts` | path | required |"),
                                         HasSubstr("| `guidance` | number, >= 0 | required |")));
+  EXPECT_THAT(ReadFile(SGMD_SOURCE_DIR "/launch/README.md"), testing::EndsWith(reference.Output()))
+      << "the reference at the end of launch/README.md is what the command prints";
 }
 
 TEST(Launcher, RefusesPromptsThatAreNoPromptBankWhereTheyAreNamed) {
