@@ -105,6 +105,7 @@ int PlanVerb(const LaunchOptions& o) {
   const LaunchPlan plan = PlanOf(o, false);
   if (!o.no_weights) RequirePromptBank(plan, o.overrides);
   const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+  RequireAlignmentFits(plan, config, o.overrides);
   const double machine = MachineMemory();
   const std::string advice = OversizeAdvice(plan, config, machine);
   const bool refused = !advice.empty() && !o.allow_oversize;
@@ -124,6 +125,7 @@ int PlanVerb(const LaunchOptions& o) {
 int UpVerb(const LaunchOptions& o, bool replay) {
   const LaunchPlan plan = PlanOf(o, replay);
   RequirePromptBank(plan, o.overrides);
+  RequireAlignmentFits(plan, ConfigOfModel(plan.experiment.model.teacher), o.overrides);
   const std::string host = HostOfThis(o, plan.topology);
   const bool head = host.empty() || host == plan.topology.run.hosts.front();
   const auto checkpoints = RunFolder{plan.topology.run.folder}.Checkpoints();

@@ -65,7 +65,10 @@ void VisitObjective(FieldVisitor& v, Experiment& e) {
   v.Field({"lambda", "weight of sgmd's negative residual; 0 switches it off", kNotNegative}, e.objective.lambda);
   v.Field({"weight_cap", "largest weight alpha^2 / sigma^4 of `weighting = \"paper\"`; 0: not capped", kNotNegative},
           e.objective.weight_cap);
-  v.Field({"alignment", "a in psi <- (1 - a) psi + a theta after every update of the student; 0: none", kBeta},
+  v.Field({"alignment",
+           "a in psi <- (1 - a) psi + a theta after every update of the student; 0: none. Above 0 all weights go to "
+           "the fake score in every step: at most 2 GiB",
+           kBeta},
           e.objective.alignment);
   v.Section("inner", "The updates of the fake score in an outer iteration.");
   v.Default([&] { e.inner.updates = DefaultInnerUpdates(e.objective.name); });

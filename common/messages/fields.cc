@@ -28,7 +28,7 @@ bool Fits(const std::vector<std::int64_t>& shape, std::vector<std::int64_t> want
   return true;
 }
 
-void CheckTensor(const Envelope& e, const char* name, const TensorView& view, DType dtype,
+void CheckTensor(const Envelope& e, const std::string& name, const TensorView& view, DType dtype,
                  const std::vector<std::int64_t>& shape) {
   if (view.dtype != dtype) {
     throw Error(
@@ -59,6 +59,11 @@ void FieldWriter::Tensor(const char* name, const TensorFrame& tensor, DType dtyp
   envelope_.tensors.back().view.name = name;
 }
 
+void FieldWriter::Tensors(const std::vector<TensorFrame>& tensors, DType dtype) {
+  for (const TensorFrame& tensor : tensors) CheckTensor(envelope_, tensor.view.name, tensor.view, dtype, {kRest});
+  envelope_.tensors = tensors;
+}
+
 FieldReader::FieldReader(const Envelope& envelope, wire::Kind kind) : envelope_(envelope) {
   if (envelope.kind != kind) throw Error(StrCat(Sentence(envelope), " is not of kind ", wire::EnumNameKind(kind)));
 }
@@ -84,6 +89,12 @@ void FieldReader::Tensor(const char* name, TensorFrame& tensor, DType dtype, std
   const TensorFrame& found = envelope_.At(name);
   CheckTensor(envelope_, name, found.view, dtype, shape);
   tensor = found;
+}
+
+void FieldReader::Tensors(std::vector<TensorFrame>& tensors, DType dtype) {
+  for (const TensorFrame& found : envelope_.tensors)
+    CheckTensor(envelope_, found.view.name, found.view, dtype, {kRest});
+  tensors = envelope_.tensors;
 }
 
 }  // namespace sgmd

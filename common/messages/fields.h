@@ -36,6 +36,8 @@ class FieldWriter {
   /// Values under names that the sender chooses.
   void Scalars(const std::map<std::string, double>& values) { envelope_.scalars = values; }
   void Tensor(const char* name, const TensorFrame& tensor, DType dtype, std::vector<std::int64_t> shape);
+  /// Tensors of any shape under the names that they have; of a message that has no others.
+  void Tensors(const std::vector<TensorFrame>& tensors, DType dtype);
 
   Envelope Take() { return std::move(envelope_); }
 
@@ -60,6 +62,7 @@ class FieldReader {
   void Scalar(const char* name, double& value);
   void Scalars(std::map<std::string, double>& values) { values = envelope_.scalars; }
   void Tensor(const char* name, TensorFrame& tensor, DType dtype, std::vector<std::int64_t> shape);
+  void Tensors(std::vector<TensorFrame>& tensors, DType dtype);
 
  private:
   std::int64_t NumberAt(const char* name) const;

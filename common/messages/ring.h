@@ -188,6 +188,24 @@ struct ServedAnchor {
   }
 };
 
+/// A part of what is trained of the student, after the update of step `step`. The tensors have the names of the
+/// parameters, in the order of the model, which goes on from chunk to chunk.
+struct StudentWeights {
+  static constexpr wire::Kind kKind = wire::Kind::StudentWeights;
+  std::int64_t step = 0;
+  std::int32_t chunk = 0;   // from 0
+  std::int64_t chunks = 1;  // of the step
+  std::vector<TensorFrame> tensors;
+
+  template <typename Self, typename Io>
+  static void Fields(Self& self, Io& io) {
+    io.Header(&Envelope::step, self.step);
+    io.Header(&Envelope::index, self.chunk);
+    io.Number("chunks", self.chunks);
+    io.Tensors(self.tensors, DType::kF32);
+  }
+};
+
 /// A teacher is ready for more leases.
 struct Credit {
   static constexpr wire::Kind kKind = wire::Kind::Credit;

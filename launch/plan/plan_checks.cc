@@ -5,8 +5,23 @@
 
 #include "common/error/error.h"
 #include "common/storage/safetensors.h"
+#include "launch/plan/memory_plan.h"
+#include "pipeline/models/wan_size.h"
 
 namespace sgmd {
+namespace {
+
+constexpr double kLargestAlignment = 2 * kGibibyte;
+
+// A section of the experiment's file, with what overrides say of it.
+TomlTable SectionOfExperiment(const LaunchPlan& plan, const TomlOverrides& overrides, const std::string& section) {
+  TomlOverrides of_section;
+  std::ranges::copy_if(overrides, std::back_inserter(of_section),
+                       [&](const auto& o) { return o.starts_with(section + "."); });
+  return TomlFile::Open(plan.topology.run.experiment, of_section).root().Table(section);
+}
+
+}  // namespace
 
 void RequirePromptBank(const LaunchPlan& plan, const TomlOverrides& overrides) {
   std::string why;
@@ -16,11 +31,24 @@ void RequirePromptBank(const LaunchPlan& plan, const TomlOverrides& overrides) {
   } catch (const Error& error) {
     why = error.message();
   }
-  TomlOverrides of_model;
-  std::ranges::copy_if(overrides, std::back_inserter(of_model), [](const auto& o) { return o.starts_with("model."); });
-  TomlTable model = TomlFile::Open(plan.topology.run.experiment, of_model).root().Table("model");
+  TomlTable model = SectionOfExperiment(plan, overrides, "model");
   model.Fail("prompts", StrCat(plan.experiment.model.prompts.string(), " is not a prompt bank: ", why),
              "sgmd-encode makes one");
+}
+
+double AlignmentBytes(const Experiment& e, const WanConfig& config) {
+  return e.objective.alignment > 0 ? 4 * static_cast<double>(ParameterCount(config)) : 0;
+}
+
+void RequireAlignmentFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides) {
+  const double bytes = AlignmentBytes(plan.experiment, config);
+  if (bytes <= kLargestAlignment) return;
+  TomlTable objective = SectionOfExperiment(plan, overrides, "objective");
+  objective.Fail("alignment",
+                 StrCat("\"alignment\" is above 0, and the student's weights are ", static_cast<std::int64_t>(bytes),
+                        " bytes, which would go from the generator to the fake score in every step; at most ",
+                        static_cast<std::int64_t>(kLargestAlignment), " may"),
+                 "alignment = 0, or a smaller model");
 }
 
 int GpusOfThisMachine() {

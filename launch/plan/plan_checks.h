@@ -5,11 +5,19 @@
 
 #include "common/config/placement.h"
 #include "common/config/toml_reader.h"
+#include "pipeline/models/wan_config.h"
 
 namespace sgmd {
 
 /// Throws Error located in the experiment file (or at its override) when [model] prompts is not a prompt bank.
 void RequirePromptBank(const LaunchPlan& plan, const TomlOverrides& overrides);
+
+/// Bytes of float32 weights that the generator sends the fake score in every step: 0 without [objective] alignment.
+double AlignmentBytes(const Experiment& experiment, const WanConfig& config);
+
+/// Throws Error located as above when AlignmentBytes is more than 2 GiB: the generator copies them, the broker passes
+/// them on and the fake score waits for them in every step.
+void RequireAlignmentFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides);
 
 /// GPUs of this machine as its driver shows them: /dev/nvidia0 and so on.
 int GpusOfThisMachine();

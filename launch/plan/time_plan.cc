@@ -8,6 +8,7 @@
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
 #include "launch/plan/memory_plan.h"
+#include "launch/plan/plan_checks.h"
 #include "pipeline/models/wan_size.h"
 
 namespace sgmd {
@@ -125,6 +126,8 @@ std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optio
                   100 * time.IdleShare(device));
     text += line;
   }
+  if (const double bytes = AlignmentBytes(plan.experiment, config); bytes > 0)
+    text += StrCat("  alignment    ", Gigabytes(bytes), " GB of weights a step from generator to fake_score\n");
   return text;
 }
 

@@ -12,6 +12,7 @@ constexpr Route kRoutes[] = {
     {kData, AnchorRequest, "generator", ""},
     {kData, InnerSample, "generator", "fake_score"},
     {kData, CheckpointOrder, "generator", "fake_score"},
+    {kData, StudentWeights, "generator", "fake_score"},
     {kData, Finished, "generator", ""},
     {kData, Gradient, "fake_score", "generator"},
     {kData, CheckpointPart, "fake_score", ""},  // to generator, once the gate opens

@@ -30,7 +30,8 @@ int FakeScoreNode::Run() {
     OnMessage(*message);
     Advance();
     if (monitor_.must_roll_back()) {
-      LogError("no finite gradient in the inner loops ", step_ - StabilityMonitor::kSkipsToRollBack, " to ", step_ - 1);
+      LogError("no finite gradient in the inner loops ", InnerLoops() - StabilityMonitor::kSkipsToRollBack, " to ",
+               InnerLoops() - 1);
       return kExitRollBack;
     }
   }
@@ -46,6 +47,8 @@ void FakeScoreNode::OnMessage(const Envelope& message) {
       return fake_.samples().AddFresh(fresh.ticket.step, fresh.update, fresh.ticket.index,
                                       {ToTensor(fresh.x_g), PromptsFromFrame(fresh.prompts)});
     }
+    case wire::Kind::StudentWeights:
+      return student_.Add(FromEnvelope<message::StudentWeights>(message));
     case wire::Kind::CheckpointOrder:
       return OnCheckpointOrder(FromEnvelope<message::CheckpointOrder>(message).step);
     default:
@@ -54,8 +57,8 @@ void FakeScoreNode::OnMessage(const Envelope& message) {
 }
 
 void FakeScoreNode::OnCheckpointOrder(std::int64_t step) {
-  if (step < step_)
-    throw Error(StrCat("the order to checkpoint step ", step, " came after ", step_, " inner loops were done"));
+  if (step < InnerLoops())
+    throw Error(StrCat("the order to checkpoint step ", step, " came after ", InnerLoops(), " inner loops were done"));
   ordered_.insert(step);
   StageCheckpointIfOrdered();
 }
@@ -66,8 +69,13 @@ void FakeScoreNode::Advance() {
     if (const auto ready = scored_.extract(step_)) {
       for (const message::ScoredSample& scored : ready.mapped()) AnswerGradient(scored);
     }
-    if (!fake_.samples().Complete(step_)) return;
-    RunInnerUpdates();
+    if (!inner_done_) {
+      if (!fake_.samples().Complete(step_)) return;
+      RunInnerUpdates();
+    }
+    if (!AlignIfDue()) return;
+    ++step_;
+    inner_done_ = false;
     StageCheckpointIfOrdered();
   }
 }
@@ -97,7 +105,16 @@ void FakeScoreNode::RunInnerUpdates() {
   if (experiment().inner.updates > 0)
     ReportInnerLoop(loss / static_cast<double>(experiment().data.micro_batches), report);
   fake_.samples().Finish(step_);
-  ++step_;
+  inner_done_ = true;
+}
+
+// False where it cannot be done yet.
+bool FakeScoreNode::AlignIfDue() {
+  if (experiment().objective.alignment == 0) return true;
+  if (!student_.Complete(step_)) return false;
+  fake_.Align(student_.Take(step_));
+  heartbeat_.Progress();
+  return true;
 }
 
 void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report) {

@@ -8,6 +8,7 @@
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
 #include "common/metrics/tags.h"
+#include "nodes/fake_score/student_weights.h"
 #include "nodes/ring/join.h"
 #include "pipeline/training/fake_score.h"
 #include "pipeline/training/stability.h"
@@ -22,6 +23,11 @@ namespace sgmd {
 /// those samples. So an order finds it at k inner loops or before, at any max_staleness, and waits for nothing that
 /// waits for it. It stages at once, or as soon as k inner loops are done; in both cases before it looks at a sample of
 /// step k.
+///
+/// With [objective] alignment the last of step k is to align psi with the student after update k, whose weights the
+/// generator sends. Until they are there step k is not done: checkpoints of k + 1 and samples of k + 1, which at
+/// max_staleness = 1 come earlier, wait. The generator does not wait for it: its update k needs gradients of step k
+/// alone.
 class FakeScoreNode {
  public:
   explicit FakeScoreNode(const RingNode& node);
@@ -34,8 +40,10 @@ class FakeScoreNode {
   void OnCheckpointOrder(std::int64_t step);
   void AnswerGradient(const message::ScoredSample& scored);
   void RunInnerUpdates();
+  bool AlignIfDue();
   void ReportInnerLoop(double loss, const AdamW::StepReport& report);
   void StageCheckpointIfOrdered();
+  std::int64_t InnerLoops() const { return step_ + (inner_done_ ? 1 : 0); }  // done
 
   const Experiment& experiment() const { return node_.plan.experiment; }
 
@@ -45,7 +53,9 @@ class FakeScoreNode {
   EventWriter events_;
   Heartbeat heartbeat_;
   Client client_;
-  std::int64_t step_ = 0;                                              // inner loops done
+  std::int64_t step_ = 0;    // steps done
+  bool inner_done_ = false;  // the inner loop of step_, which is not aligned
+  ArrivedWeights student_;
   std::map<std::int64_t, std::vector<message::ScoredSample>> scored_;  // by step, not yet answered
   std::set<std::int64_t> ordered_;                                     // steps to be checkpointed, not yet staged
 };

@@ -5,6 +5,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
+#include "nodes/generator/weight_chunks.h"
 #include "nodes/ring/frames.h"
 #include "pipeline/flow/flow_matching.h"
 
@@ -120,8 +121,16 @@ void GeneratorNode::Land(std::int64_t step) {
   AccumulateGradients(step, terms);
   const AdamW::StepReport report = generator_.Update();
   ++landed_;
+  if (experiment().objective.alignment > 0) SendWeights(step);
   if (experiment().inner.source == InnerSource::kFreshAfter) SendFreshSamples(step);
   ReportStep(step, report, std::move(terms));
+}
+
+void GeneratorNode::SendWeights(std::int64_t step) {
+  for (const message::StudentWeights& chunk : ChunksOf(step, generator_.model().trained())) {
+    client_.Send(ToEnvelope(chunk));
+    heartbeat_.Progress();
+  }
 }
 
 // While the gradients of the step are on their way. Always first and in order of index: the order of the sums decides

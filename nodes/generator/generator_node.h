@@ -23,7 +23,8 @@ namespace sgmd {
 ///
 /// It alone decides when there is a checkpoint: it orders that of step k before it sends the first sample of step k
 /// (or, at the end of the run, when no further sample is in flight), and stages its own part after update k and before
-/// update k + 1.
+/// update k + 1. With [objective] alignment it sends the fake score the student's weights right after update k: before
+/// what it rolls out with them, and before it orders a checkpoint that is to hold what comes of them.
 class GeneratorNode {
  public:
   explicit GeneratorNode(const RingNode& node);
@@ -41,6 +42,7 @@ class GeneratorNode {
   void RollOut(std::int64_t step);
   void SendFreshSamples(std::int64_t step);
   void Land(std::int64_t step);
+  void SendWeights(std::int64_t step);
   void AccumulateAnchors(std::int64_t step, Terms& terms);
   void AccumulateGradients(std::int64_t step, Terms& terms);
   template <typename Condition>

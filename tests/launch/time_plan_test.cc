@@ -86,6 +86,12 @@ TEST_F(TimePlans, TheTextStatesTheSpeedThatItAssumes) {
   EXPECT_THAT(TimeText(plan_, kWan1_3B, 300), HasSubstr("at 300 TFLOP/s a GPU and 300 TFLOP/s a CPU:"));
 }
 
+TEST_F(TimePlans, TheTextStatesTheWeightsThatAlignmentSends) {
+  EXPECT_THAT(TimeText(plan_, kWan1_3B, {}), testing::Not(HasSubstr("alignment")));
+  plan_.experiment.objective.alignment = 0.03;
+  EXPECT_THAT(TimeText(plan_, kWan1_3B, {}), HasSubstr("5.7 GB of weights a step from generator to fake_score"));
+}
+
 TEST_F(TimePlans, TheCacheGrowsByTheVelocitiesOfAStep) {
   const double latent = 4.0 * 16 * 21 * 60 * 104;
   const DiskPlan disk = PlanDisk(plan_.experiment, kWan1_3B);

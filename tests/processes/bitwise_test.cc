@@ -62,6 +62,18 @@ TEST(StrictPipeline, WithDmd2MatchesTheSerialLoop) {
   ExpectSerialWeights(run);
 }
 
+TEST(StrictPipeline, WithAlignmentMatchesTheSerialLoop) {
+  const std::string dmd2 = "[inner]\nupdates = 2\n[objective]\nname = \"dmd2\"\n";
+  TinyRun plain(7, dmd2), aligned(7, dmd2 + "alignment = 0.25\n");
+  ExpectSerialWeights(aligned);
+  EXPECT_NE(aligned.SerialState(), plain.SerialState());
+}
+
+TEST(StrictPipeline, WithAlignmentAndInnerSamplesAfterTheUpdateMatchesTheSerialLoop) {
+  TinyRun run(7, "[inner]\nsource = \"fresh_after\"\nupdates = 2\n[objective]\nalignment = 0.25\n");
+  ExpectSerialWeights(run);
+}
+
 TEST(StrictPipeline, WithScoreIdentityMatchesTheSerialLoop) {
   TinyRun run(7, "[objective]\nname = \"tsg_sim\"\n");
   ExpectSerialWeights(run);
@@ -83,6 +95,16 @@ TEST(PipelinedRun, FinishesAndDiffersFromStrict) {
 
 TEST(PipelinedRun, WithFreshInnerSamplesAfterTheUpdateFinishes) {
   TinyRun run(12, "[inner]\nsource = \"fresh_after\"\n");
+  const std::string path = run.folder() / "experiment.toml";
+  ASSERT_EQ(std::system(("sed -i 's/^steps = 12/steps = 12\\nmax_staleness = 1/' " + path).c_str()), 0);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_NE(TinyRun::NewestState(run.run()), "no checkpoint");
+}
+
+// Samples of a step are with the fake score before the weights that it aligns with in the step before.
+TEST(PipelinedRun, WithAlignmentFinishes) {
+  TinyRun run(12, "[objective]\nalignment = 0.25\n");
   const std::string path = run.folder() / "experiment.toml";
   ASSERT_EQ(std::system(("sed -i 's/^steps = 12/steps = 12\\nmax_staleness = 1/' " + path).c_str()), 0);
   const Process up = run.Launch({"up", run.topology()});

@@ -58,6 +58,18 @@ TEST(Crash, RecordedInnerSamplesSurviveIt) {
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
 }
 
+TEST(Crash, OfTheGeneratorOfAnAlignedRunChangesNothing) {
+  TinyRun run(60, "[objective]\nalignment = 0.25\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  ASSERT_TRUE(run.Kill("sgmd-generator"));
+  EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
+  const Process again = run.Launch({"up", run.topology()});
+  ASSERT_EQ(again.Wait(kPatience), 0) << again.Output();
+  EXPECT_NE(again.Output().find("resuming at step"), std::string::npos) << again.Output();
+  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+}
+
 TEST(Crash, LauncherKilledLeavesNoOrphanAndResumes) {
   TinyRun run(100);
   const Process up = run.Launch({"up", run.topology()});

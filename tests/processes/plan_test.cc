@@ -175,6 +175,18 @@ TEST_F(PlanTest, FullyTrained14BIsRefusedWithAdvice) {
   EXPECT_THAT(slurm, testing::Not(HasSubstr("#SBATCH")));
 }
 
+TEST_F(PlanTest, AlignmentOfAModelThatIsTooLargeToSendIsRefused) {
+  const auto [code, output] =
+      Plan({kLaunch / "topologies/wan2.1-t2v-1.3b-8x80gb.toml", "--no-weights", "--set", "objective.alignment=0.03"});
+  EXPECT_EQ(code, 1);
+  EXPECT_THAT(output,
+              HasSubstr("--set objective.alignment=0.03: \"alignment\" is above 0, and the student's weights are "
+                        "5675987200 bytes"));
+  const auto [tiny_code, tiny] = Plan({run_.topology(), "--set", "objective.alignment=0.03"});
+  EXPECT_EQ(tiny_code, 0) << tiny;
+  EXPECT_THAT(tiny, HasSubstr("of weights a step from generator to fake_score"));
+}
+
 TEST_F(PlanTest, WithoutWeightsARealModelIsPlannedOnlyWhenAskedFor) {
   const fs::path topology = kLaunch / "topologies/wan2.1-t2v-1.3b-1x80gb.toml";
   const auto [code, output] = Plan({topology});
