@@ -7,8 +7,6 @@
 namespace sgmd {
 namespace {
 
-constexpr const char* kRoles[] = {"broker", "generator", "fake_score", "teacher", "evaluator", "launcher"};
-
 // The number after the last `separator` of `text`, which is cut off there; nothing where there is no such tail.
 std::optional<int> CutNumber(std::string_view& text, char separator) {
   const std::size_t at = text.rfind(separator);
@@ -23,8 +21,6 @@ std::optional<int> CutNumber(std::string_view& text, char separator) {
 
 }  // namespace
 
-const char* Spell(Role role) { return kRoles[static_cast<std::size_t>(role)]; }
-
 std::string Spell(const NodeName& name) {
   return StrCat(Spell(name.role), name.role == Role::kTeacher ? StrCat(".", name.replica) : "",
                 name.rank > 0 ? StrCat("/", name.rank) : "");
@@ -35,8 +31,8 @@ std::optional<NodeName> ParseNodeName(std::string_view text) {
   std::string_view rest = text;
   name.rank = CutNumber(rest, '/').value_or(0);
   name.replica = CutNumber(rest, '.').value_or(0);
-  for (std::size_t i = 0; i < std::size(kRoles); ++i) {
-    if (rest == kRoles[i]) name.role = static_cast<Role>(i);
+  for (int i = 0; i < kRoleCount; ++i) {
+    if (rest == Spell(static_cast<Role>(i))) name.role = static_cast<Role>(i);
   }
   if (Spell(name) != text) return {};
   return name;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <compare>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,9 +14,13 @@
 namespace sgmd {
 
 enum class Role { kBroker, kGenerator, kFakeScore, kTeacher, kEvaluator, kLauncher };
+inline constexpr int kRoleCount = 6;
 
 /// "fake_score".
-const char* Spell(Role role);
+constexpr const char* Spell(Role role) {
+  constexpr const char* kSpellings[] = {"broker", "generator", "fake_score", "teacher", "evaluator", "launcher"};
+  return kSpellings[static_cast<std::size_t>(role)];
+}
 
 struct NodeName {
   Role role = Role::kBroker;

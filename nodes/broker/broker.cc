@@ -97,8 +97,8 @@ std::string Broker::WhyOfAnotherRun(const Envelope& e) const {
 std::string Broker::RefusalOf(const Server::Incoming& hello) const {
   if (!OfSameRun(hello.envelope, identity_)) return WhyOfAnotherRun(hello.envelope);
   const auto said = FromEnvelope<message::Hello>(hello.envelope);
-  if (RoleOf(hello.peer) == "teacher") return teachers_.RefusalOf(said.model);
-  if (hello.peer != "generator" && hello.peer != "fake_score") return "no role has this name";
+  if (IsTeacher(hello.peer)) return teachers_.RefusalOf(said.model);
+  if (hello.peer != Spell(Role::kGenerator) && hello.peer != Spell(Role::kFakeScore)) return "no role has this name";
   return members_.TakenByAnother(hello.peer, said.process) ? "another process has this role" : "";
 }
 
@@ -138,7 +138,7 @@ void Broker::DealWithControl(const std::string& peer, const Envelope& e) {
   switch (e.kind) {
     case wire::Kind::Hello:
       Answer(control_, peer, ToEnvelope(message::Welcome{}));
-      if (RoleOf(peer) == "launcher") launchers_.Join(peer);
+      if (RoleOf(peer) == Spell(Role::kLauncher)) launchers_.Join(peer);
       return;
     case wire::Kind::Beat:
       return OnBeat(peer, FromEnvelope<message::Beat>(e));
@@ -149,21 +149,21 @@ void Broker::DealWithControl(const std::string& peer, const Envelope& e) {
     case wire::Kind::Drain:
       if (!draining_) LogInfo("draining: the generator finishes its step and checkpoints");
       draining_ = true;
-      Answer(control_, "generator", ToEnvelope(message::Drain{}));
+      Answer(control_, Spell(Role::kGenerator), ToEnvelope(message::Drain{}));
       return;
     case wire::Kind::Scale:
       Answer(control_, peer, ToEnvelope(launchers_.OnScale(FromEnvelope<message::Scale>(e))));
       return;
     default: {
       const auto exited = FromEnvelope<message::NodeExited>(e);
-      if (RoleOf(exited.node) == "teacher") teachers_.Lose(exited.node, "exited");
+      if (IsTeacher(exited.node)) teachers_.Lose(exited.node, "exited");
     }
   }
 }
 
 void Broker::OnBeat(const std::string& peer, const message::Beat& beat) {
   // It may have come after the order.
-  if (draining_ && peer == "generator") Answer(control_, peer, ToEnvelope(message::Drain{}));
+  if (draining_ && peer == Spell(Role::kGenerator)) Answer(control_, peer, ToEnvelope(message::Drain{}));
   if (members_.OnBeat(peer, beat)) teachers_.Resume(peer);  // only teachers may be silent for a while
 }
 
@@ -173,7 +173,7 @@ void Broker::OnTick() {
   for (const std::string& name : members_.SilentNow()) {
     const double silent = members_.all().at(name).SilentSeconds();
     const std::string why = StrCat("has been silent for ", std::round(10 * silent) / 10, " s");
-    if (RoleOf(name) != "teacher") return Fail(name + " " + why);
+    if (!IsTeacher(name)) return Fail(name + " " + why);
     teachers_.Suspend(name, why);
   }
 }

@@ -1,37 +1,42 @@
 #include "nodes/broker/routes.h"
 
+#include "common/config/role.h"
+
 namespace sgmd {
 namespace {
 
 using enum wire::Kind;
 constexpr auto kData = Socket::kData, kControl = Socket::kControl;
 
+constexpr const char *kGenerator = Spell(Role::kGenerator), *kFakeScore = Spell(Role::kFakeScore),
+                     *kTeacher = Spell(Role::kTeacher), *kLauncher = Spell(Role::kLauncher);
+
 constexpr Route kRoutes[] = {
     {kData, Hello, "any", ""},
-    {kData, Sample, "generator", ""},
-    {kData, AnchorRequest, "generator", ""},
-    {kData, InnerSample, "generator", "fake_score"},
-    {kData, CheckpointOrder, "generator", "fake_score"},
-    {kData, StudentWeights, "generator", "fake_score"},
-    {kData, Finished, "generator", ""},
-    {kData, Gradient, "fake_score", "generator"},
-    {kData, CheckpointPart, "fake_score", ""},  // to generator, once the gate opens
-    {kData, Credit, "teacher", ""},
-    {kData, Score, "teacher", ""},
-    {kData, Anchor, "teacher", ""},
-    {kData, Leave, "teacher", ""},
+    {kData, Sample, kGenerator, ""},
+    {kData, AnchorRequest, kGenerator, ""},
+    {kData, InnerSample, kGenerator, kFakeScore},
+    {kData, CheckpointOrder, kGenerator, kFakeScore},
+    {kData, StudentWeights, kGenerator, kFakeScore},
+    {kData, Finished, kGenerator, ""},
+    {kData, Gradient, kFakeScore, kGenerator},
+    {kData, CheckpointPart, kFakeScore, ""},  // to generator, once the gate opens
+    {kData, Credit, kTeacher, ""},
+    {kData, Score, kTeacher, ""},
+    {kData, Anchor, kTeacher, ""},
+    {kData, Leave, kTeacher, ""},
 
     {kControl, Hello, "any", ""},
-    {kControl, Beat, "generator", ""},
-    {kControl, Beat, "fake_score", ""},
-    {kControl, Beat, "teacher", ""},
-    {kControl, StatusRequest, "launcher", ""},
+    {kControl, Beat, kGenerator, ""},
+    {kControl, Beat, kFakeScore, ""},
+    {kControl, Beat, kTeacher, ""},
+    {kControl, StatusRequest, kLauncher, ""},
     {kControl, StatusRequest, "client", ""},
-    {kControl, Drain, "launcher", ""},
+    {kControl, Drain, kLauncher, ""},
     {kControl, Drain, "client", ""},
     {kControl, Scale, "client", ""},
-    {kControl, NodeExited, "launcher", ""},
-    {kControl, RoleFailed, "launcher", "launcher"},
+    {kControl, NodeExited, kLauncher, ""},
+    {kControl, RoleFailed, kLauncher, kLauncher},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "common/config/role.h"
 #include "common/log/log.h"
 #include "nodes/broker/routes.h"
 
@@ -41,7 +42,7 @@ std::string StatusText(const std::string& state, std::int64_t steps, const Membe
                      {"silent_seconds", member.SilentSeconds()},
                      {"progress", member.progress},
                      {"scalars", FiniteOnly(member.metrics)}});
-    if (RoleOf(name) != "teacher") scalars.update(FiniteOnly(member.metrics));
+    if (!IsTeacher(name)) scalars.update(FiniteOnly(member.metrics));
   }
   const TeacherService::Counts& anchors = teachers.anchors();
   const Json status{{"state", state},

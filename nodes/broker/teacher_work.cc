@@ -1,5 +1,6 @@
 #include "nodes/broker/teacher_work.h"
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 
 namespace sgmd {
@@ -38,8 +39,8 @@ Envelope ReplyWithAnchor(const Envelope& request, TensorFrame x_a, bool cache_hi
 
 const TeacherWork& WorkOf(wire::Kind request) {
   static constexpr TeacherWork kTable[kWorkKinds] = {
-      {"score", wire::Kind::Sample, "fake_score", 0, ReadSample, ReadScore, ReplyWithScore},
-      {"anchor", wire::Kind::AnchorRequest, "generator", 1, ReadAnchorRequest, ReadAnchor, ReplyWithAnchor},
+      {"score", wire::Kind::Sample, Spell(Role::kFakeScore), 0, ReadSample, ReadScore, ReplyWithScore},
+      {"anchor", wire::Kind::AnchorRequest, Spell(Role::kGenerator), 1, ReadAnchorRequest, ReadAnchor, ReplyWithAnchor},
   };
   for (const TeacherWork& work : kTable) {
     if (work.request == request) return work;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
@@ -47,7 +48,8 @@ std::optional<Arm> RunEvaluation::Measure(const CheckpointStore::Checkpoint& che
 // False when the run has deleted this checkpoint meanwhile; a newer one is there then.
 bool RunEvaluation::LoadStudent(const std::filesystem::path& folder) {
   const bool averaged = experiment().ema.decay > 0;
-  const std::filesystem::path file = folder / StateFileName("generator", averaged ? kAverageState : kModelState);
+  const std::filesystem::path file =
+      folder / StateFileName(Spell(Role::kGenerator), averaged ? kAverageState : kModelState);
   try {
     const SafetensorsFile weights = SafetensorsFile::Open(file);
     c10::NoGradGuard no_grad;

@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "common/config/role.h"
 #include "common/config/topology.h"
 #include "common/error/error.h"
 #include "common/storage/checkpoint_layout.h"
@@ -42,13 +43,13 @@ std::optional<fs::path> NewestCheckpoint(const fs::path& folder) {
 // The file of the student's weights of the kind that is asked for.
 std::string ChooseFile(const CheckpointManifest& manifest, WeightsChoice choice, bool* averaged,
                        const fs::path& folder) {
-  std::vector<std::string> files = manifest.FilesOf("generator", kAverageState, folder);
+  std::vector<std::string> files = manifest.FilesOf(Spell(Role::kGenerator), kAverageState, folder);
   *averaged = !files.empty() && choice != WeightsChoice::kRaw;
   if (choice == WeightsChoice::kEma && files.empty()) {
     throw Error("the run keeps no average of its weights", folder.string(),
                 "leave --ema out, or set [ema] decay in the experiment");
   }
-  if (!*averaged) files = manifest.FilesOf("generator", kModelState, folder);
+  if (!*averaged) files = manifest.FilesOf(Spell(Role::kGenerator), kModelState, folder);
   if (files.empty()) throw Error("the checkpoint has no weights of the generator", folder.string());
   if (files.size() > 1)
     throw Error(StrCat("the student lies in the files of ", files.size(), " ranks"), folder.string());

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/checkpoint_store.h"
@@ -11,12 +12,12 @@ namespace sgmd {
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
       fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks),
-      events_(RunFolder{node.plan.topology.run.folder}.Events() / "fake_score"),
+      events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kFakeScore)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()) {
   if (const std::int64_t step = node.plan.start.step; step > 0) {
     const CheckpointStore store(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id);
-    fake_.LoadState(store.At(step, "fake_score").folder);
+    fake_.LoadState(store.At(step, Spell(Role::kFakeScore)).folder);
     step_ = step;
   }
   LogInfo("ready on ", node.device.str(), " at step ", step_);

@@ -1,7 +1,8 @@
+#include "common/config/role.h"
 #include "nodes/fake_score/fake_score_node.h"
 
 int main(int argc, char** argv) {
-  return sgmd::RunRingNode(argc, argv, "fake_score",
+  return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kFakeScore),
                            "The fake score: the generator's gradient and the model of the student's own distribution.",
                            [](const sgmd::RingNode& node) { return sgmd::FakeScoreNode(node).Run(); });
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
@@ -31,14 +32,14 @@ GeneratorNode::GeneratorNode(const RingNode& node)
     : node_(node),
       generator_(experiment(), node.device, node.plan.topology.generator.checkpoint_blocks),
       admission_{experiment().max_staleness},
-      events_(RunFolder{node.plan.topology.run.folder}.Events() / "generator"),
+      events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kGenerator)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
       anchors_(node_.plan.experiment, generator_.bank(), client_) {
   const CheckpointStore store(RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id);
   const std::int64_t step = node_.plan.start.step;
   if (step > 0) {
-    generator_.LoadState(store.At(step, "generator").folder);
+    generator_.LoadState(store.At(step, Spell(Role::kGenerator)).folder);
     landed_ = next_rollout_ = step;
   }
   checkpoints_.emplace(store, experiment().checkpoint.keep, step > 0 ? step : -1);

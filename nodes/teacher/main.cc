@@ -1,5 +1,6 @@
 #include <csignal>
 
+#include "common/config/role.h"
 #include "nodes/teacher/teacher_node.h"
 
 namespace {
@@ -9,7 +10,7 @@ volatile bool stop_requested = false;
 }  // namespace
 
 int main(int argc, char** argv) {
-  return sgmd::RunRingNode(argc, argv, "teacher",
+  return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kTeacher),
                            "A frozen teacher: scores noised samples with classifier-free guidance.",
                            [](const sgmd::RingNode& node) {
                              std::signal(SIGTERM, [](int) { stop_requested = true; });

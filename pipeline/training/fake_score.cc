@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/checkpoint_layout.h"
@@ -14,7 +15,7 @@
 namespace sgmd {
 namespace {
 
-constexpr char kRole[] = "fake_score";
+constexpr const char* kRole = Spell(Role::kFakeScore);
 
 void WarnOfUncappedWeight(const Experiment& e) {
   const ObjectiveSettings& o = e.objective;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "common/config/role.h"
 #include "common/storage/checkpoint_layout.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/sampling.h"
@@ -13,7 +14,7 @@
 namespace sgmd {
 namespace {
 
-constexpr char kRole[] = "generator";
+constexpr const char* kRole = Spell(Role::kGenerator);
 
 }  // namespace
 
