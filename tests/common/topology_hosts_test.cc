@@ -77,7 +77,7 @@ TEST_F(TopologyHosts, UnknownOnesAreLocated) {
   EXPECT_THAT(ErrorOf("", "[generator]\nhost = \"a\"\n"),
               AllOf(HasSubstr("t.toml:6:8"), HasSubstr("[run] hosts = [\"a\"")));
   EXPECT_THAT(ErrorOf("hosts = [\"a\", \"a\"]", ""), HasSubstr("t.toml:4:9: host \"a\" is named twice"));
-  EXPECT_THAT(ErrorOf("hosts = [\"a b\"]", ""), HasSubstr("no name of a host"));
+  EXPECT_THAT(ErrorOf("hosts = [\"a b\"]", ""), HasSubstr("cannot be the name of a host"));
 }
 
 TEST_F(TopologyHosts, TeachersHaveAHostForEachDevice) {
