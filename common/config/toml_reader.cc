@@ -72,7 +72,7 @@ void Merge(toml::table&& from, toml::table& into) {
     if (node.is_table() && there != nullptr && there->is_table()) {
       Merge(std::move(*node.as_table()), *there->as_table());
     } else {
-      into.insert_or_assign(key.str(), std::move(node));
+      into.insert_or_assign(key, std::move(node));
     }
   }
 }

@@ -11,6 +11,7 @@
 namespace sgmd {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 constexpr char kExperiment[] = R"([experiment]
@@ -235,7 +236,8 @@ TEST_F(Config, OverridesTakeThePlaceOfWhatTheFileSays) {
   EXPECT_EQ(e.inner.source, InnerSource::kFresh);
   const auto error_of = [&](const std::string& text) { return sgmd::ErrorOf([&] { with({text}); }); };
   EXPECT_THAT(error_of("experiment.steps=abc"), testing::StartsWith("--set experiment.steps=abc: "));
-  EXPECT_THAT(error_of("experiment.stops=7"), HasSubstr("did you mean \"steps\"?"));
+  EXPECT_THAT(error_of("experiment.stops=7"),
+              AllOf(testing::StartsWith("--set experiment.stops=7: "), HasSubstr("did you mean \"steps\"?")));
   EXPECT_THAT(error_of("experiment.steps=0"), HasSubstr("allowed: [1"));
   EXPECT_THAT(error_of("steps"), HasSubstr("the form section.key=value"));
 }
