@@ -32,7 +32,7 @@ struct Topology {
     std::string device = "cpu";
     std::vector<std::string> devices, hosts;  // of the replicas in turn
     double device_memory_gib = 0.0;
-    std::int64_t threads = 1, max_restarts = 5;
+    std::int64_t threads = 1;
   } teacher;
 
   struct Evaluator {
@@ -41,6 +41,12 @@ struct Topology {
     std::filesystem::path features;
     std::int64_t samples = 512, teacher_steps = 50, threads = 1;
   } evaluator;
+
+  /// Of every process of the run.
+  struct Restart {
+    std::int64_t attempts = 5;
+    double window_seconds = 3600.0, first_delay_seconds = 0.5, longest_delay_seconds = 60.0, stall_seconds = 120.0;
+  } restart;
 
   struct Cache {
     std::filesystem::path folder;

@@ -26,7 +26,6 @@ void VisitTeacher(FieldVisitor& v, Topology::Teacher& t) {
           t.hosts);
   v.Field({"device_memory_gib", "memory of each device; 0: not known", kGibibytes}, t.device_memory_gib);
   v.Field({"threads", "CPU threads of each; they do not change results", kThreads}, t.threads);
-  v.Field({"max_restarts", "how often one replica may die before the run fails", {0, 1e6}}, t.max_restarts);
 }
 
 void VisitEvaluator(FieldVisitor& v, Topology::Evaluator& e) {
@@ -40,6 +39,17 @@ void VisitEvaluator(FieldVisitor& v, Topology::Evaluator& e) {
   v.Field({"threads", "CPU threads", kThreads}, e.threads);
 }
 
+void VisitRestart(FieldVisitor& v, Topology::Restart& r) {
+  v.Section("restart", "What follows when a process dies or hangs: the run goes on from its newest checkpoint.");
+  v.Field({"attempts", "how often one process may end within the window before the run ends", {0, 1e6}}, r.attempts);
+  v.Field({"window_seconds", "seconds after which an end no longer counts", kSeconds}, r.window_seconds);
+  v.Field({"first_delay_seconds", "pause before the first restart; it doubles with each", kSeconds},
+          r.first_delay_seconds);
+  v.Field({"longest_delay_seconds", "the pause doubles no further than this", kSeconds}, r.longest_delay_seconds);
+  v.Field({"stall_seconds", "a process at work that has done nothing for as long is ended and started again", kSeconds},
+          r.stall_seconds);
+}
+
 }  // namespace
 
 void VisitFields(FieldVisitor& v, Topology& t) {
@@ -51,6 +61,7 @@ void VisitFields(FieldVisitor& v, Topology& t) {
   VisitTrainedRole(v, "fake_score", "The model of the student's own distribution, which is trained.", t.fake_score);
   VisitTeacher(v, t.teacher);
   VisitEvaluator(v, t.evaluator);
+  VisitRestart(v, t.restart);
   v.Section("cache", "Teacher scores on disk, of which a run can be replayed.");
   v.Field({"folder", "by default `cache` in the run folder; several hosts must name one on the first host's own disk"},
           t.cache.folder);

@@ -52,7 +52,7 @@ std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
 bool HostProcesses::PlanRestart(const ExitReport& teacher) {
   if (retired_.erase(teacher.name) > 0 || teacher.code == 0) return true;
   Restart& restart = restarts_[teacher.name];
-  const std::int64_t allowed = plan_.topology.teacher.max_restarts;
+  const std::int64_t allowed = plan_.topology.restart.attempts;
   if (++restart.count > allowed) return false;
   const auto backoff = std::min(kLongestBackoff, kFirstBackoff * (1 << std::min(restart.count - 1, 10)));
   restart.due = Clock::now() + backoff;

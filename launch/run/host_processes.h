@@ -34,8 +34,8 @@ class HostProcesses {
   /// Waits at most `timeout` for output, an exit or a signal. Returns what ended, without the evaluator: training does
   /// not need it, its end is told on the console.
   std::vector<ExitReport> Poll(std::chrono::milliseconds timeout);
-  /// Plans the next start of a teacher that did not end as it was told to. False when it has died too often ([teacher]
-  /// max_restarts).
+  /// Plans the next start of a teacher that did not end as it was told to. False when it has died too often ([restart]
+  /// attempts).
   bool PlanRestart(const ExitReport& teacher);
   void StartDueTeachers();
   /// `count` teachers on all hosts together: starts and drains those of this host.

@@ -1,0 +1,16 @@
+#include "common/metrics/work_count.h"
+
+#include <atomic>
+
+namespace sgmd {
+namespace {
+
+std::atomic<std::int64_t> done{0};
+
+}  // namespace
+
+void CountWork() { done.fetch_add(1, std::memory_order_relaxed); }
+
+std::int64_t WorkDone() { return done.load(std::memory_order_relaxed); }
+
+}  // namespace sgmd
