@@ -6,8 +6,8 @@
 namespace sgmd {
 
 /// One more unit of work is done: a block of a network, a part of a file, a message that was dealt with. A unit takes
-/// seconds at most on any device, so that a process at work whose count stands still for long is stuck. Thread-safe; its
-/// cost is that of one atomic addition.
+/// seconds at most on any device, so that a process at work whose count stands still for long is stuck. Thread-safe;
+/// its cost is that of one atomic addition.
 void CountWork();
 
 /// Units since the process started. Thread-safe.

@@ -16,8 +16,8 @@ namespace sgmd {
 /// sent without a copy and keep their owners alive until the broker has them.
 class Client {
  public:
-  /// Connects (the broker may not be up yet), says `hello` until it is welcome. Throws Error after `patience` without an
-  /// answer (a broker that does not admit the credentials gives none), or with the broker's text when it is refused.
+  /// Connects (the broker may not be up yet), says `hello` until it is welcome. Throws Error after `patience` without
+  /// an answer (a broker that does not admit the credentials gives none), or with the broker's text when it is refused.
   Client(const std::string& endpoint, NodeIdentity identity, Envelope hello = {},
          std::chrono::milliseconds patience = std::chrono::seconds(30));
   ~Client();

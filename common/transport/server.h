@@ -25,8 +25,8 @@ class Server {
 
   /// Binds on exactly the address that others connect to; a host name is resolved here. The folder of an ipc file is
   /// made with mode 0700 where it is not there, and the file has mode 0600. The `gate` decides who comes in. A peer
-  /// that sends a frame of more than `max_frame_bytes` is disconnected before it is read. Throws Error when the endpoint
-  /// is in use (naming it), malformed, or not an address of this host.
+  /// that sends a frame of more than `max_frame_bytes` is disconnected before it is read. Throws Error when the
+  /// endpoint is in use (naming it), malformed, or not an address of this host.
   explicit Server(const std::string& endpoint, const Gate* gate = nullptr,
                   std::int64_t max_frame_bytes = kMaxFrameBytes);
   ~Server();

@@ -51,7 +51,8 @@ class Members {
   bool WasReplaced(std::uint64_t process) const { return replaced_.contains(process); }
   /// A process has said Hello and is let in; one that says Hello again is told again.
   void Welcome(const std::string& name, const Server::Incoming& hello);
-  /// A beat of `process`; one of a process that is not the member is ignored. True when a suspended member is well again.
+  /// A beat of `process`; one of a process that is not the member is ignored. True when a suspended member is well
+  /// again.
   bool OnBeat(const std::string& name, std::uint64_t process, const message::Beat& beat, const std::string& pipe);
   /// Time passes: once in every round of the broker's loop, after it has listened.
   void Tick() { clock_.Tick(); }
