@@ -1,5 +1,8 @@
+#include <iostream>
+
 #include "common/command_line/command_line.h"
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "launch/verbs.h"
 
@@ -67,12 +70,14 @@ int main(int argc, char** argv) {
   AddPlanning(plan, up, replay, o);
   AddLiveVerbs(app, o);
   const CLI::App* reference = app.add_subcommand("reference", "Print every key of both files, as Markdown");
+  const CLI::App* failpoints = app.add_subcommand("failpoints", "List where SGMD_FAILPOINTS makes things go wrong");
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-launch")) return *code;
   return sgmd::RunGuarded("sgmd-launch", [&] {
     sgmd::InitLog("launch", sgmd::LogLevel::kWarning);
     if (plan->parsed()) return sgmd::PlanVerb(o);
     if (up->parsed() || replay->parsed()) return sgmd::UpVerb(o, replay->parsed());
     if (reference->parsed()) return sgmd::ReferenceVerb();
+    if (failpoints->parsed()) return std::cout << sgmd::failpoint::Listing(), 0;
     if (app.got_subcommand("status")) return sgmd::StatusVerb(o);
     if (app.got_subcommand("scale")) return sgmd::ScaleVerb(o);
     if (app.got_subcommand("down")) return sgmd::DownVerb(o);
