@@ -38,8 +38,7 @@ int DownVerb(const LaunchOptions& o) {
   const auto holder = RunLock::HolderOf(run);
   if (!holder) throw Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
   if (holder->machine == RunLock::ThisMachine()) {
-    ::kill(holder->pid, SIGTERM);
-    if (o.now) ::kill(holder->pid, SIGINT);  // the second; two of a kind at once would count as one
+    ::kill(holder->pid, o.now ? SIGQUIT : SIGTERM);
   } else if (o.now) {
     throw Error("the run is up on " + holder->machine, run.string(), "run it there with --now, or here without");
   } else {

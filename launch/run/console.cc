@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "common/config/role.h"
@@ -43,10 +45,13 @@ long TeachersAlive(const json& status) {
 
 }  // namespace
 
-Console::Console(bool quiet)
+Console::Console(bool quiet, std::filesystem::path log)
     : quiet_(quiet),
       terminal_(::isatty(STDOUT_FILENO) != 0),
-      colour_(terminal_ && std::getenv("NO_COLOR") == nullptr) {}
+      colour_(terminal_ && std::getenv("NO_COLOR") == nullptr),
+      log_(std::move(log)) {
+  if (!log_.empty()) std::filesystem::create_directories(log_.parent_path());
+}
 
 Console::~Console() {
   if (terminal_ && !progress_.empty()) std::puts("");
@@ -69,7 +74,25 @@ void Console::ProcessLine(const std::string& name, const std::string& line) {
   if (!quiet_) Print(Prefix(name) + line);
 }
 
-void Console::Say(std::string_view line) { Print(Prefix("launch") + std::string(line)); }
+void Console::Say(std::string_view line) {
+  Print(Prefix("launch") + std::string(line));
+  if (!log_.empty()) AppendToLog(line);
+}
+
+// In the form of common/log. Opened for each line: it may have been moved away. A log that cannot be written stops
+// nothing.
+void Console::AppendToLog(std::string_view line) const {
+  const auto now = std::chrono::system_clock::now();
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+  const auto milliseconds =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
+  std::tm local{};
+  ::localtime_r(&seconds, &local);
+  char time[32], text[48];
+  std::strftime(time, sizeof time, "%F %T", &local);
+  std::snprintf(text, sizeof text, "%s.%03d I ", time, static_cast<int>(milliseconds));
+  std::ofstream(log_, std::ios::app) << StrCat(text, line, "\n");
+}
 
 void Console::Progress(const std::string& status_json) {
   const json status = json::parse(status_json);

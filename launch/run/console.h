@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -11,8 +12,9 @@ namespace sgmd {
 
 class Console {
  public:
-  /// `quiet` hides process output. Colours and redrawing only on a terminal, and not with NO_COLOR.
-  explicit Console(bool quiet);
+  /// `quiet` hides process output. Colours and redrawing only on a terminal, and not with NO_COLOR. What cannot be
+  /// shown, as on a terminal that is gone, is dropped; what the launcher says is also appended to `log`, if there is one.
+  explicit Console(bool quiet, std::filesystem::path log = {});
   ~Console();
 
   /// A line of a process, with its coloured name before it.
@@ -24,10 +26,12 @@ class Console {
   void Progress(const std::string& status_json);
 
  private:
+  void AppendToLog(std::string_view line) const;
   void Print(const std::string& line);
   std::string Prefix(const std::string& name) const;
 
   bool quiet_, terminal_, colour_;
+  std::filesystem::path log_;
   std::string progress_;
   std::chrono::steady_clock::time_point last_progress_{};
   Pace pace_;

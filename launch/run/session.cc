@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/error/error.h"
 #include "common/error/text.h"
@@ -24,7 +25,7 @@ Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path 
     : plan_(std::move(plan)),
       lock_(plan_.topology.run.folder),
       start_(BeginStart(plan_)),
-      console_(options.quiet),
+      console_(options.quiet, RunFolder{plan_.topology.run.folder}.Logs() / "launch.log"),
       processes_(plan_, options, std::move(programs), &console_) {
   if (plan_.topology.transport.encrypt) MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys());
   SaveRun(plan_);
@@ -119,15 +120,14 @@ void Session::OnSignals() {
   if (StopSignals() <= signals_handled_) return;
   signals_handled_ = StopSignals();
   if (state_ == State::kFinishing && processes_.OnlyEvaluatorLeft()) return EndInOrder();
-  if (signals_handled_ > 1 || !control_) {
+  if (KillRequested()) {
     console_.Say("killing all processes; `up` resumes from the last checkpoint");
     processes_.StopAll(std::chrono::milliseconds(0));
     return End(kExitKilled);
   }
-  if (state_ != State::kRunning) return;
+  if (std::exchange(draining_, true)) return;
   console_.Say("draining: this step is finished and checkpointed first (Ctrl-C once more kills)");
-  draining_ = true;
-  Drain();
+  if (control_) Drain();
 }
 
 void Session::Drain() { control_->Send(ToEnvelope(message::Drain{})); }

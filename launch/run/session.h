@@ -27,14 +27,13 @@ namespace sgmd {
 ///               or a trained role asks a third time
 ///   failing     500 ms are over, in which others that      ended; exit code 1, the last lines of the culprit are
 ///               the failure drags down are gathered        shown
-///   running     first SIGINT or SIGTERM                    running; the broker drains the run
+///   running     SIGTERM, or the first SIGINT               running; the broker drains the run, as soon as it answers
 ///   running     a process ends in order: the broker has    finishing
 ///               closed the run
 ///   finishing   nothing is left, or it had its time        ended; exit code 0, or 75 where the newest checkpoint is
 ///               (HostProcesses::MayLinger)                 not that of the last step; what is left is stopped
 ///   finishing   a signal, and only the evaluator is left   the same
-///   any         second signal, or one before the broker    ended; all processes are killed, exit code 130
-///               answers
+///   any         a second SIGINT, SIGQUIT                   ended; all processes are killed, exit code 130
 class Session {
  public:
   /// Takes the run folder, makes the run's keys if it is encrypted, and writes the resolved settings.

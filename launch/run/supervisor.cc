@@ -23,9 +23,12 @@ constexpr std::size_t kLastLines = 20;
   if (::getppid() != parent) ::_exit(127);  // the parent died before the line above took effect
   ::dup2(output, STDOUT_FILENO);
   ::dup2(output, STDERR_FILENO);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (const int signal : {SIGINT, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_DFL);  // where this process ignores them
+  // Held back until it listens (common/signals): before that they would end it.
+  sigset_t held;
+  ::sigemptyset(&held);
+  for (const int signal : {SIGTERM, SIGUSR1}) ::sigaddset(&held, signal);
+  ::sigprocmask(SIG_SETMASK, &held, nullptr);
   ::execv(arguments[0], arguments);
   const char* text = ::strerror(errno);
   [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, text, ::strlen(text));
@@ -141,7 +144,7 @@ void Supervisor::SignalAll(int signal) {
 }
 
 void Supervisor::StopAll(std::chrono::milliseconds grace) {
-  SignalAll(SIGTERM);
+  SignalAll(SIGINT);
   const auto deadline = std::chrono::steady_clock::now() + grace;
   while (!children_.empty() && std::chrono::steady_clock::now() < deadline) Poll(std::chrono::milliseconds(50));
   SignalAll(SIGKILL);

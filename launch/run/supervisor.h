@@ -44,7 +44,7 @@ class Supervisor {
   /// Sends `signal` to the process group of `name`, or of every process. Unknown names are ignored.
   void Signal(const std::string& name, int signal);
   void SignalAll(int signal);
-  /// SIGTERM to all, then SIGKILL to what is left after `grace`. Output is still handled.
+  /// SIGINT to all, then SIGKILL to what is left after `grace`. Output is still handled.
   void StopAll(std::chrono::milliseconds grace);
 
   bool Running(const std::string& name) const { return children_.contains(name); }

@@ -30,10 +30,11 @@ Broker::Broker(LaunchPlan plan, Options options)
       teachers_(plan_, options_.replay, members_),
       checkpoints_(teachers_, members_) {}
 
-int Broker::Run(const volatile bool& stop) {
+int Broker::Run(const StopRequests& stop) {
   LogInfo("serving on ", plan_.topology.transport.data, gate_ ? ", encrypted" : "", options_.replay ? ", replay" : "",
           ", cache ", plan_.topology.cache.enabled ? plan_.topology.cache.folder.string() : "off");
-  while (!exit_code_ && !stop) {
+  while (!exit_code_ && !stop.now) {
+    if (stop.in_order) Drain();
     Server::Wait({&data_, &control_}, kTick);
     while (auto in = control_.TryReceive()) OnControl(*in);
     while (auto in = exit_code_ ? std::nullopt : data_.TryReceive()) OnData(*in);
@@ -147,10 +148,7 @@ void Broker::DealWithControl(const std::string& peer, const Envelope& e) {
              ToEnvelope(message::Status{StatusText(State(), plan_.experiment.steps, members_, teachers_)}));
       return;
     case wire::Kind::Drain:
-      if (!draining_) LogInfo("draining: the generator finishes its step and checkpoints");
-      draining_ = true;
-      Answer(control_, Spell(Role::kGenerator), ToEnvelope(message::Drain{}));
-      return;
+      return Drain();
     case wire::Kind::Scale:
       Answer(control_, peer, ToEnvelope(launchers_.OnScale(FromEnvelope<message::Scale>(e))));
       return;
@@ -161,9 +159,16 @@ void Broker::DealWithControl(const std::string& peer, const Envelope& e) {
   }
 }
 
+void Broker::Drain() {
+  if (draining_) return;
+  LogInfo("draining: the generator finishes its step and checkpoints");
+  draining_ = true;
+  Answer(control_, Spell(Role::kGenerator), ToEnvelope(message::Drain{}));
+}
+
 void Broker::OnBeat(const std::string& peer, const message::Beat& beat) {
-  // It may have come after the order.
-  if (draining_ && peer == Spell(Role::kGenerator)) Answer(control_, peer, ToEnvelope(message::Drain{}));
+  // It may have come after the order; and a teacher is to know that what ends it is the end of the run.
+  if (draining_) Answer(control_, peer, ToEnvelope(message::Drain{}));
   if (members_.OnBeat(peer, beat)) teachers_.Resume(peer);  // only teachers may be silent for a while
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/config/topology.h"
+#include "common/signals/signals.h"
 #include "common/transport/server.h"
 #include "nodes/broker/checkpoint_gate.h"
 #include "nodes/broker/launchers.h"
@@ -31,7 +32,7 @@ namespace sgmd {
 ///   Hello                  control  Welcome; a launcher is remembered
 ///   Beat                   control  it is alive
 ///   StatusRequest          control  Status
-///   Drain                  control  to the generator, also to one that comes later
+///   Drain                  control  to the generator, and to every node that beats from then on
 ///   Scale                  control  to the launchers of all hosts; Scaled to who asked
 ///   NodeExited             control  a teacher's leases go to others
 ///
@@ -47,9 +48,9 @@ class Broker {
   /// Binds both endpoints. Throws Error when one is in use, or when a replay finds nothing recorded.
   Broker(LaunchPlan plan, Options options);
 
-  /// Until the generator has finished (0), or the run cannot go on or `stop` becomes true by a signal (1). In every
-  /// case the cache is flushed by the destructor.
-  int Run(const volatile bool& stop);
+  /// Until the generator has finished (0), or the run cannot go on or `stop.now` is set (1). It drains once
+  /// `stop.in_order` is set. In every case the cache is flushed by the destructor.
+  int Run(const StopRequests& stop);
 
  private:
   void OnData(const Server::Incoming& in);
@@ -59,6 +60,7 @@ class Broker {
   void OnHello(const Server::Incoming& in);
   std::string RefusalOf(const Server::Incoming& hello) const;
   std::string WhyOfAnotherRun(const Envelope& e) const;
+  void Drain();
   void OnBeat(const std::string& peer, const message::Beat& beat);
   void OnTick();
   bool Answer(Server& socket, const std::string& peer, Envelope answer) const;

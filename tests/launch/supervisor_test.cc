@@ -47,8 +47,8 @@ TEST_F(SupervisorTest, ReportsTheSignalThatKilled) {
   EXPECT_EQ(WaitForExit().Reason(), "signal 9 (Killed)");
 }
 
-TEST_F(SupervisorTest, KillsAProcessThatIgnoresTerminate) {
-  supervisor_.Start("p", {"/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"});
+TEST_F(SupervisorTest, KillsAProcessThatIgnoresInterrupt) {
+  supervisor_.Start("p", {"/bin/sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.05; done"});
   while (lines_.empty()) supervisor_.Poll(milliseconds(20));
   supervisor_.StopAll(milliseconds(200));
   EXPECT_FALSE(supervisor_.Running("p"));
