@@ -15,6 +15,7 @@
 #include "launch/plan/plan_text.h"
 #include "launch/plan/slurm_script.h"
 #include "launch/plan/time_plan.h"
+#include "launch/run/exit_codes.h"
 #include "launch/run/further_host.h"
 #include "launch/run/run_control.h"
 #include "launch/run/session.h"
@@ -111,7 +112,7 @@ int PlanVerb(const LaunchOptions& o) {
   const bool refused = !advice.empty() && !o.allow_oversize;
   if (!o.emit.empty()) {
     std::cerr << advice;
-    if (refused) return kExitDoesNotFit;
+    if (refused) return kExitRefused;
     std::cout << SlurmScript(plan, UpCommand(o), o.time_limit);
   } else {
     std::cout << PlanText(plan, ReadRunStart({plan.topology.run.folder}).epoch + 1, ProgramFolder(), FilesNeeded(o))
@@ -119,7 +120,7 @@ int PlanVerb(const LaunchOptions& o) {
               << TimeText(plan, config, o.tflops > 0 ? std::optional(o.tflops) : std::nullopt) << DiskText(plan, config)
               << DeviceNote(plan) << advice;
   }
-  return refused ? kExitDoesNotFit : 0;
+  return refused ? kExitRefused : 0;
 }
 
 int UpVerb(const LaunchOptions& o, bool replay) {
@@ -139,7 +140,7 @@ int UpVerb(const LaunchOptions& o, bool replay) {
   }
   if (const std::string refusal = Refusal(o, plan, replay); !refusal.empty()) {
     std::cerr << refusal;
-    return kExitDoesNotFit;
+    return kExitRefused;
   }
   RequireDevices(plan, host, replay);
   const SessionOptions options{host, replay, o.quiet};

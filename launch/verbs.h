@@ -8,9 +8,6 @@
 
 namespace sgmd {
 
-/// Exit code where the devices' memory does not suffice.
-inline constexpr int kExitDoesNotFit = 2;
-
 /// The command line.
 struct LaunchOptions {
   std::filesystem::path target;  // topology file or run folder

@@ -1,6 +1,7 @@
 #include "launch/run/further_host.h"
 
 #include "common/error/error.h"
+#include "launch/run/exit_codes.h"
 #include "launch/run/stop_signals.h"
 
 namespace sgmd {
@@ -110,15 +111,15 @@ void FurtherHost::Lose(const std::string& why) {
 void FurtherHost::LeaveEndedRun() {
   const int code = ExitCodeOf(ReadOutcome(plan_.topology.run.folder));
   const auto since = Clock::now();
-  const bool drained = signals_handled_ > 0;
-  while (code == 0 && !processes_.empty() && processes_.MayLinger(since, drained) &&
+  const bool drained = code == kExitDrained;
+  while (EndedInOrder(code) && !processes_.empty() && processes_.MayLinger(since, drained) &&
          StopSignals() <= signals_handled_) {
     processes_.Poll(kPoll);
   }
   processes_.StopAll(kStopGrace);
-  console_.Say(code == 0 ? "the run has ended"
-                         : StrCat("the run was stopped on host ", plan_.topology.run.hosts.front()));
-  exit_code_ = code == kExitKilled ? 0 : code;
+  console_.Say(EndedInOrder(code) ? "the run has ended"
+                                  : StrCat("the run was stopped on host ", plan_.topology.run.hosts.front()));
+  exit_code_ = code;
 }
 
 }  // namespace sgmd

@@ -22,7 +22,7 @@ namespace sgmd {
 ///             often
 ///   joined    another epoch began, or the broker is     waiting; this host's processes are stopped
 ///             silent for silence_seconds
-///   any       the head writes an outcome                ended; exit code of the run, 0 where it was killed there
+///   any       the head writes an outcome                ended; exit code of the run
 ///   joined    first SIGINT or SIGTERM                   joined; the whole run drains
 ///   any       second signal, or any while waiting       ended; exit code 130
 class FurtherHost {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "common/storage/atomic_folder.h"
+#include "launch/run/exit_codes.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/evaluation/motion_features.h"
 #include "tests/support/tiny_run.h"
@@ -104,7 +105,7 @@ TEST(Launcher, ScalesALiveRunAndShowsIt) {
   EXPECT_EQ(run.Pids("sgmd-teacher").size(), 1U);
   const Process down = run.Launch({"down", run.topology()});
   EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
-  EXPECT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_EQ(up.Wait(kPatience), kExitDrained) << up.Output();
 }
 
 TEST(Launcher, SetTakesThePlaceOfWhatTheFilesSay) {
@@ -185,7 +186,7 @@ TEST(Launcher, WaitsForTheEvaluatorAloudAndASignalEndsThat) {
   for (int i = 0; i < 3000 && !waits(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_THAT(up.Output(), HasSubstr("at most 60 s (Ctrl-C ends it)"));
   ::kill(up.pid, SIGINT);
-  EXPECT_EQ(up.Wait(30), 0) << up.Output();
+  EXPECT_EQ(up.Wait(30), kExitDrained) << up.Output();
   EXPECT_THAT(up.Output(), HasSubstr("drained and checkpointed"));
   EXPECT_TRUE(run.Pids("--epoch").empty());
 }
