@@ -52,10 +52,10 @@ Console::~Console() {
   if (terminal_ && !progress_.empty()) std::puts("");
 }
 
-std::string Console::Prefix(const std::string& name) const {
+std::string ProcessPrefix(const std::string& name, bool colour) {
   std::string padded = name;
   padded.resize(std::max<std::size_t>(padded.size(), 11), ' ');
-  return colour_ ? StrCat("\x1b[", ColourOf(name), "m", padded, "\x1b[0m | ") : padded + " | ";
+  return colour ? StrCat("\x1b[", ColourOf(name), "m", padded, "\x1b[0m | ") : padded + " | ";
 }
 
 void Console::Print(const std::string& line) {
@@ -66,10 +66,10 @@ void Console::Print(const std::string& line) {
 }
 
 void Console::ProcessLine(const std::string& name, const std::string& line) {
-  if (!quiet_) Print(Prefix(name) + line);
+  if (!quiet_) Print(ProcessPrefix(name, colour_) + line);
 }
 
-void Console::Say(std::string_view line) { Print(Prefix("launch") + std::string(line)); }
+void Console::Say(std::string_view line) { Print(ProcessPrefix("launch", colour_) + std::string(line)); }
 
 void Console::Progress(const std::string& status_json) {
   const json status = json::parse(status_json);

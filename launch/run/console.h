@@ -25,13 +25,15 @@ class Console {
 
  private:
   void Print(const std::string& line);
-  std::string Prefix(const std::string& name) const;
 
   bool quiet_, terminal_, colour_;
   std::string progress_;
   std::chrono::steady_clock::time_point last_progress_{};
   Pace pace_;
 };
+
+/// The name of a process before a line of it, in its colour.
+std::string ProcessPrefix(const std::string& name, bool colour);
 
 /// The status JSON as a table for people.
 std::string StatusTable(const std::string& status_json);

@@ -33,7 +33,8 @@ void Append(const std::filesystem::path& run_folder, const json& object) {
   const std::string path = RunFolder{run_folder}.History().string();
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd < 0) ThrowErrno("cannot open", path);
-  const std::string line = (EndsInMidLine(fd) ? "\n" : "") + object.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  const std::string line =
+      (EndsInMidLine(fd) ? "\n" : "") + object.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
   const bool written = ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(fd) == 0;
   const int problem = errno;
   ::close(fd);
@@ -50,15 +51,24 @@ void Add(const json& line, std::vector<RunRecord>& records) {
   const std::string event = line.value("event", ""), time = line.value("time", "");
   const std::uint64_t epoch = line.value("epoch", std::uint64_t{0});
   if (event == "start") {
-    records.push_back({time, epoch, line.value("from_step", std::int64_t{0}), line.value("pid", 0),
-                       line.value("machine", ""), {}, {}});
+    records.push_back({time,
+                       epoch,
+                       line.value("from_step", std::int64_t{0}),
+                       line.value("pid", 0),
+                       line.value("machine", ""),
+                       {},
+                       {}});
   } else if (event == "restart" && !records.empty()) {
     RunRestart restart{time, epoch, line.value("process", ""), line.value("cause", ""), {}};
     if (line.contains("from_step")) restart.from_step = line["from_step"].get<std::int64_t>();
     records.back().restarts.push_back(std::move(restart));
   } else if (event == "end" && !records.empty()) {
-    records.back().end = RunEnd{time, epoch, ParseOutcome(line.value("outcome", "")), line.value("exit_code", 1),
-                                line.value("step", std::int64_t{0}), line.value("cause", "")};
+    records.back().end = RunEnd{time,
+                                epoch,
+                                ParseOutcome(line.value("outcome", "")),
+                                line.value("exit_code", 1),
+                                line.value("step", std::int64_t{0}),
+                                line.value("cause", "")};
   }
 }
 

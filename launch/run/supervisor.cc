@@ -69,9 +69,7 @@ void Supervisor::Start(const std::string& name, const std::vector<std::string>& 
   if (::access(command.front().c_str(), X_OK) != 0)
     ThrowErrno("cannot execute", command.front(), "is the build complete?");
   Child child;
-  const std::string log = (logs_ / (name + ".log")).string();
-  child.log = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (child.log < 0) ThrowErrno("cannot open", log);
+  child.log = std::make_unique<LogFile>(logs_ / (name + ".log"));
   int pipe_ends[2];
   if (::pipe2(pipe_ends, O_CLOEXEC) != 0) ThrowErrno("cannot make a pipe for", name);
   std::vector<std::string> words = command, variables = EnvironmentWith(env);
@@ -94,7 +92,7 @@ void Supervisor::ReadOutput(const std::string& name, Child& child) {
   char block[65536];
   ssize_t size = 0;
   while ((size = ::read(child.output, block, sizeof block)) > 0) {
-    [[maybe_unused]] const ssize_t written = ::write(child.log, block, static_cast<std::size_t>(size));
+    child.log->Write({block, static_cast<std::size_t>(size)});
     child.partial.append(block, static_cast<std::size_t>(size));
     for (std::size_t end = 0; (end = child.partial.find('\n')) != std::string::npos; child.partial.erase(0, end + 1)) {
       const std::string line = child.partial.substr(0, end);
@@ -122,7 +120,7 @@ std::optional<ExitReport> Supervisor::Reap(const std::string& name, Child& child
   report.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   report.code = report.signal != 0 ? 128 + report.signal : WEXITSTATUS(status);
   report.last_lines.assign(child.last_lines.begin(), child.last_lines.end());
-  for (const int fd : {child.pidfd, child.output, child.log}) {
+  for (const int fd : {child.pidfd, child.output}) {
     if (fd >= 0) ::close(fd);
   }
   return report;
