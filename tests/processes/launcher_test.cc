@@ -33,7 +33,7 @@ TEST(Launcher, PlanStartsNothingAndNamesEveryProcess) {
 TEST(Launcher, LocatesAMistakeInTheExperimentBeforeAnythingStarts) {
   TinyRun run(4, "[inner]\nsorce = \"fresh\"\n");
   const Process up = run.Launch({"up", run.topology()});
-  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_EQ(up.Wait(30), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:21:1: unknown key \"sorce\""));
   EXPECT_THAT(up.Output(), HasSubstr("did you mean \"source\"?"));
 }
@@ -42,7 +42,7 @@ TEST(Launcher, SaysWhichModelIsMissing) {
   TinyRun run(4);
   std::filesystem::remove_all(run.folder() / "model");
   const Process up = run.Launch({"up", run.topology()});
-  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_EQ(up.Wait(30), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:5:11: no such model: "));
 }
 
@@ -74,7 +74,7 @@ TEST(Launcher, RefusesAPromptBankThatTheModelCannotRead) {
   TinyRun run(4);
   WriteWordPromptBank(run.folder() / "model" / "prompt_bank.safetensors", {"a ball"}, "", 5);
   const Process up = run.Launch({"up", run.topology(), "--quiet"});
-  EXPECT_EQ(up.Wait(kPatience), 1);
+  EXPECT_EQ(up.Wait(kPatience), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("the prompt bank has text_dim 5, the model 8"));
 }
 
@@ -83,7 +83,7 @@ TEST(Launcher, RefusesASecondUpInTheSameFolder) {
   const Process first = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
   const Process second = run.Launch({"up", run.topology()});
-  EXPECT_EQ(second.Wait(30), 1);
+  EXPECT_EQ(second.Wait(30), kExitRefused);
   EXPECT_THAT(second.Output(), HasSubstr("already up in this folder, by process " + std::to_string(first.pid)));
 }
 
@@ -126,7 +126,7 @@ TEST(Launcher, MistypedCommandLinesAreErrorsOfItsOwn) {
   TinyRun run(4);
   const auto says = [&](const std::vector<std::string>& arguments, const std::string& error, const char* hint = "") {
     const Process process = run.Launch(arguments);
-    EXPECT_EQ(process.Wait(30), 1);
+    EXPECT_EQ(process.Wait(30), kExitRefused);
     EXPECT_THAT(process.Output(), AllOf(HasSubstr("sgmd-launch: error: " + error), HasSubstr(hint)));
   };
   const std::string topology = run.topology();
@@ -153,9 +153,9 @@ TEST(Launcher, PrintsItsVersionAndTheReferenceOfBothFiles) {
 TEST(Launcher, RefusesPromptsThatAreNoPromptBankWhereTheyAreNamed) {
   TinyRun run(4);
   WriteFileAtomically(run.folder() / "model" / "prompt_bank.safetensors", "root:x:0:0:root:/root:/bin/bash\n");
-  for (const char* verb : {"plan", "up"}) {
+  for (const auto& [verb, code] : {std::pair("plan", 1), {"up", kExitRefused}}) {
     const Process process = run.Launch({verb, run.topology()});
-    EXPECT_EQ(process.Wait(30), 1);
+    EXPECT_EQ(process.Wait(30), code);
     EXPECT_THAT(process.Output(), AllOf(HasSubstr("experiment.toml:6:11: "), HasSubstr("is not a prompt bank")));
   }
   EXPECT_FALSE(std::filesystem::exists(run.run()));
@@ -167,7 +167,7 @@ TEST(Launcher, ADeviceThatThisMachineLacksIsANoteOfAPlanAndRefusedByUp) {
   const Process plan = run.Launch({"plan", run.topology()}), up = run.Launch({"up", run.topology()});
   EXPECT_EQ(plan.Wait(30), 0);
   EXPECT_THAT(plan.Output(), HasSubstr("note: this machine has no such device: fake_score on cuda:999"));
-  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_EQ(up.Wait(30), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("error: " + run.run().string() + ": this machine has no such device: fake_score"));
   EXPECT_FALSE(std::filesystem::exists(run.run()));
 }

@@ -173,13 +173,13 @@ TEST_F(SeveralHosts, ScaleAndDrainTogether) {
 TEST_F(SeveralHosts, EachMayBeUpOnceAndMustBeOfTheTopology) {
   Make(2000, kTeachersOnBoth);
   const Process nameless = run_->Launch({"up", run_->topology()});
-  EXPECT_EQ(nameless.Wait(30), 1);
+  EXPECT_EQ(nameless.Wait(30), kExitRefused);
   EXPECT_THAT(nameless.Output(), HasSubstr("--host, one of: a, b"));
-  EXPECT_EQ(Up("c").Wait(30), 1);
+  EXPECT_EQ(Up("c").Wait(30), kExitRefused);
   const Process b = Up("b");
   ASSERT_TRUE(Says(b, "waiting for host a"));
   const Process second = Up("b");
-  EXPECT_EQ(second.Wait(30), 1);
+  EXPECT_EQ(second.Wait(30), kExitRefused);
   EXPECT_THAT(second.Output(), HasSubstr("already up in this folder, by process " + std::to_string(b.pid)));
   ::kill(b.pid, SIGINT);
   EXPECT_EQ(b.Wait(30), kExitKilled);
