@@ -46,6 +46,10 @@ void FieldReader::Field(const Key& key, std::vector<std::string>& value) {
   value = table_.Texts(key.name, Fallback(key, value));
 }
 
+void FieldReader::Field(const Key&, std::map<std::string, std::string>& values) {
+  for (const std::string& name : table_.Keys()) values[name] = table_.Text(name);
+}
+
 void FieldReader::Choice(const Key& key, std::span<const char* const> spellings, std::size_t& index) {
   const std::vector<std::string> allowed(spellings.begin(), spellings.end());
   const std::string value = table_.Choice(key.name, allowed, Fallback(key, allowed[index]));

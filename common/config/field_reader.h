@@ -19,6 +19,7 @@ class FieldReader : public FieldVisitor {
   void Field(const Key& key, std::filesystem::path& value) override;
   void Field(const Key& key, std::vector<std::int64_t>& value) override;
   void Field(const Key& key, std::vector<std::string>& value) override;
+  void Field(const Key& key, std::map<std::string, std::string>& values) override;
   void Default(const std::function<void()>& set) override { set(); }
 
  private:

@@ -42,7 +42,7 @@ void FieldTexts::Section(const char* name, const char* meaning) {
 }
 
 FieldText& FieldTexts::Add(const Key& key, const char* type) {
-  texts.push_back({section_, section_meaning_, key, "", {}, type, false});
+  texts.push_back({section_, section_meaning_, key, key.name, "", {}, type, false});
   return texts.back();
 }
 
@@ -78,6 +78,15 @@ void FieldTexts::Field(const Key& key, std::vector<std::string>& value) {
   text.empty = value.empty();
 }
 
+void FieldTexts::Field(const Key& key, std::map<std::string, std::string>& values) {
+  for (auto& [name, value] : values) {
+    Field(key, value);
+    texts.back().name = name;
+    texts.back().empty = false;
+  }
+  if (values.empty()) Add(key, "text").empty = true;
+}
+
 void FieldTexts::Choice(const Key& key, std::span<const char* const> spellings, std::size_t& index) {
   FieldText& text = Add(key, "choice");
   text.spellings.assign(spellings.begin(), spellings.end());
@@ -90,7 +99,7 @@ std::string ToToml(const std::vector<FieldText>& fields) {
     if (field.section != section) text += StrCat(text.empty() ? "" : "\n", "[", field.section, "]\n");
     section = field.section;
     if (field.empty && field.key.presence == Presence::kOptional) continue;
-    text += StrCat(field.key.name, " = ", field.value, "\n");
+    text += StrCat(field.name, " = ", field.value, "\n");
   }
   return text;
 }
@@ -112,7 +121,7 @@ std::string Reference(const std::vector<FieldText>& fields) {
     const std::string value = field.key.presence == Presence::kRequired ? "required"
                               : field.empty                             ? ""
                                                                         : "`" + field.value + "`";
-    text += StrCat("| `", field.key.name, "` | ", type, " | ", value, " | ", field.key.meaning, " |\n");
+    text += StrCat("| `", field.name, "` | ", type, " | ", value, " | ", field.key.meaning, " |\n");
   }
   return text;
 }

@@ -12,6 +12,7 @@ namespace sgmd {
 struct FieldText {
   std::string section, section_meaning;
   Key key;
+  std::string name;                    // of the key; in a section of free keys the one in the file
   std::string value;                   // such as 0.1, "sgmd", [1000, 500]; read back it is equal
   std::vector<std::string> spellings;  // of a choice; else empty
   const char* type = "";               // for people: "integer", "path", ...
@@ -33,6 +34,7 @@ class FieldTexts : public FieldVisitor {
   void Field(const Key& key, std::filesystem::path& value) override;
   void Field(const Key& key, std::vector<std::int64_t>& value) override;
   void Field(const Key& key, std::vector<std::string>& value) override;
+  void Field(const Key& key, std::map<std::string, std::string>& values) override;
   std::vector<FieldText> texts;
 
  private:

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <map>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -53,6 +54,8 @@ class FieldVisitor {
   virtual void Field(const Key& key, std::filesystem::path& value) = 0;
   virtual void Field(const Key& key, std::vector<std::int64_t>& value) = 0;
   virtual void Field(const Key& key, std::vector<std::string>& value) = 0;
+  /// A whole section whose keys are free, each a text; `key` stands for any of them.
+  virtual void Field(const Key& key, std::map<std::string, std::string>& values) = 0;
 
   /// An enum with SpellingsOf.
   template <typename Enum>

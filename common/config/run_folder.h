@@ -17,8 +17,11 @@ struct RunFolder {
   std::filesystem::path Keys() const { return root / "keys"; }  // of an encrypted run (common/transport/curve.h)
   std::filesystem::path Logs() const { return root / "logs"; }
   std::filesystem::path Events() const { return root / "events"; }
-  std::filesystem::path Start() const { return root / "epoch"; }          // a RunStart
-  std::filesystem::path Outcome() const { return root / "outcome"; }      // how the last start ended, for further hosts
+  std::filesystem::path Start() const { return root / "epoch"; }  // a RunStart
+  std::filesystem::path History() const {
+    return root / "history.jsonl";
+  }                                                                   // its starts and ends (launch/run/run_history.h)
+  std::filesystem::path Outcome() const { return root / "outcome"; }  // how the last start ended, for further hosts
   std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
   std::filesystem::path Evaluation() const { return root / "evaluation"; }
   std::filesystem::path Student() const { return root / "student"; }

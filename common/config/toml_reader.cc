@@ -218,6 +218,13 @@ std::filesystem::path TomlTable::Path(std::string_view key, std::optional<std::f
 
 bool TomlTable::Has(std::string_view key) const { return node_->table != nullptr && node_->table->contains(key); }
 
+std::vector<std::string> TomlTable::Keys() const {
+  std::vector<std::string> keys;
+  if (node_->table == nullptr) return keys;
+  for (const auto& [key, value] : *node_->table) keys.emplace_back(key.str());
+  return keys;
+}
+
 TomlTable TomlTable::Table(std::string_view key) {
   const toml::node* found = node_->Find(key);
   if (found != nullptr && !found->is_table()) Fail(key, StrCat("\"", key, "\" must be a table, [", key, "]"));

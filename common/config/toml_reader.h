@@ -37,6 +37,8 @@ class TomlTable {
   /// an Error.
   std::filesystem::path Path(std::string_view key, std::optional<std::filesystem::path> fallback = {});
   bool Has(std::string_view key) const;
+  /// Of a table whose keys are free: all of them, in the order of their names.
+  std::vector<std::string> Keys() const;
   /// An absent table reads as empty.
   TomlTable Table(std::string_view key);
   /// Throws Error at the first key that nothing asked for, with the nearest known name as hint.

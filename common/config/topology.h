@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,8 @@ struct Topology {
     bool encrypt = false;
     double lease_seconds = 60.0, beat_seconds = 0.5, silence_seconds = 15.0;
   } transport;
+
+  std::map<std::string, std::string> env;  // variables of every process
 };
 
 /// The named hosts, the head first; one without a name where the topology names none.

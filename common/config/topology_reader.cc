@@ -117,6 +117,16 @@ void CheckEvaluator(const TomlTable& evaluator, const Topology& t) {
   }
 }
 
+void CheckEnv(const TomlTable& env, const Topology& t) {
+  for (const auto& [name, value] : t.env) {
+    if (!std::regex_match(name, std::regex("[A-Za-z_][A-Za-z0-9_]*"))) {
+      env.Fail(name, StrCat("\"", name, "\" cannot be the name of an environment variable"),
+               "letters, digits and underscores, no digit first");
+    }
+    if (value.find('\0') != std::string::npos) env.Fail(name, StrCat("\"", name, "\" holds a zero byte"));
+  }
+}
+
 }  // namespace
 
 Topology ReadTopology(const std::filesystem::path& path, const TomlOverrides& overrides) {
@@ -140,6 +150,7 @@ Topology ReadTopology(const std::filesystem::path& path, const TomlOverrides& ov
                       "'s own, such as /var/tmp/sgmd: the run folder is shared, and only the broker there opens it"));
   }
   CheckTransport(transport, transport.Has("encrypt"), t);
+  CheckEnv(root.Table("env"), t);
   return t;
 }
 

@@ -40,7 +40,7 @@ LogLevel Threshold(LogLevel fallback) {
 void InitLog(std::string_view process_name, LogLevel threshold) {
   auto logger =
       std::make_shared<spdlog::logger>(std::string(process_name), std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_pattern("%H:%M:%S.%e %L %v");
+  logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %L %v");
   logger->set_level(ToSpdlog(Threshold(threshold)));
   logger->flush_on(spdlog::level::debug);
   spdlog::set_default_logger(std::move(logger));

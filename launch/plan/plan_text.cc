@@ -41,6 +41,7 @@ std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::fil
                  t.cache.enabled ? StrCat(t.cache.folder.string(), ", at most ", t.cache.limit_gib, " GiB") : "off",
                  "\nendpoints   ", t.transport.data, "  ", t.transport.control,
                  t.transport.encrypt ? "  encrypted" : "", "\n");
+  for (const auto& [name, value] : t.env) text += StrCat("environment ", name, "=", value, "\n");
   const auto checkpoints = RunFolder{t.run.folder}.Checkpoints();
   const auto newest =
       known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;

@@ -29,7 +29,7 @@ std::vector<RunCommand> RunCommands(const LaunchPlan& plan, std::uint64_t epoch,
   for (const Placement& place : Placements(plan)) {
     const Role role = place.node.role;
     if (replay && role == Role::kTeacher) continue;
-    RunCommand command{place, Spell(place.node), {}};
+    RunCommand command{place, Spell(place.node), {}, plan.topology.env};
     command.words = {(programs / ProgramOf(role)).string(), "--run", plan.topology.run.folder.string(), "--epoch",
                      std::to_string(epoch)};
     if (role == Role::kTeacher) command.words.insert(command.words.end(), {"--name", command.name});

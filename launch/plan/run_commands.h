@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,9 @@ namespace sgmd {
 
 struct RunCommand {
   Placement place;
-  std::string name;                // Spell(place.node)
-  std::vector<std::string> words;  // the program and its arguments
+  std::string name;                        // Spell(place.node)
+  std::vector<std::string> words;          // the program and its arguments
+  std::map<std::string, std::string> env;  // over the launcher's own environment
 };
 
 /// The processes of Placements(plan) on all hosts, as start `epoch` of the run. `replay`: without teachers, the broker

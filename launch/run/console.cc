@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "common/config/role.h"
@@ -43,19 +44,22 @@ long TeachersAlive(const json& status) {
 
 }  // namespace
 
-Console::Console(bool quiet)
+Console::Console(bool quiet, const std::filesystem::path& log)
     : quiet_(quiet),
       terminal_(::isatty(STDOUT_FILENO) != 0),
-      colour_(terminal_ && std::getenv("NO_COLOR") == nullptr) {}
+      colour_(terminal_ && std::getenv("NO_COLOR") == nullptr),
+      log_(log.empty() ? nullptr : std::make_unique<LogFile>(log)) {
+  if (!log.empty()) std::filesystem::create_directories(log.parent_path());
+}
 
 Console::~Console() {
   if (terminal_ && !progress_.empty()) std::puts("");
 }
 
-std::string Console::Prefix(const std::string& name) const {
+std::string ProcessPrefix(const std::string& name, bool colour) {
   std::string padded = name;
   padded.resize(std::max<std::size_t>(padded.size(), 11), ' ');
-  return colour_ ? StrCat("\x1b[", ColourOf(name), "m", padded, "\x1b[0m | ") : padded + " | ";
+  return colour ? StrCat("\x1b[", ColourOf(name), "m", padded, "\x1b[0m | ") : padded + " | ";
 }
 
 void Console::Print(const std::string& line) {
@@ -66,10 +70,27 @@ void Console::Print(const std::string& line) {
 }
 
 void Console::ProcessLine(const std::string& name, const std::string& line) {
-  if (!quiet_) Print(Prefix(name) + line);
+  if (!quiet_) Print(ProcessPrefix(name, colour_) + line);
 }
 
-void Console::Say(std::string_view line) { Print(Prefix("launch") + std::string(line)); }
+void Console::Say(std::string_view line) {
+  Print(ProcessPrefix("launch", colour_) + std::string(line));
+  if (log_) AppendToLog(line);
+}
+
+// In the form of common/log.
+void Console::AppendToLog(std::string_view line) {
+  const auto now = std::chrono::system_clock::now();
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+  const auto milliseconds =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
+  std::tm local{};
+  ::localtime_r(&seconds, &local);
+  char time[32], text[48];
+  std::strftime(time, sizeof time, "%F %T", &local);
+  std::snprintf(text, sizeof text, "%s.%03d I ", time, static_cast<int>(milliseconds));
+  log_->Write(StrCat(text, line, "\n"));
+}
 
 void Console::Progress(const std::string& status_json) {
   const json status = json::parse(status_json);

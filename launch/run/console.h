@@ -2,17 +2,21 @@
 #pragma once
 
 #include <chrono>
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "common/metrics/pace.h"
+#include "launch/run/log_file.h"
 
 namespace sgmd {
 
 class Console {
  public:
-  /// `quiet` hides process output. Colours and redrawing only on a terminal, and not with NO_COLOR.
-  explicit Console(bool quiet);
+  /// `quiet` hides process output. Colours and redrawing only on a terminal, and not with NO_COLOR. What cannot be
+  /// shown, as on a terminal that is gone, is dropped; what the launcher says is also appended to `log`, if there is one.
+  explicit Console(bool quiet, const std::filesystem::path& log = {});
   ~Console();
 
   /// A line of a process, with its coloured name before it.
@@ -24,14 +28,18 @@ class Console {
   void Progress(const std::string& status_json);
 
  private:
+  void AppendToLog(std::string_view line);
   void Print(const std::string& line);
-  std::string Prefix(const std::string& name) const;
 
   bool quiet_, terminal_, colour_;
+  std::unique_ptr<LogFile> log_;
   std::string progress_;
   std::chrono::steady_clock::time_point last_progress_{};
   Pace pace_;
 };
+
+/// The name of a process before a line of it, in its colour.
+std::string ProcessPrefix(const std::string& name, bool colour);
 
 /// The status JSON as a table for people.
 std::string StatusTable(const std::string& status_json);

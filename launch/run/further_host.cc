@@ -1,6 +1,9 @@
 #include "launch/run/further_host.h"
 
+#include <utility>
+
 #include "common/error/error.h"
+#include "launch/run/exit_codes.h"
 #include "launch/run/stop_signals.h"
 
 namespace sgmd {
@@ -16,7 +19,7 @@ FurtherHost::FurtherHost(LaunchPlan plan, SessionOptions options, std::filesyste
       options_(std::move(options)),
       lock_(plan_.topology.run.folder, options_.host),
       earlier_outcome_(ReadOutcome(plan_.topology.run.folder)),
-      console_(options_.quiet),
+      console_(options_.quiet, RunFolder{plan_.topology.run.folder}.Logs() / ("launch." + options_.host + ".log")),
       processes_(plan_, options_, std::move(programs), &console_) {}
 
 int FurtherHost::Run() {
@@ -90,12 +93,13 @@ void FurtherHost::OnExit(const ExitReport& report) {
 void FurtherHost::OnSignals() {
   if (StopSignals() <= signals_handled_) return;
   signals_handled_ = StopSignals();
-  if (signals_handled_ > 1 || !control_) {
+  if (KillRequested() || !control_) {
     console_.Say("killing the processes of this host");
     processes_.StopAll(std::chrono::milliseconds(0));
     exit_code_ = kExitKilled;
     return;
   }
+  if (std::exchange(draining_, true)) return;
   console_.Say(
       "draining the whole run: this step is finished and checkpointed first (Ctrl-C once more kills what runs here)");
   control_->Send(ToEnvelope(message::Drain{}));
@@ -110,15 +114,15 @@ void FurtherHost::Lose(const std::string& why) {
 void FurtherHost::LeaveEndedRun() {
   const int code = ExitCodeOf(ReadOutcome(plan_.topology.run.folder));
   const auto since = Clock::now();
-  const bool drained = signals_handled_ > 0;
-  while (code == 0 && !processes_.empty() && processes_.MayLinger(since, drained) &&
+  const bool drained = code == kExitDrained;
+  while (EndedInOrder(code) && !processes_.empty() && processes_.MayLinger(since, drained) &&
          StopSignals() <= signals_handled_) {
     processes_.Poll(kPoll);
   }
   processes_.StopAll(kStopGrace);
-  console_.Say(code == 0 ? "the run has ended"
-                         : StrCat("the run was stopped on host ", plan_.topology.run.hosts.front()));
-  exit_code_ = code == kExitKilled ? 0 : code;
+  console_.Say(EndedInOrder(code) ? "the run has ended"
+                                  : StrCat("the run was stopped on host ", plan_.topology.run.hosts.front()));
+  exit_code_ = code;
 }
 
 }  // namespace sgmd

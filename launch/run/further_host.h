@@ -22,9 +22,10 @@ namespace sgmd {
 ///             often
 ///   joined    another epoch began, or the broker is     waiting; this host's processes are stopped
 ///             silent for silence_seconds
-///   any       the head writes an outcome                ended; exit code of the run, 0 where it was killed there
-///   joined    first SIGINT or SIGTERM                   joined; the whole run drains
-///   any       second signal, or any while waiting       ended; exit code 130
+///   any       the head writes an outcome                ended; exit code of the run
+///   joined    SIGTERM, or the first SIGINT              joined; the whole run drains
+///   any       a second SIGINT, SIGQUIT                  ended; its processes are killed, exit code 130
+///   waiting   SIGTERM or SIGINT                         the same
 class FurtherHost {
  public:
   /// `options.host` is not the head. Throws Error when another process is this host of this run.
@@ -53,6 +54,7 @@ class FurtherHost {
   Clock::time_point next_talk_{}, last_answer_{};
   std::string waiting_for_;  // what it said last about waiting
   int signals_handled_ = 0;
+  bool draining_ = false;  // as a signal asked
   std::optional<int> exit_code_;
 };
 

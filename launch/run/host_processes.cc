@@ -27,7 +27,7 @@ void HostProcesses::StartAll(std::uint64_t epoch) {
   restarts_.clear();
   retired_.clear();
   said_waiting_ = false;
-  for (const RunCommand& command : CommandsHere()) supervisor_.Start(command.name, command.words);
+  for (const RunCommand& command : CommandsHere()) supervisor_.Start(command.name, command.words, command.env);
 }
 
 std::vector<RunCommand> HostProcesses::CommandsHere() const {
@@ -67,7 +67,7 @@ void HostProcesses::StartDueTeachers() {
     restart.due.reset();
     const auto commands = CommandsHere();
     const auto command = std::ranges::find(commands, name, &RunCommand::name);  // not there: fewer are wanted by now
-    if (command != commands.end() && !supervisor_.Running(name)) supervisor_.Start(name, command->words);
+    if (command != commands.end() && !supervisor_.Running(name)) supervisor_.Start(name, command->words, command->env);
   }
 }
 
@@ -78,7 +78,7 @@ void HostProcesses::Scale(int count) {
   plan_.topology.teacher.replicas = count;
   for (const RunCommand& command : CommandsHere()) {
     if (command.place.node.role == Role::kTeacher && !supervisor_.Running(command.name))
-      supervisor_.Start(command.name, command.words);
+      supervisor_.Start(command.name, command.words, command.env);
   }
   for (const std::string& name : supervisor_.Names()) {
     const auto node = ParseNodeName(name);

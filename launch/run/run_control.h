@@ -14,9 +14,6 @@
 
 namespace sgmd {
 
-/// Exit code of a launcher whose processes were killed by a second signal.
-inline constexpr int kExitKilled = 130;
-
 /// The exclusive right to run in a folder, or to be one of its further hosts, held until destruction or death by a lock
 /// (flock) on <run>/.lock or <run>/.lock.<host>.
 class RunLock {

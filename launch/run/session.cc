@@ -1,10 +1,15 @@
 #include "launch/run/session.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "common/error/error.h"
 #include "common/error/text.h"
 #include "common/storage/atomic_folder.h"
+#include "launch/run/exit_codes.h"
+#include "launch/run/run_history.h"
 #include "launch/run/stop_signals.h"
 
 namespace sgmd {
@@ -19,32 +24,48 @@ constexpr std::size_t kMaxRollbacks = 2;
 Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs)
     : plan_(std::move(plan)),
       lock_(plan_.topology.run.folder),
-      epoch_(BeginStart(plan_).epoch),
-      console_(options.quiet),
+      start_(BeginStart(plan_)),
+      console_(options.quiet, RunFolder{plan_.topology.run.folder}.Logs() / "launch.log"),
       processes_(plan_, options, std::move(programs), &console_) {
   MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys(), UsersOf(plan_), plan_.topology.transport.encrypt);
   SaveRun(plan_);
 }
 
 int Session::Run() {
-  exit_code_ = 1;
-  const auto tell_further_hosts = [&] {
-    if (!plan_.topology.run.hosts.empty()) WriteOutcome(plan_.topology.run.folder, epoch_, exit_code_);
-  };
   try {
+    Record([&] {
+      RecordStart(plan_.topology.run.folder,
+                  {"", start_.epoch, start_.step, ::getpid(), RunLock::ThisMachine(), {}, {}});
+    });
     Supervise();
-  } catch (...) {
-    tell_further_hosts();
+  } catch (const std::exception& error) {
+    cause_ = error.what();
+    Leave();
     throw;
   }
-  tell_further_hosts();
+  Leave();
   return exit_code_;
+}
+
+// The history is for people: a full disk under it stops no training.
+void Session::Record(const std::function<void()>& record) {
+  try {
+    record();
+  } catch (const Error& error) {
+    console_.Say(StrCat("the history of the run is not kept: ", error.message(), " (", error.where(), ")"));
+  }
+}
+
+void Session::Leave() {
+  const std::filesystem::path& folder = plan_.topology.run.folder;
+  if (!plan_.topology.run.hosts.empty()) WriteOutcome(folder, start_.epoch, exit_code_);
+  Record([&] { RecordEnd(folder, {"", start_.epoch, OutcomeOf(exit_code_), exit_code_, NewestStep(folder), cause_}); });
 }
 
 void Session::Supervise() {
   CountStopSignals();
-  console_.Say(StrCat("run folder ", plan_.topology.run.folder.string(), ", start ", epoch_));
-  processes_.StartAll(epoch_);
+  console_.Say(StrCat("run folder ", plan_.topology.run.folder.string(), ", start ", start_.epoch));
+  processes_.StartAll(start_.epoch);
   while (state_ != State::kEnded) {
     for (const ExitReport& report : processes_.Poll(kPoll)) OnExit(report);
     OnSignals();
@@ -98,16 +119,15 @@ void Session::OnTeacherExit(const ExitReport& report) {
 void Session::OnSignals() {
   if (StopSignals() <= signals_handled_) return;
   signals_handled_ = StopSignals();
-  if (state_ == State::kFinishing && processes_.OnlyEvaluatorLeft()) return End(0);
-  if (signals_handled_ > 1 || !control_) {
+  if (state_ == State::kFinishing && processes_.OnlyEvaluatorLeft()) return EndInOrder();
+  if (KillRequested()) {
     console_.Say("killing all processes; `up` resumes from the last checkpoint");
     processes_.StopAll(std::chrono::milliseconds(0));
     return End(kExitKilled);
   }
-  if (state_ != State::kRunning) return;
+  if (std::exchange(draining_, true)) return;
   console_.Say("draining: this step is finished and checkpointed first (Ctrl-C once more kills)");
-  draining_ = true;
-  Drain();
+  if (control_) Drain();
 }
 
 void Session::Drain() { control_->Send(ToEnvelope(message::Drain{})); }
@@ -115,7 +135,7 @@ void Session::Drain() { control_->Send(ToEnvelope(message::Drain{})); }
 bool Session::ConnectToBroker() {
   if (control_ || !processes_.Running(Spell(Role::kBroker))) return control_ != nullptr;
   try {
-    const NodeIdentity identity = ControlIdentity(plan_, Spell(Role::kLauncher), epoch_);
+    const NodeIdentity identity = ControlIdentity(plan_, Spell(Role::kLauncher), start_.epoch);
     control_ = std::make_unique<Client>(plan_.topology.transport.control, identity, Envelope{}, kConnectPatience);
   } catch (const Error&) {
     return false;  // not up yet; its own failure ends it and is reported then
@@ -158,10 +178,10 @@ void Session::GoBack() {
   WriteFileAtomically(folder.Rollbacks(), Joined(all, "\n") + "\n");
   diverged_.reset();
   control_.reset();
-  epoch_ = BeginStart(plan_).epoch;
+  start_ = BeginStart(plan_);
   console_.Say(StrCat("going back to the last checkpoint with new draws (", all.size(), " of ", kMaxRollbacks,
                       "): ", all.back()));
-  processes_.StartAll(epoch_);
+  processes_.StartAll(start_.epoch);
   state_ = State::kRunning;
 }
 
@@ -185,19 +205,25 @@ void Session::Fail() {
     for (const std::string& line : RollbacksOf({plan_.topology.run.folder})) console_.Say("  " + line);
   }
   console_.Say("`up` resumes from the last checkpoint");
-  End(cause.signal != 0 ? 1 : cause.code);
+  cause_ = StrCat(cause.name, " failed with ", cause.Reason());
+  End(kExitFailed);
 }
 
 void Session::Finish() {
-  if (processes_.empty() || !processes_.MayLinger(finishing_since_, draining_)) End(0);
+  if (processes_.empty() || !processes_.MayLinger(finishing_since_, draining_)) EndInOrder();
+}
+
+void Session::EndInOrder() {
+  const bool complete = NewestStep(plan_.topology.run.folder) >= plan_.experiment.steps;
+  End(complete ? kExitFinished : kExitDrained);
 }
 
 void Session::End(int exit_code) {
   processes_.StopAll(kStopGrace);
   state_ = State::kEnded;
   exit_code_ = exit_code;
-  if (exit_code != 0) return;
-  if (draining_) console_.Say("drained and checkpointed; `up` resumes");
+  if (!EndedInOrder(exit_code)) return;
+  if (exit_code == kExitDrained) console_.Say("drained and checkpointed; `up` resumes");
   console_.Say(StrCat("student in ", RunFolder{plan_.topology.run.folder}.Student().string()));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,21 +25,21 @@ namespace sgmd {
 ///                                                          all new; if it was draining it drains again
 ///   running     anything else dies, a teacher too often,   failing
 ///               or a trained role asks a third time
-///   failing     500 ms are over, in which others that      ended; exit code of the culprit, whose last lines are shown
-///               the failure drags down are gathered
-///   running     first SIGINT or SIGTERM                    running; the broker drains the run
+///   failing     500 ms are over, in which others that      ended; exit code 1, the last lines of the culprit are
+///               the failure drags down are gathered        shown
+///   running     SIGTERM, or the first SIGINT               running; the broker drains the run, as soon as it answers
 ///   running     a process ends in order: the broker has    finishing
 ///               closed the run
-///   finishing   nothing is left, or it had its time        ended; exit code 0, what is left is stopped
-///               (HostProcesses::MayLinger)
-///   finishing   a signal, and only the evaluator is left   ended; exit code 0
-///   any         second signal, or one before the broker    ended; all processes are killed, exit code 130
-///               answers
+///   finishing   nothing is left, or it had its time        ended; exit code 0, or 75 where the newest checkpoint is
+///               (HostProcesses::MayLinger)                 not that of the last step; what is left is stopped
+///   finishing   a signal, and only the evaluator is left   the same
+///   any         a second SIGINT, SIGQUIT                   ended; all processes are killed, exit code 130
 class Session {
  public:
   /// Takes the run folder, makes the run's keys or its token, and writes the resolved settings.
   Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs);
-  /// The exit code. Where there are other hosts, the run folder's outcome tells them.
+  /// The exit code, one of exit_codes.h. It is in the run's history; where there are other hosts, the run folder's
+  /// outcome tells them.
   int Run();
 
  private:
@@ -46,6 +47,8 @@ class Session {
   enum class State { kRunning, kGoingBack, kFailing, kFinishing, kEnded };
 
   void Supervise();
+  void Record(const std::function<void()>& record);
+  void Leave();
   void OnExit(const ExitReport& report);
   void OnTeacherExit(const ExitReport& report);
   void OnSignals();
@@ -57,11 +60,12 @@ class Session {
   void GoBack();
   void Fail();
   void Finish();
+  void EndInOrder();
   void End(int exit_code);
 
   LaunchPlan plan_;
   RunLock lock_;
-  std::uint64_t epoch_;
+  RunStart start_;
   Console console_;
   HostProcesses processes_;
   std::unique_ptr<Client> control_;
@@ -72,7 +76,8 @@ class Session {
   Clock::time_point finishing_since_{};  // kFinishing
   int signals_handled_ = 0;
   bool draining_ = false;  // as a signal asked
-  int exit_code_ = 0;      // kEnded
+  int exit_code_ = 1;      // kEnded
+  std::string cause_;      // of a failure, for the history
 };
 
 }  // namespace sgmd

@@ -17,19 +17,40 @@ namespace {
 constexpr std::size_t kLastLines = 20;
 
 // Between fork and exec: only async-signal-safe calls.
-[[noreturn]] void BecomeChild(pid_t parent, int output, char* const* arguments) {
+[[noreturn]] void BecomeChild(pid_t parent, int output, char* const* arguments, char* const* environment) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(127);  // the parent died before the line above took effect
   ::dup2(output, STDOUT_FILENO);
   ::dup2(output, STDERR_FILENO);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::execv(arguments[0], arguments);
+  for (const int signal : {SIGINT, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_DFL);  // where this process ignores them
+  // Held back until it listens (common/signals): before that they would end it.
+  sigset_t held;
+  ::sigemptyset(&held);
+  for (const int signal : {SIGTERM, SIGUSR1}) ::sigaddset(&held, signal);
+  ::sigprocmask(SIG_SETMASK, &held, nullptr);
+  ::execve(arguments[0], arguments, environment);
   const char* text = ::strerror(errno);
   [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, text, ::strlen(text));
   ::_exit(127);
+}
+
+// This process' environment with `env` over it, as NAME=value.
+std::vector<std::string> EnvironmentWith(const std::map<std::string, std::string>& env) {
+  std::vector<std::string> all;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    if (!env.contains(text.substr(0, text.find('=')))) all.push_back(text);
+  }
+  for (const auto& [name, value] : env) all.push_back(name + "=" + value);
+  return all;
+}
+
+std::vector<char*> Pointers(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (std::string& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
 }
 
 }  // namespace
@@ -45,23 +66,21 @@ Supervisor::Supervisor(std::filesystem::path logs, LineHandler on_line)
 
 Supervisor::~Supervisor() { StopAll(std::chrono::milliseconds(0)); }
 
-void Supervisor::Start(const std::string& name, const std::vector<std::string>& command) {
+void Supervisor::Start(const std::string& name, const std::vector<std::string>& command,
+                       const std::map<std::string, std::string>& env) {
   if (children_.contains(name)) throw Error("process " + name + " is already running");
   if (::access(command.front().c_str(), X_OK) != 0)
     ThrowErrno("cannot execute", command.front(), "is the build complete?");
   Child child;
-  const std::string log = (logs_ / (name + ".log")).string();
-  child.log = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (child.log < 0) ThrowErrno("cannot open", log);
+  child.log = std::make_unique<LogFile>(logs_ / (name + ".log"));
   int pipe_ends[2];
   if (::pipe2(pipe_ends, O_CLOEXEC) != 0) ThrowErrno("cannot make a pipe for", name);
-  std::vector<char*> arguments;
-  for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
-  arguments.push_back(nullptr);
+  std::vector<std::string> words = command, variables = EnvironmentWith(env);
+  const std::vector<char*> arguments = Pointers(words), environment = Pointers(variables);
   const pid_t self = ::getpid();
   child.pid = ::fork();
   if (child.pid < 0) ThrowErrno("cannot fork for", name);
-  if (child.pid == 0) BecomeChild(self, pipe_ends[1], arguments.data());
+  if (child.pid == 0) BecomeChild(self, pipe_ends[1], arguments.data(), environment.data());
   ::setpgid(child.pid, child.pid);  // here too: a signal to the group may come before the child has run its own line
   ::close(pipe_ends[1]);
   child.output = pipe_ends[0];
@@ -76,7 +95,7 @@ void Supervisor::ReadOutput(const std::string& name, Child& child) {
   char block[65536];
   ssize_t size = 0;
   while ((size = ::read(child.output, block, sizeof block)) > 0) {
-    [[maybe_unused]] const ssize_t written = ::write(child.log, block, static_cast<std::size_t>(size));
+    child.log->Write({block, static_cast<std::size_t>(size)});
     child.partial.append(block, static_cast<std::size_t>(size));
     for (std::size_t end = 0; (end = child.partial.find('\n')) != std::string::npos; child.partial.erase(0, end + 1)) {
       const std::string line = child.partial.substr(0, end);
@@ -104,7 +123,7 @@ std::optional<ExitReport> Supervisor::Reap(const std::string& name, Child& child
   report.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   report.code = report.signal != 0 ? 128 + report.signal : WEXITSTATUS(status);
   report.last_lines.assign(child.last_lines.begin(), child.last_lines.end());
-  for (const int fd : {child.pidfd, child.output, child.log}) {
+  for (const int fd : {child.pidfd, child.output}) {
     if (fd >= 0) ::close(fd);
   }
   return report;
@@ -141,7 +160,7 @@ void Supervisor::SignalAll(int signal) {
 }
 
 void Supervisor::StopAll(std::chrono::milliseconds grace) {
-  SignalAll(SIGTERM);
+  SignalAll(SIGINT);
   const auto deadline = std::chrono::steady_clock::now() + grace;
   while (!children_.empty() && std::chrono::steady_clock::now() < deadline) Poll(std::chrono::milliseconds(50));
   SignalAll(SIGKILL);

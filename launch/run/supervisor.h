@@ -8,9 +8,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "launch/run/log_file.h"
 
 namespace sgmd {
 
@@ -36,15 +39,17 @@ class Supervisor {
   ~Supervisor();
   Supervisor(const Supervisor&) = delete;
 
-  /// Starts `command` (path, arguments...). Throws Error when it cannot be executed or the name is in use.
-  void Start(const std::string& name, const std::vector<std::string>& command);
+  /// Starts `command` (path, arguments...) with `env` over this process' own environment. Throws Error when it cannot
+  /// be executed or the name is in use.
+  void Start(const std::string& name, const std::vector<std::string>& command,
+             const std::map<std::string, std::string>& env = {});
   /// Waits until output, an exit or a signal arrives, at most `timeout`; handles all of them. Returns the processes
   /// that ended. `extra_fd` (or -1) wakes it too.
   std::vector<ExitReport> Poll(std::chrono::milliseconds timeout, int extra_fd = -1);
   /// Sends `signal` to the process group of `name`, or of every process. Unknown names are ignored.
   void Signal(const std::string& name, int signal);
   void SignalAll(int signal);
-  /// SIGTERM to all, then SIGKILL to what is left after `grace`. Output is still handled.
+  /// SIGINT to all, then SIGKILL to what is left after `grace`. Output is still handled.
   void StopAll(std::chrono::milliseconds grace);
 
   bool Running(const std::string& name) const { return children_.contains(name); }
@@ -53,7 +58,8 @@ class Supervisor {
  private:
   struct Child {
     pid_t pid = -1;
-    int pidfd = -1, output = -1, log = -1;
+    int pidfd = -1, output = -1;
+    std::unique_ptr<LogFile> log;
     std::string partial;
     std::deque<std::string> last_lines;
   };

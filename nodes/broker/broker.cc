@@ -45,11 +45,12 @@ Broker::Broker(LaunchPlan plan, Options options)
       teachers_(plan_, options_.replay, members_),
       checkpoints_(teachers_, members_) {}
 
-int Broker::Run(const volatile bool& stop) {
+int Broker::Run(const StopRequests& stop) {
   LogInfo("serving on ", plan_.topology.transport.data, plan_.topology.transport.encrypt ? ", encrypted" : "",
           options_.replay ? ", replay" : "", ", cache ",
           plan_.topology.cache.enabled ? plan_.topology.cache.folder.string() : "off");
-  while (!exit_code_ && !stop) {
+  while (!exit_code_ && !stop.now) {
+    if (stop.in_order) Drain();
     Server::Wait({&data_, &control_}, kTick);
     while (auto in = control_.TryReceive()) OnControl(*in);
     while (auto in = exit_code_ ? std::nullopt : data_.TryReceive()) OnData(*in);
@@ -177,9 +178,7 @@ void Broker::DealWithControl(const std::string& node, const Envelope& e) {
       return;
     }
     case wire::Kind::Drain:
-      if (!draining_) LogInfo("draining: the generator finishes its step and checkpoints");
-      draining_ = true;
-      return;
+      return Drain();
     case wire::Kind::Scale:
       return control_peers_.Post(node, ToEnvelope(launchers_.OnScale(FromEnvelope<message::Scale>(e))));
     default: {
@@ -187,6 +186,11 @@ void Broker::DealWithControl(const std::string& node, const Envelope& e) {
       if (IsTeacher(exited.node)) teachers_.Lose(exited.node, "exited");
     }
   }
+}
+
+void Broker::Drain() {
+  if (!draining_) LogInfo("draining: the generator finishes its step and checkpoints");
+  draining_ = true;
 }
 
 // Beats come on a connection of their own, which needs no Hello: the gate knows whose it is, and a beat that is lost is

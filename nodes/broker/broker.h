@@ -8,6 +8,7 @@
 #include "common/config/topology.h"
 #include "common/log/limited_log.h"
 #include "common/metrics/pace.h"
+#include "common/signals/signals.h"
 #include "common/transport/peers.h"
 #include "nodes/broker/checkpoint_gate.h"
 #include "nodes/broker/launchers.h"
@@ -49,9 +50,9 @@ class Broker {
   /// Binds both endpoints. Throws Error when one is in use, or when a replay finds nothing recorded.
   Broker(LaunchPlan plan, Options options);
 
-  /// Until the generator has finished (0), or the run cannot go on or `stop` becomes true by a signal (1). In every
-  /// case the cache is flushed by the destructor.
-  int Run(const volatile bool& stop);
+  /// Until the generator has finished (0), or the run cannot go on or `stop.now` is set (1). It drains once
+  /// `stop.in_order` is set. In every case the cache is flushed by the destructor.
+  int Run(const StopRequests& stop);
 
  private:
   void OnData(const Server::Incoming& in);
@@ -60,8 +61,8 @@ class Broker {
   void DealWithControl(const std::string& node, const Envelope& e);
   void OnHello(const Server::Incoming& in);
   std::string RefusalOf(const Server::Incoming& hello) const;
-  std::string WhyOfAnotherRun(const Envelope& e) const;
   bool IsOfUser(const Server::Incoming& in) const;
+  void Drain();
   void OnBeat(const Server::Incoming& in);
   void OnTick();
   void DeliverLastWords();

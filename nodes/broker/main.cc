@@ -1,18 +1,13 @@
 #include <CLI/CLI.hpp>
-#include <csignal>
 
 #include "common/command_line/command_line.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "common/signals/signals.h"
 #include "nodes/broker/broker.h"
 
-namespace {
-
-volatile bool stop_requested = false;
-
-}  // namespace
-
 int main(int argc, char** argv) {
+  const sgmd::StopRequests& stop = sgmd::ListenToSignals(sgmd::Interrupt::kAsks);
   CLI::App app{
       "The score broker of a run: routes samples, leases them to teachers, keeps their scores.\n"
       "Started by sgmd-launch."};
@@ -24,7 +19,6 @@ int main(int argc, char** argv) {
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-broker")) return *code;
   return sgmd::RunGuarded("sgmd-broker", [&] {
     sgmd::InitLog("broker");
-    std::signal(SIGTERM, [](int) { stop_requested = true; });
-    return sgmd::Broker(sgmd::LoadRun(run), options).Run(stop_requested);
+    return sgmd::Broker(sgmd::LoadRun(run), options).Run(stop);
   });
 }

@@ -2,7 +2,6 @@
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <iostream>
 #include <sstream>
 
@@ -10,19 +9,17 @@
 #include "common/config/topology.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "common/signals/signals.h"
 #include "nodes/evaluator/comparison.h"
 #include "nodes/evaluator/every_checkpoint.h"
 #include "nodes/evaluator/watch.h"
 
 namespace {
 
-volatile std::sig_atomic_t stop = 0;
-
-int Watch(const sgmd::LaunchPlan& plan) {
-  for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { stop = 1; });
+int Watch(const sgmd::LaunchPlan& plan, const sgmd::StopRequests& stop) {
   ::setpriority(PRIO_PROCESS, 0, 10);  // training comes first
   at::set_num_threads(static_cast<int>(plan.topology.evaluator.threads));
-  sgmd::WatchRun(plan, stop);
+  sgmd::WatchRun(plan, stop.in_order);
   return 0;
 }
 
@@ -116,7 +113,7 @@ int main(int argc, char** argv) {
   return sgmd::RunGuarded("sgmd-evaluator", [&] {
     sgmd::InitLog("evaluator");
     const sgmd::LaunchPlan plan = sgmd::LoadRun(o.run);
-    if (o.watch) return Watch(plan);
+    if (o.watch) return Watch(plan, sgmd::ListenToSignals());
     at::set_num_threads(o.threads);
     return o.every_checkpoint || o.baselines ? Evaluate(o, plan) : Compare(o, plan);
   });

@@ -78,7 +78,7 @@ class Watcher {
 
 }  // namespace
 
-void WatchRun(const LaunchPlan& plan, const volatile std::sig_atomic_t& stop) {
+void WatchRun(const LaunchPlan& plan, const std::atomic<bool>& stop) {
   Watcher watcher(plan);
   while (!stop) {
     const bool ended = RunHasEnded({plan.topology.run.folder});

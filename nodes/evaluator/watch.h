@@ -1,7 +1,7 @@
 // Evaluation while training goes on: the committed checkpoints, from files alone.
 #pragma once
 
-#include <csignal>
+#include <atomic>
 #include <cstdint>
 
 #include "common/config/topology.h"
@@ -15,6 +15,6 @@ namespace sgmd {
 /// fewest: it is the next to be deleted, and the newest are still there when the run has ended. Writes what
 /// RunEvaluation does; steps that metrics.jsonl already has are not done again. The reference is kept in
 /// evaluation/teacher.safetensors.
-void WatchRun(const LaunchPlan& plan, const volatile std::sig_atomic_t& stop);
+void WatchRun(const LaunchPlan& plan, const std::atomic<bool>& stop);
 
 }  // namespace sgmd

@@ -1,6 +1,7 @@
 #include "nodes/fake_score/fake_score_node.h"
 
 #include <chrono>
+#include <utility>
 
 #include "common/config/role.h"
 #include "common/error/error.h"
@@ -23,9 +24,11 @@ FakeScoreNode::FakeScoreNode(const RingNode& node)
   LogInfo("ready on ", node.device.str(), " at step ", step_);
 }
 
-int FakeScoreNode::Run() {
+int FakeScoreNode::Run(const StopRequests& stop) {
+  bool told = false;
   while (true) {
     const auto message = client_.Receive(std::chrono::milliseconds(-1));
+    if (stop.in_order && !std::exchange(told, true)) LogInfo("SIGTERM: it ends when the broker closes the run");
     if (!message) continue;
     if (message->kind == wire::Kind::Close) return 0;
     OnMessage(*message);

@@ -8,6 +8,7 @@
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
 #include "common/metrics/tags.h"
+#include "common/signals/signals.h"
 #include "nodes/fake_score/student_weights.h"
 #include "nodes/ring/join.h"
 #include "pipeline/training/fake_score.h"
@@ -31,8 +32,9 @@ namespace sgmd {
 class FakeScoreNode {
  public:
   explicit FakeScoreNode(const RingNode& node);
-  /// Until the broker closes the run. Returns the exit code: 0, or kExitRollBack.
-  int Run();
+  /// Until the broker closes the run, also after `stop.in_order`: a drain needs it to the end. Returns the exit code: 0,
+  /// or kExitRollBack.
+  int Run(const StopRequests& stop);
 
  private:
   void OnMessage(const Envelope& message);

@@ -1,8 +1,10 @@
 #include "common/config/role.h"
+#include "common/signals/signals.h"
 #include "nodes/fake_score/fake_score_node.h"
 
 int main(int argc, char** argv) {
+  const sgmd::StopRequests& stop = sgmd::ListenToSignals();
   return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kFakeScore),
                            "The fake score: the generator's gradient and the model of the student's own distribution.",
-                           [](const sgmd::RingNode& node) { return sgmd::FakeScoreNode(node).Run(); });
+                           [&](const sgmd::RingNode& node) { return sgmd::FakeScoreNode(node).Run(stop); });
 }

@@ -47,11 +47,11 @@ GeneratorNode::GeneratorNode(const RingNode& node)
           experiment().steps);
 }
 
-int GeneratorNode::Run() {
+int GeneratorNode::Run(const StopRequests& stop) {
   heartbeat_.Report({{"step", static_cast<double>(landed_)}});
   // A drain admits nothing new and lands what is in flight, so that the checkpoint lies on a step boundary.
   while (landed_ < experiment().steps) {
-    const bool draining = heartbeat_.drain_requested();
+    const bool draining = heartbeat_.drain_requested() || stop.in_order;
     if (draining && next_rollout_ == landed_) break;
     double seconds = 0;
     {

@@ -9,6 +9,7 @@
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
 #include "common/metrics/tags.h"
+#include "common/signals/signals.h"
 #include "nodes/generator/admission.h"
 #include "nodes/generator/anchors.h"
 #include "nodes/generator/checkpoint_commit.h"
@@ -28,8 +29,9 @@ namespace sgmd {
 class GeneratorNode {
  public:
   explicit GeneratorNode(const RingNode& node);
-  /// Until all steps are done, or a drain: then a checkpoint is committed. Returns the exit code: 0, or kExitRollBack.
-  int Run();
+  /// Until all steps are done, or the broker or a signal (`stop.in_order`) drains the run: then a checkpoint is
+  /// committed. Returns the exit code: 0, or kExitRollBack.
+  int Run(const StopRequests& stop);
 
  private:
   struct InFlight {

@@ -1,19 +1,10 @@
-#include <csignal>
-
 #include "common/config/role.h"
+#include "common/signals/signals.h"
 #include "nodes/teacher/teacher_node.h"
 
-namespace {
-
-volatile bool stop_requested = false;
-
-}  // namespace
-
 int main(int argc, char** argv) {
+  const sgmd::StopRequests& stop = sgmd::ListenToSignals();
   return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kTeacher),
                            "A frozen teacher: scores noised samples with classifier-free guidance.",
-                           [](const sgmd::RingNode& node) {
-                             std::signal(SIGTERM, [](int) { stop_requested = true; });
-                             return sgmd::RunTeacher(node, stop_requested);
-                           });
+                           [&](const sgmd::RingNode& node) { return sgmd::RunTeacher(node, stop); });
 }

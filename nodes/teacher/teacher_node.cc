@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kCredit = 2;  // one being computed, one on its way
 constexpr std::chrono::milliseconds kPoll{200};
+constexpr std::chrono::seconds kNotice{2};  // in which the broker may say that the run drains
 
 message::Score ScoreFor(const message::ScoreLease& lease, Teacher& teacher) {
   const at::Tensor velocity =
@@ -22,6 +23,22 @@ message::Anchor AnchorFor(const message::AnchorLease& lease, Teacher& teacher) {
   return {lease.request.ticket, lease.lease, 0, ToFrame(x_a)};
 }
 
+// When a teacher that was asked to end is to leave its run.
+class Departure {
+ public:
+  explicit Departure(const StopRequests& stop) : stop_(stop) {}
+
+  bool Due(const Heartbeat& heartbeat) {
+    if (stop_.in_order && !at_) at_ = Clock::now() + kNotice;
+    return at_ && Clock::now() >= *at_ && !heartbeat.drain_requested();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const StopRequests& stop_;
+  std::optional<Clock::time_point> at_;
+};
+
 // The answer of `compute`, with what it cost.
 template <typename Lease, typename Compute>
 Envelope Answer(const Envelope& lease, Teacher& teacher, Compute compute) {
@@ -33,14 +50,19 @@ Envelope Answer(const Envelope& lease, Teacher& teacher, Compute compute) {
 
 }  // namespace
 
-int RunTeacher(const RingNode& node, const volatile bool& stop) {
+int RunTeacher(const RingNode& node, const StopRequests& stop) {
   Heartbeat heartbeat(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds);
   Teacher teacher(node.plan.experiment, node.device);
   Client client = node.Connect({ModelDigest(node.plan.experiment.model.teacher)});
   client.Send(ToEnvelope(message::Credit{kCredit}));
   LogInfo("ready on ", node.device.str());
   std::int64_t scored = 0;
-  while (!stop) {
+  Departure departure(stop);
+  while (true) {
+    if (departure.Due(heartbeat)) {
+      client.Send(ToEnvelope(message::Leave{}));
+      break;
+    }
     const std::optional<Envelope> message = client.Receive(kPoll);
     if (!message) continue;
     if (message->kind == wire::Kind::Close) break;
@@ -55,7 +77,6 @@ int RunTeacher(const RingNode& node, const volatile bool& stop) {
     heartbeat.Progress();
     heartbeat.Report({{"scored", static_cast<double>(++scored)}});
   }
-  if (stop) client.Send(ToEnvelope(message::Leave{}));
   LogInfo("answered for ", scored, " micro-batches");
   return 0;
 }

@@ -271,6 +271,24 @@ TEST_F(Config, TopologyRefusesEndpointsWithoutAnAddress) {
   EXPECT_THROW(load("[teacher]\ndevice = \"gpu\"\n"), Error);
 }
 
+TEST_F(Config, EnvHoldsFreeNamesOfTextAndReadsBack) {
+  const auto read = [&](const std::string& env) {
+    Load(kExperiment);
+    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[env]\n" + env);
+    return LoadLaunchPlan(folder_ / "t.toml");
+  };
+  const LaunchPlan plan = read("OMP_PROC_BIND = \"true\"\nEMPTY = \"\"\n");
+  const std::map<std::string, std::string> expected{{"EMPTY", ""}, {"OMP_PROC_BIND", "true"}};
+  EXPECT_EQ(plan.topology.env, expected);
+  SaveRun(plan);
+  EXPECT_EQ(LoadRun(folder_ / "run").topology.env, expected);
+  EXPECT_EQ(ExperimentDigest(plan.experiment), ExperimentDigest(read("").experiment));
+  const auto error = [&](const std::string& env) { return sgmd::ErrorOf([&] { read(env); }); };
+  EXPECT_THAT(error("A-B = \"1\"\n"),
+              AllOf(HasSubstr("t.toml:5:7: \"A-B\" cannot be the name of an environment variable")));
+  EXPECT_THAT(error("A = 4\n"), HasSubstr("t.toml:5:5: \"A\" must be text in quotes"));
+}
+
 TEST_F(Config, LongRunFoldersGetAShortSocketPath) {
   Topology topology;
   topology.run.folder = "/" + std::string(150, 'x');

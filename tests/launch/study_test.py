@@ -217,7 +217,7 @@ if behaviour.exists() and behaviour.read_text() == "fail":
     sys.exit("the learning rate is a fish")
 if behaviour.exists() and behaviour.read_text() == "sleep":
     try: time.sleep(60)
-    except KeyboardInterrupt: calls.with_name("drained").touch(); sys.exit(0)
+    except KeyboardInterrupt: calls.with_name("drained").touch(); sys.exit(75)
 (run / "events/generator").mkdir(parents=True)
 (run / "logs").mkdir()
 (run / "events/generator/events.out.tfevents.1.1").write_bytes(

@@ -42,13 +42,24 @@ TEST_F(SupervisorTest, ReportsExitCodeAndLastLinesAndKeepsTheLog) {
   EXPECT_NE(ReadFile(folder_ / "p.log").find("line 30\nlast\n"), std::string::npos);
 }
 
+TEST_F(SupervisorTest, GivesVariablesOverItsOwn) {
+  ::setenv("SGMD_TEST_KEPT", "kept", 1);
+  ::setenv("SGMD_TEST_OVER", "own", 1);
+  supervisor_.Start("p", {"/bin/sh", "-c", "echo $SGMD_TEST_KEPT $SGMD_TEST_OVER; env | grep -c SGMD_TEST_OVER"},
+                    {{"SGMD_TEST_OVER", "given"}});
+  WaitForExit();
+  EXPECT_EQ(lines_, (std::vector<std::string>{"p: kept given", "p: 1"}));
+  ::unsetenv("SGMD_TEST_KEPT");
+  ::unsetenv("SGMD_TEST_OVER");
+}
+
 TEST_F(SupervisorTest, ReportsTheSignalThatKilled) {
   supervisor_.Start("p", {"/bin/sh", "-c", "kill -9 $$"});
   EXPECT_EQ(WaitForExit().Reason(), "signal 9 (Killed)");
 }
 
-TEST_F(SupervisorTest, KillsAProcessThatIgnoresTerminate) {
-  supervisor_.Start("p", {"/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"});
+TEST_F(SupervisorTest, KillsAProcessThatIgnoresInterrupt) {
+  supervisor_.Start("p", {"/bin/sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.05; done"});
   while (lines_.empty()) supervisor_.Poll(milliseconds(20));
   supervisor_.StopAll(milliseconds(200));
   EXPECT_FALSE(supervisor_.Running("p"));

@@ -72,12 +72,12 @@ class BrokerFixture : public testing::Test {
   ~BrokerFixture() override { Stop(); }
 
   void Start(bool replay = false) {
-    stop_ = false;
+    stop_.now = false;
     broker_ = std::make_unique<Broker>(plan_, Broker::Options{kEpoch, replay});
     thread_ = std::thread([this] { exit_code_ = broker_->Run(stop_); });
   }
   void Stop() {
-    stop_ = true;
+    stop_.now = true;
     Wait();
   }
   void Wait() {
@@ -118,7 +118,7 @@ class BrokerFixture : public testing::Test {
   LaunchPlan plan_;
   Digest run_id_;
   std::unique_ptr<Broker> broker_;
-  volatile bool stop_ = false;
+  StopRequests stop_;
   int exit_code_ = -1;
   std::thread thread_;
 };

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -89,7 +90,7 @@ TEST(Interrupt, DrainsCheckpointsAndResumesToTheSameWeights) {
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ::kill(up.pid, SIGINT);
-  EXPECT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_EQ(up.Wait(kPatience), kExitDrained) << up.Output();
   EXPECT_NE(up.Output().find("drained at step"), std::string::npos) << up.Output();
   ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), 0);
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());

@@ -11,6 +11,7 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "launch/run/exit_codes.h"
 #include "pipeline/evaluation/motion_features.h"
 #include "tests/support/tiny_run.h"
 
@@ -80,7 +81,7 @@ TEST(LiveEvaluator, KilledDoesNotStopTheRun) {
 TEST(LiveEvaluator, WithoutFeaturesIsAMistakeInTheTopology) {
   TinyRun run(4, "", "[evaluator]\nenabled = true\n");
   const Process up = run.Launch({"up", run.topology()});
-  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_EQ(up.Wait(30), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("topology.toml:5:11: evaluating needs \"features\""));
 }
 

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "common/storage/atomic_folder.h"
+#include "launch/run/exit_codes.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/evaluation/motion_features.h"
 #include "tests/support/tiny_run.h"
@@ -32,7 +33,7 @@ TEST(Launcher, PlanStartsNothingAndNamesEveryProcess) {
 TEST(Launcher, LocatesAMistakeInTheExperimentBeforeAnythingStarts) {
   TinyRun run(4, "[inner]\nsorce = \"fresh\"\n");
   const Process up = run.Launch({"up", run.topology()});
-  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_EQ(up.Wait(30), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:21:1: unknown key \"sorce\""));
   EXPECT_THAT(up.Output(), HasSubstr("did you mean \"source\"?"));
 }
@@ -41,7 +42,7 @@ TEST(Launcher, SaysWhichModelIsMissing) {
   TinyRun run(4);
   std::filesystem::remove_all(run.folder() / "model");
   const Process up = run.Launch({"up", run.topology()});
-  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_EQ(up.Wait(30), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:5:11: no such model: "));
 }
 
@@ -73,7 +74,7 @@ TEST(Launcher, RefusesAPromptBankThatTheModelCannotRead) {
   TinyRun run(4);
   WriteWordPromptBank(run.folder() / "model" / "prompt_bank.safetensors", {"a ball"}, "", 5);
   const Process up = run.Launch({"up", run.topology(), "--quiet"});
-  EXPECT_EQ(up.Wait(kPatience), 1);
+  EXPECT_EQ(up.Wait(kPatience), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("the prompt bank has text_dim 5, the model 8"));
 }
 
@@ -82,7 +83,7 @@ TEST(Launcher, RefusesASecondUpInTheSameFolder) {
   const Process first = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
   const Process second = run.Launch({"up", run.topology()});
-  EXPECT_EQ(second.Wait(30), 1);
+  EXPECT_EQ(second.Wait(30), kExitRefused);
   EXPECT_THAT(second.Output(), HasSubstr("already up in this folder, by process " + std::to_string(first.pid)));
 }
 
@@ -104,7 +105,7 @@ TEST(Launcher, ScalesALiveRunAndShowsIt) {
   EXPECT_EQ(run.Pids("sgmd-teacher").size(), 1U);
   const Process down = run.Launch({"down", run.topology()});
   EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
-  EXPECT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_EQ(up.Wait(kPatience), kExitDrained) << up.Output();
 }
 
 TEST(Launcher, SetTakesThePlaceOfWhatTheFilesSay) {
@@ -125,7 +126,7 @@ TEST(Launcher, MistypedCommandLinesAreErrorsOfItsOwn) {
   TinyRun run(4);
   const auto says = [&](const std::vector<std::string>& arguments, const std::string& error, const char* hint = "") {
     const Process process = run.Launch(arguments);
-    EXPECT_EQ(process.Wait(30), 1);
+    EXPECT_EQ(process.Wait(30), kExitRefused);
     EXPECT_THAT(process.Output(), AllOf(HasSubstr("sgmd-launch: error: " + error), HasSubstr(hint)));
   };
   const std::string topology = run.topology();
@@ -152,9 +153,9 @@ TEST(Launcher, PrintsItsVersionAndTheReferenceOfBothFiles) {
 TEST(Launcher, RefusesPromptsThatAreNoPromptBankWhereTheyAreNamed) {
   TinyRun run(4);
   WriteFileAtomically(run.folder() / "model" / "prompt_bank.safetensors", "root:x:0:0:root:/root:/bin/bash\n");
-  for (const char* verb : {"plan", "up"}) {
+  for (const auto& [verb, code] : {std::pair("plan", 1), {"up", kExitRefused}}) {
     const Process process = run.Launch({verb, run.topology()});
-    EXPECT_EQ(process.Wait(30), 1);
+    EXPECT_EQ(process.Wait(30), code);
     EXPECT_THAT(process.Output(), AllOf(HasSubstr("experiment.toml:6:11: "), HasSubstr("is not a prompt bank")));
   }
   EXPECT_FALSE(std::filesystem::exists(run.run()));
@@ -166,7 +167,7 @@ TEST(Launcher, ADeviceThatThisMachineLacksIsANoteOfAPlanAndRefusedByUp) {
   const Process plan = run.Launch({"plan", run.topology()}), up = run.Launch({"up", run.topology()});
   EXPECT_EQ(plan.Wait(30), 0);
   EXPECT_THAT(plan.Output(), HasSubstr("note: this machine has no such device: fake_score on cuda:999"));
-  EXPECT_EQ(up.Wait(30), 1);
+  EXPECT_EQ(up.Wait(30), kExitRefused);
   EXPECT_THAT(up.Output(), HasSubstr("error: " + run.run().string() + ": this machine has no such device: fake_score"));
   EXPECT_FALSE(std::filesystem::exists(run.run()));
 }
@@ -185,7 +186,7 @@ TEST(Launcher, WaitsForTheEvaluatorAloudAndASignalEndsThat) {
   for (int i = 0; i < 3000 && !waits(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_THAT(up.Output(), HasSubstr("at most 60 s (Ctrl-C ends it)"));
   ::kill(up.pid, SIGINT);
-  EXPECT_EQ(up.Wait(30), 0) << up.Output();
+  EXPECT_EQ(up.Wait(30), kExitDrained) << up.Output();
   EXPECT_THAT(up.Output(), HasSubstr("drained and checkpointed"));
   EXPECT_TRUE(run.Pids("--epoch").empty());
 }

@@ -13,6 +13,7 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -145,9 +146,9 @@ TEST_F(SeveralHosts, GoBackTogetherToTheLastCheckpoint) {
   const std::string experiment = (run_->folder() / "experiment.toml").string();
   ASSERT_EQ(std::system(("sed -i 's/^learning_rate = .*/learning_rate = 1e30/' " + experiment).c_str()), 0);
   const Process a = Up("a"), b = Up("b");
-  EXPECT_EQ(a.Wait(kPatience), 3) << a.Output();
+  EXPECT_EQ(a.Wait(kPatience), kExitFailed) << a.Output();
   EXPECT_THAT(a.Output(), HasSubstr("going back to the last checkpoint with new draws (2 of 2)"));
-  EXPECT_EQ(b.Wait(30), 3) << b.Output();
+  EXPECT_EQ(b.Wait(30), kExitFailed) << b.Output();
   EXPECT_THAT(b.Output(), HasSubstr("joined host a, start 3"));
 }
 
@@ -164,24 +165,24 @@ TEST_F(SeveralHosts, ScaleAndDrainTogether) {
   EXPECT_EQ(status.Wait(30), 0) << status.Output();
   EXPECT_THAT(status.Output(), HasSubstr("teacher.3"));
   ::kill(b.pid, SIGINT);  // on any host
-  EXPECT_EQ(a.Wait(kPatience), 0) << a.Output();
-  EXPECT_EQ(b.Wait(30), 0) << b.Output();
+  EXPECT_EQ(a.Wait(kPatience), kExitDrained) << a.Output();
+  EXPECT_EQ(b.Wait(30), kExitDrained) << b.Output();
   EXPECT_THAT(a.Output(), HasSubstr("drained at step"));
 }
 
 TEST_F(SeveralHosts, EachMayBeUpOnceAndMustBeOfTheTopology) {
   Make(2000, kTeachersOnBoth);
   const Process nameless = run_->Launch({"up", run_->topology()});
-  EXPECT_EQ(nameless.Wait(30), 1);
+  EXPECT_EQ(nameless.Wait(30), kExitRefused);
   EXPECT_THAT(nameless.Output(), HasSubstr("--host, one of: a, b"));
-  EXPECT_EQ(Up("c").Wait(30), 1);
+  EXPECT_EQ(Up("c").Wait(30), kExitRefused);
   const Process b = Up("b");
   ASSERT_TRUE(Says(b, "waiting for host a"));
   const Process second = Up("b");
-  EXPECT_EQ(second.Wait(30), 1);
+  EXPECT_EQ(second.Wait(30), kExitRefused);
   EXPECT_THAT(second.Output(), HasSubstr("already up in this folder, by process " + std::to_string(b.pid)));
   ::kill(b.pid, SIGINT);
-  EXPECT_EQ(b.Wait(30), 130);
+  EXPECT_EQ(b.Wait(30), kExitKilled);
 }
 
 // The lock's text says which machine holds the run: here, by the test's word, another than this one.
@@ -195,8 +196,8 @@ TEST_F(SeveralHosts, TheRunIsEndedFromAMachineThatIsNotTheHead) {
   EXPECT_THAT(now.Output(), HasSubstr("the run is up on elsewhere"));
   const Process down = run_->Launch({"down", run_->topology()});
   EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
-  EXPECT_EQ(a.Wait(kPatience), 0) << a.Output();
-  EXPECT_EQ(b.Wait(30), 0) << b.Output();
+  EXPECT_EQ(a.Wait(kPatience), kExitDrained) << a.Output();
+  EXPECT_EQ(b.Wait(30), kExitDrained) << b.Output();
 }
 
 TEST_F(SeveralHosts, AreReplayedByOne) {
@@ -209,14 +210,14 @@ TEST_F(SeveralHosts, AreReplayedByOne) {
   EXPECT_EQ(TinyRun::NewestState(run_->run().string() + "-replay"), TinyRun::NewestState(run_->run()));
 }
 
-TEST_F(SeveralHosts, EndInOrderWhenTheHeadKillsTheRun) {
+TEST_F(SeveralHosts, EndWhenTheHeadKillsTheRun) {
   Make(4000, kTeachersOnBoth);
   const Process a = Up("a"), b = Up("b");
   ASSERT_TRUE(run_->WaitForCheckpoint(5, kPatience)) << a.Output();
   ASSERT_TRUE(Says(b, "ready on")) << b.Output();
   EXPECT_EQ(run_->Launch({"down", run_->topology(), "--now"}).Wait(30), 0);
-  EXPECT_EQ(a.Wait(30), 130) << a.Output();
-  EXPECT_EQ(b.Wait(30), 0) << b.Output();
+  EXPECT_EQ(a.Wait(30), kExitKilled) << a.Output();
+  EXPECT_EQ(b.Wait(30), kExitKilled) << b.Output();
   EXPECT_TRUE(run_->Pids("--epoch").empty());
 }
 

@@ -1,0 +1,82 @@
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "common/error/error.h"
+#include "launch/plan/disk_plan.h"
+#include "launch/plan/memory_plan.h"
+#include "launch/plan/plan_checks.h"
+#include "launch/plan/plan_text.h"
+#include "launch/plan/slurm_script.h"
+#include "launch/plan/time_plan.h"
+#include "launch/run/exit_codes.h"
+#include "launch/verbs/planning.h"
+#include "launch/verbs/verb_words.h"
+#include "launch/verbs/verbs.h"
+
+namespace sgmd {
+namespace {
+
+struct PlanOptions : PlanningOptions {
+  std::string emit, time_limit = "24:00:00";
+  double tflops = 0;  // of every device; 0: what the plan assumes
+};
+
+// How Slurm starts a host.
+std::vector<std::string> UpCommand(const PlanOptions& o) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> command{ProgramFolder() / "sgmd-launch", "up", fs::absolute(o.target)};
+  if (!o.run_folder.empty()) command.insert(command.end(), {"--run-folder", fs::absolute(o.run_folder)});
+  for (const std::string& text : o.overrides) command.insert(command.end(), {"--set", text});
+  if (o.allow_oversize) command.emplace_back("--allow-oversize");
+  return command;
+}
+
+// Plans are also made for other machines: said, not refused.
+std::string DeviceNote(const LaunchPlan& plan) {
+  const std::string missing = MissingDevices(plan, "", GpusOfThisMachine());
+  return missing.empty() ? "" : StrCat("\nnote: this machine has no such device: ", missing, "\n");
+}
+
+int Plan(const PlanOptions& o) {
+  const LaunchPlan plan = PlanOf(o, false);
+  RequireServable(plan, o);
+  const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+  const double machine = MachineMemory();
+  const std::string advice = OversizeAdvice(plan, config, machine);
+  const bool refused = !advice.empty() && !o.allow_oversize;
+  if (!o.emit.empty()) {
+    std::cerr << advice;
+    if (refused) return kExitRefused;
+    std::cout << SlurmScript(plan, UpCommand(o), o.time_limit);
+  } else {
+    std::cout << PlanText(plan, ReadRunStart({plan.topology.run.folder}).epoch + 1, ProgramFolder(), FilesNeeded(o))
+              << MemoryTable(PlanMemory(plan, config, machine))
+              << TimeText(plan, config, o.tflops > 0 ? std::optional(o.tflops) : std::nullopt) << DiskText(plan, config)
+              << DeviceNote(plan) << advice;
+  }
+  return refused ? kExitRefused : 0;
+}
+
+}  // namespace
+
+Verb PlanVerb(CLI::App& app) {
+  CLI::App* verb = AddVerb(app, "plan", "Validate and show what would run, on what, and how long it takes",
+                           "plan launch/topologies/laptop.toml\n"
+                           "plan launch/topologies/wan2.1-t2v-14b-lora-480p-8x80gb.toml --no-weights\n"
+                           "plan topology.toml --set teacher.replicas=4 --emit slurm > job.sh");
+  const auto o = std::make_shared<PlanOptions>();
+  AddTarget(*verb, o->target);
+  AddOverrides(*verb, *o);
+  AddRunFolder(*verb, *o);
+  verb->add_option("--emit", o->emit, "Print a job script that starts the run")->check(CLI::IsMember({"slurm"}));
+  verb->add_option("--time", o->time_limit, "Time limit of the job, as sbatch takes it")->capture_default_str();
+  verb->add_option("--tflops", o->tflops, "Speed of every device in TFLOP/s, for the time that the plan prints")
+      ->check(CLI::PositiveNumber);
+  verb->add_flag("--no-weights", o->no_weights, "Plan a model of which only config.json is here");
+  verb->add_flag("--allow-oversize", o->allow_oversize,
+                 "Exit with 0, not 2, where the devices' memory does not suffice");
+  return {verb, [o] { return Plan(*o); }};
+}
+
+}  // namespace sgmd

@@ -1,0 +1,65 @@
+#include "launch/verbs/planning.h"
+
+#include <cstdlib>
+
+#include "common/error/error.h"
+#include "launch/plan/memory_plan.h"
+#include "launch/plan/plan_checks.h"
+
+namespace sgmd {
+
+void AddOverrides(CLI::App& verb, PlanningOptions& o) {
+  verb.add_option("--set", o.overrides, "section.key=value in place of what the files say; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
+void AddRunFolder(CLI::App& verb, PlanningOptions& o) {
+  verb.add_option("--run-folder", o.run_folder, "Run here instead of in the topology's folder");
+}
+
+void AddAllowOversize(CLI::App& verb, PlanningOptions& o) {
+  verb.add_flag("--allow-oversize", o.allow_oversize, "Go on also where the devices' memory does not suffice");
+}
+
+RequiredFiles FilesNeeded(const PlanningOptions& o) {
+  return o.no_weights ? RequiredFiles::kConfig : RequiredFiles::kAll;
+}
+
+LaunchPlan PlanOf(const PlanningOptions& o, bool replay) {
+  const bool recorded = std::filesystem::is_directory(o.target);
+  if (recorded && !o.overrides.empty()) {
+    throw Error("--set changes what a topology and its experiment say, and this is the folder of a run",
+                o.target.string(), "name the topology file");
+  }
+  LaunchPlan plan = recorded ? LoadRun(o.target) : LoadLaunchPlan(o.target, FilesNeeded(o), o.overrides);
+  if (o.run_folder.empty() && !replay) return plan;
+  Topology& topology = plan.topology;
+  topology.run.folder = o.run_folder.empty() ? std::filesystem::path(topology.run.folder.string() + "-replay")
+                                             : std::filesystem::absolute(o.run_folder);
+  if (!replay && !topology.run.hosts.empty())
+    return plan;                            // endpoints and cache are places of the hosts, not of the folder
+  if (!replay) topology.cache.folder = "";  // a replay keeps the cache of the original run
+  topology = OnOneHost(topology);
+  return plan;
+}
+
+void RequireServable(const LaunchPlan& plan, const PlanningOptions& o) {
+  if (!o.no_weights) RequirePromptBank(plan, o.overrides);
+  RequireAlignmentFits(plan, ConfigOfModel(plan.experiment.model.teacher), o.overrides);
+}
+
+std::string OversizeText(const LaunchPlan& plan, const PlanningOptions& o) {
+  if (o.allow_oversize) return "";
+  const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+  const double machine = MachineMemory();
+  const std::string advice = OversizeAdvice(plan, config, machine);
+  return advice.empty() ? "" : MemoryTable(PlanMemory(plan, config, machine)) + advice;
+}
+
+std::filesystem::path ProgramFolder() {
+  if (const char* folder = std::getenv("SGMD_BIN_DIR")) return folder;
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path();
+}
+
+}  // namespace sgmd
