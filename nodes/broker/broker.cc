@@ -67,7 +67,7 @@ void Broker::DealWithData(const std::string& peer, const Envelope& e) {
       return;
     case wire::Kind::Score:
     case wire::Kind::Anchor:
-      teachers_.OnAnswer(peer, e);
+      if (const std::string why = teachers_.OnAnswer(peer, e); !why.empty()) return Fail(why);
       return checkpoints_.Open();
     case wire::Kind::Credit:
       return teachers_.OnCredit(peer, FromEnvelope<message::Credit>(e));
