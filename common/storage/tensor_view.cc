@@ -1,6 +1,8 @@
 #include "common/storage/tensor_view.h"
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "common/error/error.h"
 
@@ -31,6 +33,22 @@ const Info& InfoOf(DType dtype) {
   return kInfo[i];
 }
 
+// A value is not finite when all bits of its exponent are set. Blocks of constant size become vector instructions.
+template <typename Bits>
+bool AllFiniteBits(std::span<const std::byte> bytes, Bits exponent) {
+  constexpr std::size_t kBlock = 1024;
+  std::array<Bits, kBlock> block;
+  for (std::size_t at = 0; at < bytes.size(); at += sizeof block) {
+    const std::size_t size = std::min(sizeof block, bytes.size() - at);
+    if (size < sizeof block) block.fill(0);
+    std::memcpy(block.data(), bytes.data() + at, size);
+    Bits found = 0;
+    for (const Bits value : block) found |= static_cast<Bits>((value & exponent) == exponent);
+    if (found != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::size_t ByteSize(DType dtype) { return InfoOf(dtype).bytes; }
@@ -53,6 +71,21 @@ std::size_t CheckedByteSize(DType dtype, std::span<const std::int64_t> shape) {
     }
   }
   return size;
+}
+
+bool AllFinite(const TensorView& view) {
+  switch (view.dtype) {
+    case DType::kF16:
+      return AllFiniteBits<std::uint16_t>(view.bytes, 0x7C00);
+    case DType::kBF16:
+      return AllFiniteBits<std::uint16_t>(view.bytes, 0x7F80);
+    case DType::kF32:
+      return AllFiniteBits<std::uint32_t>(view.bytes, 0x7F800000);
+    case DType::kF64:
+      return AllFiniteBits<std::uint64_t>(view.bytes, 0x7FF0000000000000);
+    default:
+      return true;
+  }
 }
 
 }  // namespace sgmd

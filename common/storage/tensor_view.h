@@ -32,4 +32,7 @@ struct TensorView {
   std::span<const std::byte> bytes;
 };
 
+/// Whether no element is infinite or not a number. True of types that have no such values.
+bool AllFinite(const TensorView& view);
+
 }  // namespace sgmd

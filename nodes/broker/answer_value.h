@@ -15,8 +15,8 @@ namespace sgmd {
 ///   payload := the tensor's bytes, row-major
 std::string EncodeAnswer(const TensorView& answer);
 
-/// The tensor, without a name, sharing and owning the bytes of `value`. Nothing unless the value is whole and its
-/// checksum holds.
+/// The tensor, without a name, sharing and owning the bytes of `value`. Nothing unless the value is whole, its
+/// checksum holds and every element is finite.
 std::optional<TensorFrame> DecodeAnswer(std::shared_ptr<const std::string> value);
 
 }  // namespace sgmd

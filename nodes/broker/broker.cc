@@ -100,7 +100,7 @@ void Broker::DealWithData(const std::string& node, const Envelope& e) {
       return;
     case wire::Kind::Score:
     case wire::Kind::Anchor:
-      teachers_.OnAnswer(node, e);
+      if (const std::string why = teachers_.OnAnswer(node, e); !why.empty()) return Fail(why);
       return checkpoints_.Open();
     case wire::Kind::Credit:
       return teachers_.OnCredit(node, FromEnvelope<message::Credit>(e));

@@ -19,7 +19,7 @@ bool Dispatcher::Add(std::uint64_t ticket, double cost) {
 void Dispatcher::AddCredit(const std::string& teacher, int count) {
   Teacher& entry = teachers_[teacher];
   entry.credit += std::max(count, 0);
-  entry.suspended = false;
+  entry.suspended = entry.overdue = false;
 }
 
 int Dispatcher::HeldBy(const std::string& teacher) const {
@@ -32,7 +32,7 @@ std::optional<Dispatcher::Lease> Dispatcher::NextLease(Time now) {
   auto chosen = teachers_.end();
   int fewest = 0;
   for (auto it = teachers_.begin(); it != teachers_.end(); ++it) {
-    if (it->second.credit == 0 || it->second.suspended) continue;
+    if (it->second.credit == 0 || it->second.suspended || it->second.overdue) continue;
     const int held = HeldBy(it->first);
     if (chosen != teachers_.end() && held >= fewest) continue;
     chosen = it;
@@ -44,10 +44,17 @@ std::optional<Dispatcher::Lease> Dispatcher::NextLease(Time now) {
   --chosen->second.credit;
   Open& open = open_.at(ticket);
   leased_[ticket] = {chosen->first, now + std::chrono::duration_cast<Time::duration>(open.cost * lease_time_)};
-  return Lease{ticket, chosen->first, ++open.attempts};
+  open.holders.push_back(chosen->first);
+  return Lease{ticket, chosen->first, static_cast<std::uint32_t>(open.holders.size())};
 }
 
-bool Dispatcher::Accept(std::uint64_t ticket) {
+bool Dispatcher::Holds(const std::string& teacher, std::uint64_t ticket, std::uint32_t attempt) const {
+  const auto it = open_.find(ticket);
+  if (it == open_.end() || attempt == 0 || attempt > it->second.holders.size()) return false;
+  return it->second.holders[attempt - 1] == teacher;
+}
+
+bool Dispatcher::Fill(std::uint64_t ticket) {
   if (open_.erase(ticket) == 0) {
     ++dropped_;
     return false;
@@ -78,17 +85,29 @@ int Dispatcher::Suspend(const std::string& teacher) {
   return Requeue([&](const Held& held) { return held.teacher == teacher; });
 }
 
+void Dispatcher::Heard(const std::string& teacher) {
+  if (const auto it = teachers_.find(teacher); it != teachers_.end()) it->second.suspended = it->second.overdue = false;
+}
+
 void Dispatcher::Resume(const std::string& teacher) {
   if (const auto it = teachers_.find(teacher); it != teachers_.end()) it->second.suspended = false;
 }
 
 int Dispatcher::Release(const std::string& teacher) {
   teachers_.erase(teacher);
+  for (auto& [ticket, open] : open_) std::ranges::replace(open.holders, teacher, std::string());
   return Requeue([&](const Held& held) { return held.teacher == teacher; });
 }
 
-int Dispatcher::Expire(Time now) {
-  return Requeue([&](const Held& held) { return held.deadline <= now; });
+std::vector<std::string> Dispatcher::Expire(Time now) {
+  std::vector<std::string> late;
+  Requeue([&](const Held& held) {
+    if (held.deadline > now) return false;
+    late.push_back(held.teacher);
+    return true;
+  });
+  for (const std::string& teacher : late) teachers_.at(teacher).overdue = true;
+  return late;
 }
 
 }  // namespace sgmd

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace sgmd {
 
@@ -15,14 +16,28 @@ namespace sgmd {
 ///   from      event                               to
 ///   -         Add                                 waiting, true
 ///   any       Add                                 unchanged, false
-///   waiting   NextLease (a teacher has credit)    leased
-///   leased    Accept (from any teacher)           scored, true: the first answer fills the slot
-///   waiting   Accept (cached, or late)            scored, true: a score is the same whoever computes it
+///   waiting   NextLease (a teacher has credit)    leased; this teacher holds it under this attempt
+///   leased    Fill (stored, or any answer of a    scored, true: the first answer fills the slot
+///             teacher that Holds it)
+///   waiting   Fill (stored, or a late answer)     scored, true: a score is the same whoever computes it
 ///   leased    Expire, Suspend or Release          waiting, at its old place in the order
-///   scored, - Accept                              unchanged, false: dropped and counted
+///   scored, - Fill                                unchanged, false: dropped and counted
 ///
-/// A teacher has credit for as many leases as it has asked for by AddCredit and not been given since. Suspend keeps its
-/// credit for when it is back (Resume, AddCredit); Release voids it.
+/// A teacher holds a ticket under each attempt that it was given, also after the lease expired, until the ticket is
+/// scored or the teacher is released.
+///
+/// State of a teacher, and what moves it:
+///
+///   from      event                               to
+///   -         AddCredit                           free
+///   free      Expire of a lease of it             overdue: its other leases stay, it gets no more
+///   overdue   AddCredit, Heard                    free
+///   free, overdue  Suspend                        suspended: its leases wait again, it gets no more
+///   suspended AddCredit, Heard, Resume            free, or overdue if Resume found it so
+///   any       Release                             -
+///
+/// A teacher has credit for as many leases as it has asked for by AddCredit and not been given since. It keeps its
+/// credit while it is overdue or suspended; Release voids it.
 class Dispatcher {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -42,15 +57,21 @@ class Dispatcher {
   void AddCredit(const std::string& teacher, int count);
   /// The lowest waiting ticket to the teacher with credit that holds the fewest leases; nothing when either lacks.
   std::optional<Lease> NextLease(Time now);
-  /// True when this answer fills the slot.
-  bool Accept(std::uint64_t ticket);
+  /// Whether `teacher` was given this ticket, which must not be scored, under this attempt.
+  bool Holds(const std::string& teacher, std::uint64_t ticket, std::uint32_t attempt) const;
+  /// There is an answer. True when it fills the slot.
+  bool Fill(std::uint64_t ticket);
+  /// The teacher has sent an answer: it does not hang.
+  void Heard(const std::string& teacher);
   /// The teacher does not answer: its leases wait again and it gets no others. Returns how many leases it held.
   int Suspend(const std::string& teacher);
+  /// It is alive, which does not say that it works.
   void Resume(const std::string& teacher);
-  /// The teacher is gone or starts anew: its leases wait again, its credit is void. Returns how many leases it held.
+  /// The teacher is gone or starts anew: its leases wait again, its credit is void, and it holds nothing. Returns how
+  /// many leases it had.
   int Release(const std::string& teacher);
-  /// Leases past their deadline wait again. Returns how many.
-  int Expire(Time now);
+  /// Leases past their deadline wait again, and whoever had them is overdue. Returns their names, one a lease.
+  std::vector<std::string> Expire(Time now);
 
   int waiting() const { return static_cast<int>(waiting_.size()); }
   int leased() const { return static_cast<int>(leased_.size()); }
@@ -60,7 +81,7 @@ class Dispatcher {
  private:
   struct Open {
     double cost = 1;
-    std::uint32_t attempts = 0;
+    std::vector<std::string> holders;  // by attempt - 1; empty once released
   };
   struct Held {
     std::string teacher;
@@ -68,7 +89,7 @@ class Dispatcher {
   };
   struct Teacher {
     int credit = 0;
-    bool suspended = false;
+    bool suspended = false, overdue = false;
   };
   template <typename Predicate>
   int Requeue(Predicate matches);

@@ -1,9 +1,11 @@
 #include "nodes/broker/teacher_service.h"
 
+#include <cmath>
+
 #include "common/error/error.h"
+#include "common/error/text.h"
 #include "common/log/log.h"
 #include "nodes/broker/answer_cache.h"
-#include "nodes/broker/teacher_work.h"
 
 namespace sgmd {
 namespace {
@@ -79,6 +81,13 @@ std::string TeacherService::OnRequest(const Envelope& request) {
                asked.ticket.index, ", which the experiment does not have");
     return "";
   }
+  for (const TensorFrame& tensor : request.tensors) {
+    if (!AllFinite(tensor.view)) {
+      return StrCat("the ", wire::EnumNameKind(request.kind), " of step ", asked.ticket.step, ", micro-batch ",
+                    asked.ticket.index, " is not finite: ", tensor.view.name,
+                    " holds an infinite value or no number; the student that made it has diverged");
+    }
+  }
   const std::uint64_t place = PlaceOf(request.kind, asked.ticket);
   const bool anchor = request.kind == wire::Kind::AnchorRequest;
   if (!dispatcher_.Add(place, anchor ? static_cast<double>(experiment_.diversity.anchor_steps) : 1)) {
@@ -89,7 +98,7 @@ std::string TeacherService::OnRequest(const Envelope& request) {
   const Digest key = KeyOf(request.kind, asked.lease);
   if (auto result = answers_->Lookup(key)) {
     ++CountsOf(request.kind).cached;
-    dispatcher_.Accept(place);
+    dispatcher_.Fill(place);
     Reply(request, std::move(*result), true);
     return "";
   }
@@ -113,26 +122,59 @@ void TeacherService::GrantLeases() {
   }
 }
 
-void TeacherService::OnAnswer(const std::string& teacher, const Envelope& answer) {
+std::string TeacherService::OnAnswer(const std::string& teacher, const Envelope& answer) {
+  dispatcher_.Heard(teacher);
   const auto it = pending_.find(answer.request_id);
   if (it == pending_.end()) {
-    dispatcher_.Accept(answer.request_id);  // counts it as dropped
-    return;
+    dispatcher_.Fill(answer.request_id);  // counts it as dropped
+    GrantLeases();
+    return "";
   }
-  const wire::Kind kind = it->second.request.kind;
-  const TeacherWork& work = WorkOf(kind);
+  try {
+    const WorkResult result = ResultIn(answer, teacher, it->second.request.kind);
+    if (!AllFinite(result.tensor.view)) return OnNotFinite(teacher, it->second);
+    dispatcher_.Fill(answer.request_id);
+    Use(std::move(pending_.extract(it).mapped()), result);
+    GrantLeases();
+  } catch (const Error& error) {
+    SendAway(teacher, error.message());
+  }
+  return "";
+}
+
+// Throws Error saying why it is not used.
+WorkResult TeacherService::ResultIn(const Envelope& answer, const std::string& teacher, wire::Kind request) const {
+  const TeacherWork& work = WorkOf(request);
+  if (!dispatcher_.Holds(teacher, answer.request_id, answer.attempt))
+    throw Error(StrCat("it was not given the ", work.name, " that it answers"));
   WorkResult result;
   try {
     result = work.read_answer(answer);
   } catch (const Error& error) {
-    return SendAway(teacher, StrCat("its answer is no ", work.name, ": ", error.message()));
+    throw Error(StrCat("its answer is no ", work.name, ": ", error.message()));
   }
   if (result.tensor.view.shape != latent_shape_)
-    return SendAway(teacher, StrCat("its ", work.name, " does not have the shape of the experiment's latents"));
-  CountsOf(kind).work += result.forward_equivalents;
-  dispatcher_.Accept(answer.request_id);
-  const Pending done = std::move(it->second);
-  pending_.erase(it);
+    throw Error(StrCat("its ", work.name, " does not have the shape of the experiment's latents"));
+  if (!std::isfinite(result.forward_equivalents))
+    throw Error(StrCat("its ", work.name, " took ", result.forward_equivalents, " forward-equivalents"));
+  return result;
+}
+
+// Another process may do better: the first one's machine may be broken. A second one says that it is the model.
+std::string TeacherService::OnNotFinite(const std::string& teacher, Pending& pending) {
+  const std::string what = StrCat(WorkOf(pending.request.kind).name, " of step ", pending.request.step,
+                                  ", micro-batch ", pending.request.index);
+  if (pending.was_not_finite) {
+    return StrCat("the ", what, " is not finite: two processes found that, the second of them ", teacher,
+                  "; the sample is finite, and the teacher's model overflows on it");
+  }
+  pending.was_not_finite = true;
+  SendAway(teacher, StrCat("its ", what, " holds an infinite value or no number"));
+  return "";
+}
+
+void TeacherService::Use(Pending done, const WorkResult& result) {
+  CountsOf(done.request.kind).work += result.forward_equivalents;
   Reply(done.request, result.tensor, false);
   answers_->Store(done.key, result.tensor);
 }
@@ -167,9 +209,10 @@ void TeacherService::Lose(const std::string& teacher, const std::string& why) {
 }
 
 void TeacherService::ExpireLeases() {
-  const int expired = dispatcher_.Expire(std::chrono::steady_clock::now());
-  if (expired == 0) return;
-  LogWarning(expired, " leases expired and are dispatched again");
+  const std::vector<std::string> late = dispatcher_.Expire(std::chrono::steady_clock::now());
+  if (late.empty()) return;
+  LogWarning(late.size(), " leases expired and are dispatched again; no more for ", Joined(late, ", "),
+             " until it answers");
   GrantLeases();
 }
 

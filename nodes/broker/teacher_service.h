@@ -13,6 +13,7 @@
 #include "nodes/broker/answer_store.h"
 #include "nodes/broker/dispatcher.h"
 #include "nodes/broker/members.h"
+#include "nodes/broker/teacher_work.h"
 
 namespace sgmd {
 
@@ -31,12 +32,14 @@ class TeacherService {
 
   /// Why a teacher with this model cannot join; empty when it can.
   std::string RefusalOf(const Digest& model) const;
-  /// A Sample or an AnchorRequest; one that is not whole, is not of the experiment, or was here before is dropped.
-  /// Returns why the run cannot go on (a replay misses an answer), or nothing.
-  std::string OnRequest(const Envelope& request);
-  /// The first valid answer fills the slot of its request, later ones are dropped. A teacher whose answer is of another
-  /// kind, dtype or shape is sent away.
-  void OnAnswer(const std::string& teacher, const Envelope& answer);
+  /// A Sample or an AnchorRequest; one that is not of the experiment, or was here before is dropped. Throws Error when
+  /// it is not whole. Returns why the run cannot go on, or nothing: a value is not finite, or a replay misses an
+  /// answer.
+  [[nodiscard]] std::string OnRequest(const Envelope& request);
+  /// The first valid answer fills the slot of its request, later ones are dropped. A teacher is sent away, and its
+  /// answer is neither used nor kept, when it was never given this lease, or when the answer is of another kind, dtype
+  /// or shape or is not finite. Returns why the run cannot go on, or nothing: a second process found no finite answer.
+  [[nodiscard]] std::string OnAnswer(const std::string& teacher, const Envelope& answer);
   void OnCredit(const std::string& teacher, const message::Credit& credit);
 
   /// A teacher does not answer: its leases go to others until it is back (Resume).
@@ -44,7 +47,7 @@ class TeacherService {
   void Resume(const std::string& teacher);
   /// A teacher is gone, or starts anew.
   void Lose(const std::string& teacher, const std::string& why);
-  /// Leases that are too old go to others.
+  /// Leases that are too old go to others; who had them gets no more until it sends an answer or asks for work.
   void ExpireLeases();
 
   /// Whether a request of a step before `step` has no answer yet.
@@ -61,6 +64,7 @@ class TeacherService {
   struct Pending {
     Envelope request, lease;
     Digest key;
+    bool was_not_finite = false;  // the answer of a teacher that was sent away for it
   };
 
   bool OfTheExperiment(wire::Kind kind, const message::Ticket& ticket, const std::vector<std::int64_t>& shape) const;
@@ -69,6 +73,9 @@ class TeacherService {
   Counts& CountsOf(wire::Kind request) { return request == wire::Kind::AnchorRequest ? anchors_ : samples_; }
   std::string MissText(wire::Kind request, const message::Ticket& ticket) const;
   void GrantLeases();
+  WorkResult ResultIn(const Envelope& answer, const std::string& teacher, wire::Kind request) const;
+  std::string OnNotFinite(const std::string& teacher, Pending& pending);
+  void Use(Pending done, const WorkResult& result);
   void SendAway(const std::string& teacher, const std::string& why);
   void Reply(const Envelope& request, TensorFrame result, bool cache_hit);
 

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
 
+#include <cmath>
 #include <cstring>
+
 #include "common/error/error.h"
 
 #include "tests/support/temp_folder.h"
@@ -62,6 +64,15 @@ TEST(AnswerCache, DeletesACorruptEntryAndReportsItAbsent) {
   cache.Store({1, 1}, Velocity(1000, 2.5F));
   cache.Sync();
   ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
+}
+
+TEST(AnswerCache, TakesAnEntryThatIsNotFiniteForCorrupt) {
+  TempFolder folder;
+  AnswerCache cache(folder.path(), 1.0);
+  cache.Store({1, 1}, Velocity(1000, std::nanf("")));
+  cache.Sync();
+  EXPECT_FALSE(cache.Lookup({1, 1}));
+  EXPECT_EQ(cache.stats().corrupt, 1);
 }
 
 TEST(AnswerCache, EvictsTheOldestAboveItsLimitAndGivesTheDiskBack) {

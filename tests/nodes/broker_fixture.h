@@ -41,9 +41,9 @@ inline Envelope Sample(std::int64_t step) { return Sample(step, static_cast<floa
 
 inline Envelope Credit(std::int64_t leases) { return ToEnvelope(message::Credit{leases}); }
 
-inline Envelope ScoreFor(const Envelope& lease, std::vector<std::int64_t> shape = {1, 2}) {
-  return ToEnvelope(
-      message::Score{{lease.step, lease.index}, {lease.request_id, lease.attempt}, 1, Floats("", std::move(shape), 9)});
+inline Envelope ScoreFor(const Envelope& lease, std::vector<std::int64_t> shape = {1, 2}, float value = 9) {
+  return ToEnvelope(message::Score{
+      {lease.step, lease.index}, {lease.request_id, lease.attempt}, 1, Floats("", std::move(shape), value)});
 }
 
 /// The first number of a float32 tensor.

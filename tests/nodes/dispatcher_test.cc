@@ -9,6 +9,12 @@ using std::chrono::seconds;
 
 class DispatcherTest : public testing::Test {
  protected:
+  void Lease(std::uint64_t ticket, const std::string& teacher) {
+    dispatcher_.Add(ticket);
+    dispatcher_.AddCredit(teacher, 1);
+    ASSERT_EQ(dispatcher_.NextLease(start_)->teacher, teacher);
+  }
+
   Dispatcher dispatcher_{seconds(10)};
   Dispatcher::Time start_{};
 };
@@ -54,11 +60,9 @@ TEST_F(DispatcherTest, ReleasesLeaseWhenTeacherDies) {
 }
 
 TEST_F(DispatcherTest, ReDispatchesExpiredLease) {
-  dispatcher_.Add(1);
-  dispatcher_.AddCredit("teacher.0", 1);
-  dispatcher_.NextLease(start_);
-  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(9)), 0);
-  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(10)), 1);
+  Lease(1, "teacher.0");
+  EXPECT_TRUE(dispatcher_.Expire(start_ + seconds(9)).empty());
+  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(10)), std::vector<std::string>{"teacher.0"});
   EXPECT_EQ(dispatcher_.waiting(), 1);
 }
 
@@ -66,27 +70,59 @@ TEST_F(DispatcherTest, GivesCostlyWorkAsManyTimesAsLong) {
   dispatcher_.Add(1, 5);
   dispatcher_.AddCredit("teacher.0", 1);
   dispatcher_.NextLease(start_);
-  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(49)), 0);
-  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(50)), 1);
+  EXPECT_TRUE(dispatcher_.Expire(start_ + seconds(49)).empty());
+  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(50)).size(), 1U);
+}
+
+TEST_F(DispatcherTest, AddsATicketOnceWhateverItsState) {
+  EXPECT_TRUE(dispatcher_.Add(1));
+  EXPECT_FALSE(dispatcher_.Add(1)) << "waiting";
+  dispatcher_.AddCredit("teacher.0", 1);
+  dispatcher_.NextLease(start_);
+  EXPECT_FALSE(dispatcher_.Add(1)) << "leased";
+  dispatcher_.Fill(1);
+  EXPECT_FALSE(dispatcher_.Add(1)) << "scored";
 }
 
 TEST_F(DispatcherTest, DropsSecondAnswer) {
-  dispatcher_.Add(1);
-  dispatcher_.AddCredit("teacher.0", 1);
-  dispatcher_.NextLease(start_);
-  EXPECT_TRUE(dispatcher_.Accept(1));
-  EXPECT_FALSE(dispatcher_.Accept(1));
-  EXPECT_EQ(dispatcher_.dropped(), 1);
+  Lease(1, "teacher.0");
+  EXPECT_TRUE(dispatcher_.Fill(1));
+  EXPECT_FALSE(dispatcher_.Fill(1));
+  EXPECT_FALSE(dispatcher_.Fill(7)) << "there never was such a ticket";
+  EXPECT_EQ(dispatcher_.dropped(), 2);
   EXPECT_EQ(dispatcher_.leased(), 0);
 }
 
-TEST_F(DispatcherTest, TakesTheLateAnswerOfAnExpiredLease) {
+TEST_F(DispatcherTest, FillsAWaitingTicketFromTheStore) {
   dispatcher_.Add(1);
-  dispatcher_.AddCredit("teacher.0", 1);
-  dispatcher_.NextLease(start_);
-  dispatcher_.Expire(start_ + seconds(10));
-  EXPECT_TRUE(dispatcher_.Accept(1));
+  EXPECT_TRUE(dispatcher_.Fill(1));
   EXPECT_EQ(dispatcher_.waiting(), 0);
+}
+
+TEST_F(DispatcherTest, TakesTheLateAnswerOfAnExpiredLease) {
+  Lease(1, "teacher.0");
+  dispatcher_.Expire(start_ + seconds(10));
+  EXPECT_TRUE(dispatcher_.Holds("teacher.0", 1, 1));
+  EXPECT_TRUE(dispatcher_.Fill(1));
+  EXPECT_EQ(dispatcher_.waiting(), 0);
+}
+
+TEST_F(DispatcherTest, KnowsEveryHolderOfAnOpenTicketByItsAttempt) {
+  Lease(1, "teacher.0");
+  EXPECT_FALSE(dispatcher_.Holds("teacher.1", 1, 1)) << "another's";
+  EXPECT_FALSE(dispatcher_.Holds("teacher.0", 1, 2)) << "never given";
+  EXPECT_FALSE(dispatcher_.Holds("teacher.0", 1, 0));
+  EXPECT_FALSE(dispatcher_.Holds("teacher.0", 2, 1)) << "no such ticket";
+  dispatcher_.Expire(start_ + seconds(10));
+  dispatcher_.AddCredit("teacher.1", 1);
+  ASSERT_EQ(dispatcher_.NextLease(start_)->teacher, "teacher.1");
+  EXPECT_TRUE(dispatcher_.Holds("teacher.0", 1, 1)) << "a late answer counts";
+  EXPECT_TRUE(dispatcher_.Holds("teacher.1", 1, 2));
+  dispatcher_.Release("teacher.0");
+  EXPECT_FALSE(dispatcher_.Holds("teacher.0", 1, 1)) << "its next process was given nothing";
+  EXPECT_TRUE(dispatcher_.Holds("teacher.1", 1, 2));
+  dispatcher_.Fill(1);
+  EXPECT_FALSE(dispatcher_.Holds("teacher.1", 1, 2)) << "scored";
 }
 
 TEST_F(DispatcherTest, GivesASuspendedTeacherNothingUntilItIsBack) {
@@ -96,6 +132,41 @@ TEST_F(DispatcherTest, GivesASuspendedTeacherNothingUntilItIsBack) {
   EXPECT_EQ(dispatcher_.Suspend("teacher.0"), 1);
   EXPECT_FALSE(dispatcher_.NextLease(start_));
   dispatcher_.Resume("teacher.0");
+  EXPECT_TRUE(dispatcher_.NextLease(start_));
+}
+
+TEST_F(DispatcherTest, AnExpiredLeaseGoesToAnotherTeacherWhileOneIsIdle) {
+  dispatcher_.Add(1);
+  dispatcher_.AddCredit("teacher.0", 5);
+  ASSERT_TRUE(dispatcher_.NextLease(start_));
+  dispatcher_.Expire(start_ + seconds(10));
+  EXPECT_FALSE(dispatcher_.NextLease(start_)) << "not to who let it expire";
+  dispatcher_.AddCredit("teacher.1", 1);
+  EXPECT_EQ(dispatcher_.NextLease(start_)->teacher, "teacher.1");
+}
+
+TEST_F(DispatcherTest, AnOverdueTeacherKeepsItsOtherLeases) {
+  dispatcher_.Add(1);
+  dispatcher_.Add(2);
+  dispatcher_.AddCredit("teacher.0", 2);
+  dispatcher_.NextLease(start_);
+  dispatcher_.NextLease(start_ + seconds(5));
+  EXPECT_EQ(dispatcher_.Expire(start_ + seconds(10)).size(), 1U);
+  EXPECT_EQ(dispatcher_.leased(), 1);
+}
+
+TEST_F(DispatcherTest, AnOverdueTeacherIsFreeWhenItAnswersOrAsksAndNotWhenItIsMerelyAlive) {
+  dispatcher_.Add(1);
+  dispatcher_.AddCredit("teacher.0", 5);
+  dispatcher_.NextLease(start_);
+  dispatcher_.Expire(start_ + seconds(10));
+  dispatcher_.Suspend("teacher.0");
+  dispatcher_.Resume("teacher.0");
+  EXPECT_FALSE(dispatcher_.NextLease(start_)) << "it is alive, and may hang";
+  dispatcher_.Heard("teacher.0");
+  ASSERT_TRUE(dispatcher_.NextLease(start_));
+  dispatcher_.Expire(start_ + seconds(10));
+  dispatcher_.AddCredit("teacher.0", 0);
   EXPECT_TRUE(dispatcher_.NextLease(start_));
 }
 
