@@ -22,7 +22,7 @@ Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path 
       epoch_(BeginStart(plan_).epoch),
       console_(options.quiet),
       processes_(plan_, options, std::move(programs), &console_) {
-  if (plan_.topology.transport.encrypt) MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys());
+  MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys(), UsersOf(plan_), plan_.topology.transport.encrypt);
   SaveRun(plan_);
 }
 

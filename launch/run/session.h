@@ -36,7 +36,7 @@ namespace sgmd {
 ///               answers
 class Session {
  public:
-  /// Takes the run folder, makes the run's keys if it is encrypted, and writes the resolved settings.
+  /// Takes the run folder, makes the run's keys or its token, and writes the resolved settings.
   Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs);
   /// The exit code. Where there are other hosts, the run folder's outcome tells them.
   int Run();
