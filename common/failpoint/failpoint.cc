@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <cerrno>
 #include <chrono>
@@ -12,6 +11,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "common/digest/digest.h"
 #include "common/error/error.h"
 #include "common/error/text.h"
 #include "common/failpoint/rules.h"
@@ -32,7 +32,7 @@ bool Concerns(const Rule& rule, std::string_view process) {
 
 // From 0 to 1, the same for the same text.
 double Draw(const std::string& text) {
-  return std::ldexp(static_cast<double>(XXH3_64bits(text.data(), text.size()) >> 11), -53);
+  return std::ldexp(static_cast<double>(Checksum(std::as_bytes(std::span(text))) >> 11), -53);
 }
 
 int ErrnoOf(Action action) {
