@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/storage/atomic_folder.h"
 
 namespace sgmd {
@@ -21,6 +22,7 @@ RunStart ReadRunStart(const RunFolder& folder) {
 }
 
 void WriteRunStart(const RunFolder& folder, const RunStart& start) {
+  if (failpoint::Fails("epoch.write")) ThrowErrno("cannot write", folder.Start().string());
   WriteFileAtomically(folder.Start(), StrCat(start.epoch, " ", start.step, "\n"));
 }
 

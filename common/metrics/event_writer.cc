@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/metrics/crc32c.h"
 
 namespace sgmd {
@@ -65,7 +66,8 @@ struct EventWriter::File {
     PutFixed(record, MaskedCrc32c(record));
     record += event;
     PutFixed(record, MaskedCrc32c(event));
-    if (std::fwrite(record.data(), 1, record.size(), stream) != record.size() || std::fflush(stream) != 0) {
+    if (failpoint::Fails("events.write") || std::fwrite(record.data(), 1, record.size(), stream) != record.size() ||
+        std::fflush(stream) != 0) {
       ThrowErrno("cannot write", path);
     }
   }

@@ -1,6 +1,7 @@
 #include "common/storage/checkpoint_store.h"
 
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
 
@@ -116,8 +117,11 @@ void CheckpointStore::Commit(std::int64_t step, const std::map<std::string, Dige
   manifest.step = step;
   manifest.experiment = experiment_;
   manifest.files = files;
+  if (failpoint::Fails("checkpoint.before_manifest")) ThrowErrno("cannot write the manifest", Stage(step).string());
   manifest.Write(Stage(step));
+  if (failpoint::Fails("checkpoint.before_rename")) ThrowErrno("cannot rename into place", Stage(step).string());
   CommitFolder(folder_ / CheckpointFolderName(step));
+  failpoint::Hit("checkpoint.after_rename");
   auto steps = Committed(folder_);
   for (; static_cast<std::int64_t>(steps.size()) > keep; steps.erase(steps.begin())) {
     std::filesystem::remove_all(steps.front());

@@ -4,6 +4,7 @@
 #include <csignal>
 
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 
 namespace sgmd {
 namespace {
@@ -37,6 +38,7 @@ std::vector<RunCommand> HostProcesses::CommandsHere() const {
 }
 
 std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
+  failpoint::Hit("launcher.poll");
   std::vector<ExitReport> ended = supervisor_.Poll(timeout);
   const auto evaluator =
       std::find_if(ended.begin(), ended.end(), [](const auto& report) { return report.name == kEvaluator; });

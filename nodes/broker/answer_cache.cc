@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "nodes/broker/answer_value.h"
 
@@ -30,6 +31,9 @@ void Check(const rocksdb::Status& status, const char* action, const std::string&
            const char* hint = "is the disk full?") {
   if (!status.ok()) throw Error(StrCat("score cache: cannot ", action, ": ", status.ToString()), where, hint);
 }
+
+// What the system says where a test makes it fail.
+rocksdb::Status Injected() { return rocksdb::Status::IOError(std::strerror(errno)); }
 
 std::string ValueKey(const Digest& key) {
   std::string text(17, 's');
@@ -146,7 +150,7 @@ void AnswerCache::Impl::Write(const Job& job) {
   rocksdb::WriteBatch batch;
   batch.Put(ValueKey(job.key), value);
   batch.Put(IndexKey(next_sequence++), {reinterpret_cast<const char*>(&entry), sizeof entry});
-  Check(db->Write(no_log, &batch), "write", folder);
+  Check(failpoint::Fails("cache.put") ? Injected() : db->Write(no_log, &batch), "write", folder);
   Count(1, static_cast<std::int64_t>(value.size()));
   EvictIfOver();
 }
@@ -237,7 +241,8 @@ AnswerCache::~AnswerCache() {
 std::optional<TensorFrame> AnswerCache::Lookup(const Digest& key) {
   const auto start = std::chrono::steady_clock::now();
   auto value = std::make_shared<std::string>();
-  const rocksdb::Status status = impl_->db->Get({}, ValueKey(key), value.get());
+  const rocksdb::Status status =
+      failpoint::Fails("cache.get") ? Injected() : impl_->db->Get({}, ValueKey(key), value.get());
   const std::size_t bytes = value->size();
   std::optional<TensorFrame> frame;
   if (status.ok()) frame = DecodeAnswer(std::move(value));
@@ -271,7 +276,7 @@ void AnswerCache::Sync() {
     impl_->changed.wait(lock, [&] { return impl_->queue.empty() && !impl_->writing; });
     if (impl_->broken) return;
   }
-  const rocksdb::Status status = impl_->db->Flush({});
+  const rocksdb::Status status = failpoint::Fails("cache.flush") ? Injected() : impl_->db->Flush({});
   if (!status.ok()) impl_->GiveUp(StrCat("score cache: cannot flush ", impl_->folder, ": ", status.ToString()));
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/config/role.h"
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/storage/checkpoint_store.h"
 #include "nodes/ring/frames.h"
@@ -96,6 +97,7 @@ void FakeScoreNode::AnswerGradient(const message::ScoredSample& scored) {
 }
 
 void FakeScoreNode::RunInnerUpdates() {
+  failpoint::Hit("fake_score.step");
   double loss = 0;
   AdamW::StepReport report;
   for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
@@ -134,6 +136,7 @@ void FakeScoreNode::StageCheckpointIfOrdered() {
   if (ordered_.erase(step_) == 0) return;
   const CheckpointStore store(RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id);
   const std::filesystem::path staged = store.Stage(step_);
+  if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());
   const std::vector<std::string> names = fake_.SaveState(staged);
   for (const std::string& name : names) {
     client_.Send(ToEnvelope(message::CheckpointPart{step_, name, DigestFile(staged / name),

@@ -4,6 +4,7 @@
 
 #include "common/config/role.h"
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
 #include "nodes/generator/weight_chunks.h"
@@ -53,6 +54,7 @@ int GeneratorNode::Run(const StopRequests& stop) {
   while (landed_ < experiment().steps) {
     const bool draining = heartbeat_.drain_requested() || stop.in_order;
     if (draining && next_rollout_ == landed_) break;
+    failpoint::Hit("generator.step");
     double seconds = 0;
     {
       const Timed timed(&seconds);
@@ -73,6 +75,7 @@ int GeneratorNode::Run(const StopRequests& stop) {
   const bool complete = landed_ == experiment().steps;
   const std::filesystem::path student = RunFolder{node_.plan.topology.run.folder}.Student();
   generator_.SaveStudent(StagingFolder(student));
+  if (failpoint::Fails("student.before_rename")) ThrowErrno("cannot rename into place", student.string());
   CommitFolder(student);
   LogInfo(complete ? "finished" : "drained", " at step ", landed_, "; student in ", student.string());
   client_.Send(ToEnvelope(message::Finished{landed_, generator_.work().ForwardEquivalents()}));
@@ -209,6 +212,7 @@ void GeneratorNode::OrderCheckpoint(std::int64_t step) {
 
 void GeneratorNode::StageCheckpoint() {
   const std::filesystem::path staged = checkpoints_->Folder(landed_);
+  if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());
   std::map<std::string, Digest> files;
   for (const std::string& name : generator_.SaveState(staged)) files[name] = DigestFile(staged / name);
   checkpoints_->OnOwnFiles(landed_, std::move(files));

@@ -97,6 +97,16 @@ void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed) {
   WriteWordPromptBank(folder / "prompt_bank.safetensors", BouncingBallPrompts(), "", config.text_dim);
 }
 
+void WriteTinyRun(const std::filesystem::path& folder, std::int64_t steps, const std::string& experiment,
+                  const std::string& topology) {
+  WriteTinyModel(folder / "model");
+  std::string text = kExperiment;
+  text.replace(text.find("%STEPS%"), 7, std::to_string(steps));
+  WriteFileAtomically(folder / "experiment.toml", text + experiment);
+  WriteFileAtomically(folder / "topology.toml",
+                      "[run]\nexperiment = \"experiment.toml\"\nfolder = \"run\"\n" + topology);
+}
+
 int Process::Wait(double seconds) const {
   int status = 0;
   if (!WaitUntil(seconds, [&] { return ::waitpid(pid, &status, WNOHANG) != 0; })) return -1;
@@ -106,12 +116,7 @@ int Process::Wait(double seconds) const {
 std::string Process::Output() const { return ReadFile(output); }
 
 TinyRun::TinyRun(std::int64_t steps, const std::string& experiment, const std::string& topology) {
-  WriteTinyModel(folder_ / "model");
-  std::string text = kExperiment;
-  text.replace(text.find("%STEPS%"), 7, std::to_string(steps));
-  WriteFileAtomically(folder_ / "experiment.toml", text + experiment);
-  WriteFileAtomically(folder_ / "topology.toml",
-                      "[run]\nexperiment = \"experiment.toml\"\nfolder = \"run\"\n" + topology);
+  WriteTinyRun(folder_.path(), steps, experiment, topology);
 }
 
 TinyRun::~TinyRun() {

@@ -15,6 +15,11 @@ namespace sgmd {
 /// Writes a model folder with random weights (also in the head, so that gradients are not zero) and a prompt bank.
 void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed = 1);
 
+/// Writes model/, experiment.toml and topology.toml of a run of `steps` steps in `folder`/run. `experiment` lines are
+/// appended to the experiment file, `topology` lines to the topology file.
+void WriteTinyRun(const std::filesystem::path& folder, std::int64_t steps, const std::string& experiment = "",
+                  const std::string& topology = "");
+
 /// A started process whose output goes to a file.
 struct Process {
   pid_t pid = -1;
@@ -26,7 +31,7 @@ struct Process {
 
 class TinyRun {
  public:
-  /// `experiment` lines are appended to the experiment file, `topology` lines to the topology file.
+  /// As WriteTinyRun, in a folder of its own.
   explicit TinyRun(std::int64_t steps, const std::string& experiment = "", const std::string& topology = "");
   ~TinyRun();
 

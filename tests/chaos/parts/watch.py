@@ -1,0 +1,66 @@
+"""What can be seen of a run from outside: its processes, its steps, its checkpoints."""
+import hashlib
+import os
+import pathlib
+
+PROGRAMS = {"sgmd-broker": "broker", "sgmd-generator": "generator", "sgmd-fake-score": "fake_score", "sgmd-launch": "launcher"}
+BARE_EVENTS = 100  # bytes: an event file without a value is shorter
+
+
+def processes(run):
+    """{name: pid} of the processes whose command line has the folder `run`."""
+    found, needle = {}, os.fsencode(str(run))
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if not any(needle in word for word in words):
+            continue
+        program = os.path.basename(os.fsdecode(words[0]))
+        if program == "sgmd-teacher":
+            found[os.fsdecode(words[words.index(b"--name") + 1]) if b"--name" in words else "teacher.0"] = int(entry)
+        elif program in PROGRAMS:
+            found.setdefault(PROGRAMS[program], int(entry))
+    return found
+
+
+def alive(pid):
+    """Whether it still runs: a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def event_files(run):
+    """{name: bytes} of the generator's event files that hold at least one value."""
+    sizes = {}
+    try:
+        for entry in os.scandir(run / "events" / "generator"):
+            size = entry.stat().st_size
+            if size > BARE_EVENTS:
+                sizes[entry.name] = size
+    except OSError:
+        pass
+    return sizes
+
+
+def checkpoints(run):
+    """Folders of committed checkpoints, oldest first."""
+    folder = run / "checkpoints"
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def state(folder):
+    """{name: digest} of the weights and moments in a folder."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(pathlib.Path(folder).glob("*.safetensors"))}
+
+
+def differences(got, wanted):
+    names = sorted(set(got) | set(wanted))
+    return [name for name in names if got.get(name) != wanted.get(name)]
