@@ -12,9 +12,9 @@ int main(int argc, char** argv) {
       "  sgmd-launch scale  topology.toml teacher=3   more or fewer teachers while it runs\n"
       "  sgmd-launch replay topology.toml             the same run from cached scores, without a teacher"};
   app.require_subcommand(1);
-  const std::vector<sgmd::Verb> verbs{sgmd::PlanVerb(app),   sgmd::UpVerb(app),       sgmd::ReplayVerb(app),
-                                      sgmd::StatusVerb(app), sgmd::LogsVerb(app),     sgmd::ScaleVerb(app),
-                                      sgmd::DownVerb(app),   sgmd::ReferenceVerb(app),  sgmd::FailpointsVerb(app)};
+  const std::vector<sgmd::Verb> verbs{sgmd::PlanVerb(app),   sgmd::UpVerb(app),        sgmd::ReplayVerb(app),
+                                      sgmd::StatusVerb(app), sgmd::LogsVerb(app),      sgmd::ScaleVerb(app),
+                                      sgmd::DownVerb(app),   sgmd::ReferenceVerb(app), sgmd::FailpointsVerb(app)};
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-launch"))
     return *code == 0 ? 0 : sgmd::kExitRefused;
   return sgmd::RunGuarded("sgmd-launch", [&] {

@@ -40,9 +40,9 @@ struct Declared {
 
 inline constexpr std::array kPlaces{
     Declared{"data.send", "a message goes out on the data socket", kProcess | kMessage},
-    Declared{"data.receive", "a message has come in on the data socket", kProcess | kMessage},
+    Declared{"data.receive", "a message has come to the broker on the data socket", kProcess | kMessage},
     Declared{"control.send", "a message goes out on the control socket", kProcess | kMessage},
-    Declared{"control.receive", "a message has come in on the control socket", kProcess | kMessage},
+    Declared{"control.receive", "a message has come to the broker on the control socket", kProcess | kMessage},
     Declared{"broker.tick", "the broker looks at its leases and its nodes", kProcess},
     Declared{"cache.put", "an answer of a teacher is written into the cache", kProcess | kErrno},
     Declared{"cache.get", "an answer is looked up in the cache", kProcess | kErrno},

@@ -35,6 +35,7 @@ struct Heartbeat::Impl {
     socket.set(zmq::sockopt::linger, 100);
     UseCredentials(socket, identity.credentials);
     socket.connect(endpoint);
+    auto faults = SendFaults(Channel::kControl);
     for (bool last = false; !last;) {
       Envelope beat;
       beat.kind = wire::Kind::Beat;
@@ -47,7 +48,7 @@ struct Heartbeat::Impl {
       }
       beat.progress = WorkDone();
       beat.numbers["waiting"] = IsWaiting() ? 1 : 0;
-      SendEnvelope(socket, {}, beat);
+      SendEnvelope(socket, {}, beat, faults);
       ReceiveOrders(socket);
     }
   }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <filesystem>
 #include <regex>
 
@@ -80,17 +81,35 @@ std::string BindHint(int error) {
   return "";
 }
 
+MessageFaults<Server::Incoming> ReceiveFaults(Channel channel) {
+  using Faults = MessageFaults<Server::Incoming>;
+  return channel == Channel::kData ? Faults("data.receive") : Faults("control.receive");
+}
+
 }  // namespace
 
 struct Server::Impl {
   std::string endpoint;
   zmq::socket_t socket;
+  MessageFaults<Outgoing> send_faults;
+  MessageFaults<Incoming> receive_faults;
+  std::deque<MessageFaults<Incoming>::Due> arrived;  // past the failpoints, not yet taken
   LimitedLog log;
   std::int64_t malformed = 0;
+
+  void Malformed(const std::string& user, const std::string& why) {
+    ++malformed;
+    log.Warn("dropped a malformed message", user.empty() ? "" : " of " + user, " on ", endpoint, ": ", why);
+  }
 };
 
-Server::Server(const std::string& endpoint, const Gate* gate, std::int64_t max_frame_bytes)
-    : impl_(new Impl{endpoint, MakeSocket(zmq::socket_type::router, max_frame_bytes), {}}) {
+Server::Server(const std::string& endpoint, const Gate* gate, std::int64_t max_frame_bytes, Channel channel)
+    : impl_(new Impl{endpoint,
+                     MakeSocket(zmq::socket_type::router, max_frame_bytes),
+                     SendFaults(channel),
+                     ReceiveFaults(channel),
+                     {},
+                     {}}) {
   impl_->socket.set(zmq::sockopt::router_mandatory, true);
   if (gate != nullptr) gate->Guard(impl_->socket);
   if (endpoint.starts_with(kIpc)) PrepareIpc(endpoint);
@@ -120,20 +139,29 @@ Server::~Server() {
 }
 
 bool Server::Send(const std::string& pipe, const Envelope& envelope) {
-  return SendEnvelope(impl_->socket, pipe, envelope);
+  return SendEnvelope(impl_->socket, pipe, envelope, impl_->send_faults);
 }
 
 std::optional<Server::Incoming> Server::TryReceive() {
-  while (auto raw = TryReceiveRaw(impl_->socket, /*has_pipe=*/true)) {
+  while (true) {
+    if (!impl_->arrived.empty()) {
+      auto due = std::move(impl_->arrived.front());
+      impl_->arrived.pop_front();
+      if (!due.damaged) return std::move(due.message);
+      impl_->Malformed(due.message.user, "a failpoint damaged it");
+      continue;
+    }
+    auto raw = TryReceiveRaw(impl_->socket, /*has_pipe=*/true);
+    if (!raw) return {};
     try {
-      return Incoming{raw->pipe, raw->user, DecodeEnvelope(raw->header.bytes, std::move(raw->tensors))};
+      Incoming in{raw->pipe, raw->user, DecodeEnvelope(raw->header.bytes, std::move(raw->tensors))};
+      if (!failpoint::Any()) return in;
+      const std::string_view kind = wire::EnumNameKind(in.envelope.kind);
+      for (auto& due : impl_->receive_faults.Apply(std::move(in), kind)) impl_->arrived.push_back(std::move(due));
     } catch (const Error& error) {
-      ++impl_->malformed;
-      impl_->log.Warn("dropped a malformed message", raw->user.empty() ? "" : " of " + raw->user, " on ",
-                      impl_->endpoint, ": ", error.message());
+      impl_->Malformed(raw->user, error.message());
     }
   }
-  return {};
 }
 
 std::int64_t Server::malformed() const { return impl_->malformed; }

@@ -28,7 +28,7 @@ class Server {
   /// that sends a frame of more than `max_frame_bytes` is disconnected before it is read. Throws Error when the
   /// endpoint is in use (naming it), malformed, or not an address of this host.
   explicit Server(const std::string& endpoint, const Gate* gate = nullptr,
-                  std::int64_t max_frame_bytes = kMaxFrameBytes);
+                  std::int64_t max_frame_bytes = kMaxFrameBytes, Channel channel = Channel::kData);
   ~Server();
 
   /// At once or not at all: false when the connection is gone or its queue is full; the caller decides what that means.

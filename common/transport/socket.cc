@@ -55,8 +55,9 @@ zmq::socket_t MakeSocket(zmq::socket_type type, std::int64_t max_frame_bytes) {
   return socket;
 }
 
-bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope) {
-  const auto header = EncodeHeader(envelope);
+bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope, bool damaged) {
+  auto header = EncodeHeader(envelope);
+  if (damaged) header.back() ^= std::byte{1};
   try {
     const auto now = zmq::send_flags::dontwait;
     if (!pipe.empty() && !Uninterrupted([&] { return socket.send(zmq::buffer(pipe), zmq::send_flags::sndmore | now); }))
@@ -74,6 +75,18 @@ bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope
     throw Error(StrCat("cannot send: ", error.what()));
   }
   return true;
+}
+
+bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope,
+                  MessageFaults<Outgoing>& faults) {
+  if (!failpoint::Any()) return SendEnvelope(socket, pipe, envelope);
+  for (const auto& due : faults.Apply({pipe, envelope}, wire::EnumNameKind(envelope.kind)))
+    SendEnvelope(socket, due.message.pipe, due.message.envelope, due.damaged);
+  return true;
+}
+
+MessageFaults<Outgoing> SendFaults(Channel channel) {
+  return channel == Channel::kData ? MessageFaults<Outgoing>("data.send") : MessageFaults<Outgoing>("control.send");
 }
 
 std::optional<RawMessage> TryReceiveRaw(zmq::socket_t& socket, bool has_pipe) {

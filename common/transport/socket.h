@@ -8,6 +8,7 @@
 #include <zmq.hpp>
 
 #include "common/transport/envelope.h"
+#include "common/transport/message_faults.h"
 
 namespace sgmd {
 
@@ -27,7 +28,20 @@ zmq::socket_t MakeSocket(zmq::socket_type type, std::int64_t max_frame_bytes = k
 
 /// Sends [pipe,] header, tensor frames, at once or not at all. Frames with an owner go without a copy and release it
 /// when ZeroMQ is done with them (on its own thread). False when a ROUTER has no such pipe, or the queue is full.
-bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope);
+/// `damaged`: with a header whose checksum fails, as a failpoint wants it.
+bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope, bool damaged = false);
+
+/// The same where failpoints of a socket may come between.
+struct Outgoing {
+  std::string pipe;
+  Envelope envelope;
+};
+bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope,
+                  MessageFaults<Outgoing>& faults);
+
+/// Which of the broker's two sockets it is, or is connected to.
+enum class Channel { kData, kControl };
+MessageFaults<Outgoing> SendFaults(Channel channel);
 
 /// The next whole message, or nothing when none is waiting. Zero-copy: frames own the received messages.
 std::optional<RawMessage> TryReceiveRaw(zmq::socket_t& socket, bool has_pipe);

@@ -20,7 +20,8 @@ Verb ReferenceVerb(CLI::App& app) {
 }
 
 Verb FailpointsVerb(CLI::App& app) {
-  CLI::App* verb = AddVerb(app, "failpoints", "List where SGMD_FAILPOINTS makes things go wrong, for tests", "failpoints");
+  CLI::App* verb =
+      AddVerb(app, "failpoints", "List where SGMD_FAILPOINTS makes things go wrong, for tests", "failpoints");
   return {verb, [] {
             std::cout << failpoint::Listing();
             return 0;

@@ -37,7 +37,7 @@ Broker::Broker(LaunchPlan plan, Options options)
       identity_{"broker", ExperimentDigest(plan_.experiment), options_.epoch},
       gate_(KeysOf(plan_)),
       data_(plan_.topology.transport.data, &gate_, DataFrameBytes(plan_.experiment)),
-      control_(plan_.topology.transport.control, &gate_, kControlFrameBytes),
+      control_(plan_.topology.transport.control, &gate_, kControlFrameBytes, Channel::kControl),
       data_peers_(data_, identity_),
       control_peers_(control_, identity_),
       members_(data_peers_, LimitsOf(plan_.topology)),
@@ -214,6 +214,7 @@ void Broker::OnBeat(const Server::Incoming& in) try {
 }
 
 void Broker::OnTick() {
+  failpoint::Hit("broker.tick");
   members_.Tick();
   teachers_.ExpireLeases();
   data_peers_.Flush();
