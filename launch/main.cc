@@ -1,5 +1,8 @@
+#include <iostream>
+
 #include "common/command_line/command_line.h"
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "launch/run/exit_codes.h"
 #include "launch/verbs/verbs.h"
@@ -15,10 +18,12 @@ int main(int argc, char** argv) {
   const std::vector<sgmd::Verb> verbs{sgmd::PlanVerb(app),   sgmd::UpVerb(app),       sgmd::ReplayVerb(app),
                                       sgmd::StatusVerb(app), sgmd::LogsVerb(app),     sgmd::ScaleVerb(app),
                                       sgmd::DownVerb(app),   sgmd::ReferenceVerb(app)};
+  const CLI::App* failpoints = app.add_subcommand("failpoints", "List where SGMD_FAILPOINTS makes things go wrong");
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-launch"))
     return *code == 0 ? 0 : sgmd::kExitRefused;
   return sgmd::RunGuarded("sgmd-launch", [&] {
     sgmd::InitLog("launch", sgmd::LogLevel::kWarning);
+    if (failpoints->parsed()) return std::cout << sgmd::failpoint::Listing(), 0;
     for (const sgmd::Verb& verb : verbs) {
       if (verb.command->parsed()) return verb.run();
     }

@@ -5,6 +5,8 @@
 namespace sgmd {
 namespace {
 
+constexpr char kClient[] = "client";  // whoever asks or orders by hand, from any host
+
 // A checked field of a topology.
 Device DeviceNamed(const std::string& text) {
   if (const auto device = ParseDevice(text)) return *device;
@@ -57,6 +59,28 @@ std::vector<Placement> Placements(const LaunchPlan& plan) {
   for (int replica = 0; replica < plan.topology.teacher.replicas; ++replica) add(Role::kTeacher, replica);
   if (plan.topology.evaluator.enabled) add(Role::kEvaluator);
   return all;
+}
+
+std::string UserOf(const LaunchPlan& plan, std::string_view name) {
+  const std::string role(name.substr(0, name.find('.')));
+  if (plan.topology.run.hosts.empty() || role == kClient) return role;
+  std::string host = plan.topology.run.hosts.front();
+  if (const auto node = ParseNodeName(name)) {
+    host = PlacementOf(plan, *node).host;
+  } else if (role.size() < name.size()) {
+    host = name.substr(role.size() + 1);  // of a launcher
+  }
+  return StrCat(role, "@", host);
+}
+
+std::vector<std::string> UsersOf(const LaunchPlan& plan) {
+  std::vector<std::string> users{kClient};
+  for (const std::string& host : HostsOf(plan.topology)) {
+    for (const Role role : {Role::kGenerator, Role::kFakeScore, Role::kTeacher, Role::kLauncher}) {
+      users.push_back(host.empty() ? Spell(role) : StrCat(Spell(role), "@", host));
+    }
+  }
+  return users;
 }
 
 }  // namespace sgmd

@@ -30,4 +30,11 @@ Placement PlacementOf(const LaunchPlan& plan, const NodeName& node);
 /// there is one.
 std::vector<Placement> Placements(const LaunchPlan& plan);
 
+/// The user (common/transport/credentials.h) that a process, a launcher ("launcher", "launcher.<host>") or a client
+/// ("client.<machine>.<pid>") is of: its role, at its host where the topology names hosts.
+std::string UserOf(const LaunchPlan& plan, std::string_view name);
+
+/// All users of the run's processes, launchers and clients.
+std::vector<std::string> UsersOf(const LaunchPlan& plan);
+
 }  // namespace sgmd

@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kMaxIpcPath = 100;  // sockaddr_un holds 107 bytes
 
 std::string DefaultEndpoint(const std::filesystem::path& run_folder, const std::string& name) {
-  std::filesystem::path path = run_folder / (name + ".ipc");
+  std::filesystem::path path = run_folder / "sockets" / (name + ".ipc");
   if (path.string().size() > kMaxIpcPath) {
     path = std::filesystem::path("/tmp") / ("sgmd-" + DigestText(run_folder.string()).Hex()) / (name + ".ipc");
   }

@@ -78,7 +78,7 @@ Topology ReadTopology(const std::filesystem::path& path, const TomlOverrides& ov
 struct LaunchPlan {
   Topology topology;
   Experiment experiment;
-  RunStart start;  // of a run that is up, else all 0
+  RunStart start = {};  // of a run that is up, else all 0
 };
 
 /// As LoadExperiment. Also loads and validates the experiment it names. An override is of the file that has its

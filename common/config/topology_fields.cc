@@ -71,7 +71,8 @@ void VisitFields(FieldVisitor& v, Topology& t) {
   v.Field({"data", "endpoint that others connect to: ipc://<file> or tcp://<address>:<port>; by default ipc"},
           t.transport.data);
   v.Field({"control", "likewise, of control messages"}, t.transport.control);
-  v.Field({"encrypt", "encrypt both (CURVE); always on where other hosts can connect"}, t.transport.encrypt);
+  v.Field({"encrypt", "encrypt both (CURVE); by default where they are tcp, and off only on a loopback address"},
+          t.transport.encrypt);
   v.Field({"lease_seconds", "seconds after which an unanswered request goes to another teacher", kSeconds},
           t.transport.lease_seconds);
   v.Field({"beat_seconds", "seconds between the signs of life of a process", kSeconds}, t.transport.beat_seconds);

@@ -57,12 +57,13 @@ std::string CheckedEndpoint(const TomlTable& table, const std::string& key, cons
   return endpoint;
 }
 
-// `encrypt_said`: whether the file has the key; where it has not, what others can reach is encrypted.
+// `encrypt_said`: whether the file has the key; where it has not, all but ipc is encrypted.
 void CheckTransport(const TomlTable& transport, bool encrypt_said, Topology& t) {
   t.transport.data = CheckedEndpoint(transport, "data", t.transport.data, t.run.hosts);
   t.transport.control = CheckedEndpoint(transport, "control", t.transport.control, t.run.hosts);
+  const auto is_tcp = [](const std::string& endpoint) { return endpoint.starts_with("tcp://"); };
   const bool reachable = !IsLoopback(t.transport.data) || !IsLoopback(t.transport.control);
-  if (!encrypt_said) t.transport.encrypt = reachable;
+  if (!encrypt_said) t.transport.encrypt = is_tcp(t.transport.data) || is_tcp(t.transport.control);
   if (reachable && !t.transport.encrypt) {
     transport.Fail("encrypt", "endpoints that other hosts can reach are always encrypted", "remove this line");
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/error/error.h"
+#include "common/metrics/work_count.h"
 
 namespace sgmd {
 namespace {
@@ -80,6 +81,7 @@ Digest DigestFile(const std::filesystem::path& path, const std::function<void(st
     file.read(block.data(), static_cast<std::streamsize>(block.size()));
     XXH3_128bits_update(state.get(), block.data(), static_cast<std::size_t>(file.gcount()));
     done += static_cast<std::uint64_t>(file.gcount());
+    CountWork();
     if (progress && file.gcount() > 0) progress(done);
   }
   if (file.bad()) ThrowErrno("cannot read", path.string());

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "common/failpoint/failpoint.h"
+
 namespace sgmd {
 namespace {
 
@@ -42,6 +44,7 @@ void InitLog(std::string_view process_name, LogLevel threshold) {
   logger->set_level(ToSpdlog(Threshold(threshold)));
   logger->flush_on(spdlog::level::debug);
   spdlog::set_default_logger(std::move(logger));
+  failpoint::SetProcess(process_name);
 }
 
 void WriteLog(LogLevel level, std::string_view text) {

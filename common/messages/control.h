@@ -8,12 +8,14 @@ namespace sgmd::message {
 /// A sign of life (common/transport/heartbeat.h sends it).
 struct Beat {
   static constexpr wire::Kind kKind = wire::Kind::Beat;
-  std::int64_t progress = 0;              // units of work done since the sender started
+  std::int64_t progress = 0;              // units of work done since the sender started (WorkDone)
+  bool waiting = false;                   // for others, not at work
   std::map<std::string, double> metrics;  // the latest, by name
 
   template <typename Self, typename Io>
   static void Fields(Self& self, Io& io) {
     io.Header(&Envelope::progress, self.progress);
+    io.Number("waiting", self.waiting);
     io.Scalars(self.metrics);
   }
 };

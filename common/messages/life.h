@@ -28,12 +28,10 @@ struct Reason {
 
 struct Hello {
   static constexpr wire::Kind kKind = wire::Kind::Hello;
-  std::uint64_t process = 0;  // random; Client fills it in
-  Digest model;               // of a teacher: ModelDigest of what it has loaded
+  Digest model;  // of a teacher: ModelDigest of what it has loaded
 
   template <typename Self, typename Io>
   static void Fields(Self& self, Io& io) {
-    io.Header(&Envelope::process, self.process);
     io.Header(&Envelope::digest, self.model);
   }
 };

@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
 
 #include "common/error/error.h"
+#include "common/metrics/work_count.h"
 
 namespace sgmd {
 namespace {
@@ -24,9 +26,12 @@ struct Descriptor {
   }
 };
 
+constexpr std::size_t kPart = 16 << 20;  // written at once, so that progress is seen
+
 void WriteAll(int fd, std::string_view bytes, const std::filesystem::path& path) {
   while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    const ssize_t written = ::write(fd, bytes.data(), std::min(bytes.size(), kPart));
+    CountWork();
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) ThrowErrno("cannot write", path.string());
     bytes.remove_prefix(static_cast<std::size_t>(written));

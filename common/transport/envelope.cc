@@ -48,6 +48,8 @@ Envelope DecodeFields(const wire::Header& h) {
   e.subject = TextOf(h.subject());
   e.process = h.process();
   e.progress = h.progress();
+  e.number = h.number();
+  e.received = h.received();
   if (h.numbers() != nullptr) {
     for (const wire::NamedNumber* number : *h.numbers()) e.numbers.emplace(number->name()->str(), number->value());
   }
@@ -116,9 +118,9 @@ std::vector<std::byte> EncodeHeader(const Envelope& e) {
   const wire::Digest128 run_id = ToWire(e.run_id), digest = ToWire(e.digest);
   const auto node = builder.CreateString(e.node), text = builder.CreateString(e.text);
   const auto subject = builder.CreateString(e.subject);
-  wire::FinishHeaderBuffer(
-      builder, wire::CreateHeader(builder, e.kind, node, &run_id, e.epoch, e.request_id, e.attempt, e.step, e.index,
-                                  &digest, text, scalars, tensors, subject, e.process, e.progress, numbers));
+  wire::FinishHeaderBuffer(builder, wire::CreateHeader(builder, e.kind, node, &run_id, e.epoch, e.request_id, e.attempt,
+                                                       e.step, e.index, &digest, text, scalars, tensors, subject,
+                                                       e.process, e.progress, numbers, e.number, e.received));
   const auto flatbuffer = std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize()));
   std::vector<std::byte> frame(flatbuffer.size() + kTrailerBytes);
   const std::uint64_t checksum = Checksum(flatbuffer);

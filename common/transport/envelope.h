@@ -38,6 +38,7 @@ struct Envelope {
   std::int64_t progress = 0;
   std::map<std::string, std::int64_t> numbers;
   std::map<std::string, double> scalars;
+  std::uint64_t number = 0, received = 0;  // the link's (common/transport/link.h)
   std::vector<TensorFrame> tensors;
 
   /// Null when absent.

@@ -8,7 +8,8 @@
 #include <thread>
 
 #include "common/error/error.h"
-#include "common/log/log.h"
+#include "common/log/limited_log.h"
+#include "common/metrics/work_count.h"
 #include "common/transport/socket.h"
 
 namespace sgmd {
@@ -17,11 +18,11 @@ struct Heartbeat::Impl {
   NodeIdentity identity;
   std::string endpoint;
   std::chrono::duration<double> period{};
-  std::atomic<std::int64_t> progress{0};
   std::atomic<bool> drain{false};
   std::mutex mutex;
   std::condition_variable wake;
   std::map<std::string, double> scalars;
+  LimitedLog log;  // the thread's
   bool stopping = false;
   std::thread thread;
 
@@ -30,10 +31,9 @@ struct Heartbeat::Impl {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, nullptr);
-    zmq::socket_t socket = MakeSocket(zmq::socket_type::dealer, identity.node);
+    zmq::socket_t socket = MakeSocket(zmq::socket_type::dealer);
     socket.set(zmq::sockopt::linger, 100);
-    socket.set(zmq::sockopt::sndtimeo, 0);  // while the broker is away old beats are not worth waiting for
-    if (identity.keys) UseClientKeys(socket, *identity.keys);
+    UseCredentials(socket, identity.credentials);
     socket.connect(endpoint);
     for (bool last = false; !last;) {
       Envelope beat;
@@ -45,19 +45,20 @@ struct Heartbeat::Impl {
         last = stopping;
         beat.scalars = scalars;
       }
-      beat.progress = progress.load();
+      beat.progress = WorkDone();
+      beat.numbers["waiting"] = IsWaiting() ? 1 : 0;
       SendEnvelope(socket, {}, beat);
       ReceiveOrders(socket);
     }
   }
 
   void ReceiveOrders(zmq::socket_t& socket) {
-    while (auto raw = TryReceiveRaw(socket, /*has_peer=*/false)) {
+    while (auto raw = TryReceiveRaw(socket, /*has_pipe=*/false)) {
       try {
         const Envelope order = DecodeEnvelope(raw->header.bytes, std::move(raw->tensors));
         if (OfSameRun(order, identity) && order.kind == wire::Kind::Drain) drain = true;
       } catch (const Error& error) {
-        LogWarning("dropped a malformed control message: ", error.message());
+        log.Warn("dropped a malformed control message: ", error.message());
       }
     }
   }
@@ -80,7 +81,7 @@ Heartbeat::~Heartbeat() {
   impl_->thread.join();
 }
 
-void Heartbeat::Progress() { ++impl_->progress; }
+void Heartbeat::Progress() { CountWork(); }
 
 void Heartbeat::Report(const std::map<std::string, double>& scalars) {
   std::lock_guard lock(impl_->mutex);

@@ -10,14 +10,15 @@
 
 namespace sgmd {
 
-/// Tells the broker every `beat_seconds` how much this process has done; owns its control socket and thread. A process
-/// that hangs stops counting, which is how it differs from a slow one.
+/// Tells the broker every `beat_seconds` how much work this process has done and whether it is at work
+/// (common/metrics/work_count.h); owns its control socket and thread. A process that hangs stops counting, which is how
+/// it differs from a slow one and from one that waits.
 class Heartbeat {
  public:
   Heartbeat(const std::string& control_endpoint, NodeIdentity identity, double beat_seconds);
   ~Heartbeat();
 
-  /// One more unit of work done (a micro-batch, an update). Thread-safe.
+  /// One more unit of work done (CountWork).
   void Progress();
   /// Latest values of named metrics, sent with every following beat. Thread-safe.
   void Report(const std::map<std::string, double>& scalars);

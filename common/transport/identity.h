@@ -5,17 +5,21 @@
 #include <optional>
 #include <string>
 
-#include "common/transport/curve.h"
+#include "common/transport/credentials.h"
 #include "common/transport/envelope.h"
 
 namespace sgmd {
 
-/// Who this process is: stamped on every message it sends, and by its keys what lets it in.
+/// A random number, the same for all of this process and another one after a restart. Not 0.
+std::uint64_t ProcessNumber();
+
+/// Who this process is: stamped on every message it sends, and by its credentials what lets it in.
 struct NodeIdentity {
-  std::string node;                     // "generator", "fake_score", "teacher.0", "launcher", ...
-  Digest run_id;                        // ExperimentDigest
-  std::uint64_t epoch = 0;              // start of the run, chosen by the launcher
-  std::optional<ClientKeys> keys = {};  // of an encrypted run; never sent
+  std::string node;              // "generator", "fake_score", "teacher.0", "launcher", ...
+  Digest run_id;                 // ExperimentDigest
+  std::uint64_t epoch = 0;       // start of the run, chosen by the launcher
+  Credentials credentials = {};  // never part of a message
+  std::uint64_t process = ProcessNumber();
 };
 
 /// Puts who it is on a message that this process sends.
@@ -23,6 +27,7 @@ inline void Stamp(Envelope& envelope, const NodeIdentity& identity) {
   envelope.node = identity.node;
   envelope.run_id = identity.run_id;
   envelope.epoch = identity.epoch;
+  envelope.process = identity.process;
 }
 
 /// Whether `envelope` belongs to the run and the start of it that `identity` does; all others are dropped.

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -11,7 +12,7 @@
 #include <regex>
 
 #include "common/error/error.h"
-#include "common/log/log.h"
+#include "common/log/limited_log.h"
 #include "common/transport/socket.h"
 
 namespace sgmd {
@@ -35,7 +36,19 @@ bool HasListener(const std::string& path) {
 void PrepareIpc(const std::string& endpoint) {
   const std::filesystem::path path = endpoint.substr(kIpc.size());
   if (HasListener(path)) throw Error("the endpoint is in use by another process", endpoint, "is the run already up?");
-  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
+  const std::filesystem::path folder = path.parent_path();
+  if (folder.empty() || std::filesystem::exists(folder)) return;
+  std::filesystem::create_directories(folder.parent_path());
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) ThrowErrno("cannot make", folder.string());
+}
+
+// Others of this machine could connect otherwise, and in /tmp put a folder of theirs where ours is to be.
+void ProtectIpc(const std::string& endpoint) {
+  const std::filesystem::path path = endpoint.substr(kIpc.size());
+  struct stat folder {};
+  if (path.has_parent_path() && ::stat(path.parent_path().c_str(), &folder) == 0 && folder.st_uid != ::geteuid())
+    throw Error("the folder of the endpoint belongs to another user", endpoint, "remove it, or name another endpoint");
+  if (::chmod(path.c_str(), 0600) != 0) ThrowErrno("cannot protect", path.string());
 }
 
 // The endpoint with a number in place of a host's name, as ZeroMQ needs it to bind.
@@ -67,24 +80,18 @@ std::string BindHint(int error) {
   return "";
 }
 
-// A peer that named itself, or a stranger's binary routing id.
-std::string Readable(const std::string& peer) {
-  const bool printable = std::all_of(peer.begin(), peer.end(), [](unsigned char c) { return c > ' ' && c < 0x7f; });
-  return printable ? peer : "an unnamed peer";
-}
-
 }  // namespace
 
 struct Server::Impl {
   std::string endpoint;
   zmq::socket_t socket;
+  LimitedLog log;
   std::int64_t malformed = 0;
 };
 
-Server::Server(const std::string& endpoint, const CurveGate* gate)
-    : impl_(new Impl{endpoint, MakeSocket(zmq::socket_type::router)}) {
+Server::Server(const std::string& endpoint, const Gate* gate, std::int64_t max_frame_bytes)
+    : impl_(new Impl{endpoint, MakeSocket(zmq::socket_type::router, max_frame_bytes), {}}) {
   impl_->socket.set(zmq::sockopt::router_mandatory, true);
-  impl_->socket.set(zmq::sockopt::router_handover, true);
   if (gate != nullptr) gate->Guard(impl_->socket);
   if (endpoint.starts_with(kIpc)) PrepareIpc(endpoint);
   try {
@@ -92,6 +99,7 @@ Server::Server(const std::string& endpoint, const CurveGate* gate)
   } catch (const zmq::error_t& error) {
     throw Error(StrCat("cannot bind: ", error.what()), endpoint, BindHint(error.num()));
   }
+  if (endpoint.starts_with(kIpc)) ProtectIpc(endpoint);
 }
 
 // The IO thread closes a listener in its own time, and with it the file of an ipc endpoint. Waiting for it here keeps
@@ -111,18 +119,18 @@ Server::~Server() {
   }
 }
 
-bool Server::Send(const std::string& peer, const Envelope& envelope) {
-  return SendEnvelope(impl_->socket, peer, envelope);
+bool Server::Send(const std::string& pipe, const Envelope& envelope) {
+  return SendEnvelope(impl_->socket, pipe, envelope);
 }
 
 std::optional<Server::Incoming> Server::TryReceive() {
-  while (auto raw = TryReceiveRaw(impl_->socket, /*has_peer=*/true)) {
+  while (auto raw = TryReceiveRaw(impl_->socket, /*has_pipe=*/true)) {
     try {
-      return Incoming{raw->peer, DecodeEnvelope(raw->header.bytes, std::move(raw->tensors))};
+      return Incoming{raw->pipe, raw->user, DecodeEnvelope(raw->header.bytes, std::move(raw->tensors))};
     } catch (const Error& error) {
       ++impl_->malformed;
-      LogWarning("dropped a malformed message from ", Readable(raw->peer), " on ", impl_->endpoint, ": ",
-                 error.message());
+      impl_->log.Warn("dropped a malformed message", raw->user.empty() ? "" : " of " + raw->user, " on ",
+                      impl_->endpoint, ": ", error.message());
     }
   }
   return {};

@@ -9,7 +9,6 @@ constexpr int kHighWaterMark = 4096;  // messages
 constexpr int kLingerMs = 1000;       // a closing process still delivers its last words
 constexpr int kHandshakeMs = 10'000;
 constexpr int kZmtpHeartbeatMs = 2000, kZmtpTimeoutMs = 10'000;
-constexpr std::int64_t kMaxMessageBytes = std::int64_t{1} << 32;
 
 zmq::context_t& Context() {
   static zmq::context_t context(1);
@@ -44,26 +43,26 @@ Frame ToFrame(zmq::message_t message) {
 
 }  // namespace
 
-zmq::socket_t MakeSocket(zmq::socket_type type, const std::string& routing_id) {
+zmq::socket_t MakeSocket(zmq::socket_type type, std::int64_t max_frame_bytes) {
   zmq::socket_t socket(Context(), type);
-  socket.set(zmq::sockopt::maxmsgsize, kMaxMessageBytes);
+  socket.set(zmq::sockopt::maxmsgsize, max_frame_bytes);
   socket.set(zmq::sockopt::sndhwm, kHighWaterMark);
   socket.set(zmq::sockopt::rcvhwm, kHighWaterMark);
   socket.set(zmq::sockopt::linger, kLingerMs);
   socket.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
   socket.set(zmq::sockopt::heartbeat_ivl, kZmtpHeartbeatMs);
   socket.set(zmq::sockopt::heartbeat_timeout, kZmtpTimeoutMs);
-  if (!routing_id.empty()) socket.set(zmq::sockopt::routing_id, routing_id);
   return socket;
 }
 
-bool SendEnvelope(zmq::socket_t& socket, const std::string& peer, const Envelope& envelope) {
+bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope) {
   const auto header = EncodeHeader(envelope);
   try {
-    const auto address = zmq::send_flags::sndmore | zmq::send_flags::dontwait;
-    if (!peer.empty() && !Uninterrupted([&] { return socket.send(zmq::buffer(peer), address); })) return false;
+    const auto now = zmq::send_flags::dontwait;
+    if (!pipe.empty() && !Uninterrupted([&] { return socket.send(zmq::buffer(pipe), zmq::send_flags::sndmore | now); }))
+      return false;
     const auto send = [&](zmq::message_t frame, bool last) {
-      const auto flags = last ? zmq::send_flags::none : zmq::send_flags::sndmore;
+      const auto flags = last ? now : zmq::send_flags::sndmore | now;
       return Uninterrupted([&] { return socket.send(frame, flags); }).has_value();
     };
     if (!send(zmq::message_t(header.data(), header.size()), envelope.tensors.empty())) return false;
@@ -77,19 +76,21 @@ bool SendEnvelope(zmq::socket_t& socket, const std::string& peer, const Envelope
   return true;
 }
 
-std::optional<RawMessage> TryReceiveRaw(zmq::socket_t& socket, bool has_peer) {
+std::optional<RawMessage> TryReceiveRaw(zmq::socket_t& socket, bool has_pipe) {
+  RawMessage message;
   std::vector<Frame> frames;
   for (bool more = true; more;) {
     zmq::message_t part;
     if (!Uninterrupted([&] { return socket.recv(part, zmq::recv_flags::dontwait); })) return {};
     more = part.more();
+    // Every frame of a message has it; null where no gate asked who connects.
+    if (const char* user = zmq_msg_gets(part.handle(), "User-Id")) message.user = user;
     frames.push_back(ToFrame(std::move(part)));
   }
-  RawMessage message;
   std::size_t next = 0;
-  if (has_peer) {
+  if (has_pipe) {
     const auto id = frames[next++].bytes;
-    message.peer.assign(reinterpret_cast<const char*>(id.data()), id.size());
+    message.pipe.assign(reinterpret_cast<const char*>(id.data()), id.size());
   }
   if (next < frames.size()) message.header = frames[next++];
   message.tensors.assign(frames.begin() + static_cast<std::ptrdiff_t>(next), frames.end());

@@ -1,4 +1,4 @@
-// The ZeroMQ socket under Client, Heartbeat and Server: options, and whole envelopes in and out.
+// The ZeroMQ socket under Client, Heartbeat, Gate and Server: options, and whole envelopes in and out.
 #pragma once
 
 #include <chrono>
@@ -13,21 +13,23 @@ namespace sgmd {
 
 /// A received multipart message, not yet decoded.
 struct RawMessage {
-  std::string peer;  // routing id; empty on a DEALER
+  std::string pipe;  // the connection that it came by, as ROUTER numbers them; empty on a DEALER
+  std::string user;  // whom the gate let in there; empty where there is none
   Frame header;
   std::vector<Frame> tensors;
 };
 
-/// A socket of the process-wide context with every limit set explicitly: message size, high-water mark, handshake
-/// interval, ZMTP heartbeats, one second of linger.
-zmq::socket_t MakeSocket(zmq::socket_type type, const std::string& routing_id = {});
+inline constexpr std::int64_t kMaxFrameBytes = std::int64_t{1} << 32;
 
-/// Sends [peer,] header, tensor frames. Frames with an owner go without a copy and release it when ZeroMQ is done with
-/// them (on its own thread). False when a ROUTER has no such peer or its queue is full, or when ZMQ_SNDTIMEO has
-/// passed.
-bool SendEnvelope(zmq::socket_t& socket, const std::string& peer, const Envelope& envelope);
+/// A socket of the process-wide context with every limit set explicitly: frame size (a peer that sends a larger frame
+/// is disconnected before it is read), high-water mark, handshake interval, ZMTP heartbeats, one second of linger.
+zmq::socket_t MakeSocket(zmq::socket_type type, std::int64_t max_frame_bytes = kMaxFrameBytes);
+
+/// Sends [pipe,] header, tensor frames, at once or not at all. Frames with an owner go without a copy and release it
+/// when ZeroMQ is done with them (on its own thread). False when a ROUTER has no such pipe, or the queue is full.
+bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope);
 
 /// The next whole message, or nothing when none is waiting. Zero-copy: frames own the received messages.
-std::optional<RawMessage> TryReceiveRaw(zmq::socket_t& socket, bool has_peer);
+std::optional<RawMessage> TryReceiveRaw(zmq::socket_t& socket, bool has_pipe);
 
 }  // namespace sgmd

@@ -9,6 +9,7 @@
 #include <climits>
 #include <sstream>
 
+#include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "common/storage/checkpoint_store.h"
@@ -104,9 +105,9 @@ ExitReport FailureFrom(const Envelope& message) {
 }
 
 NodeIdentity ControlIdentity(const LaunchPlan& plan, std::string name, std::uint64_t epoch) {
-  NodeIdentity identity{std::move(name), ExperimentDigest(plan.experiment), epoch};
-  if (plan.topology.transport.encrypt) identity.keys = LoadClientKeys(RunFolder{plan.topology.run.folder}.Keys());
-  return identity;
+  const Topology& t = plan.topology;
+  Credentials credentials = LoadCredentials(RunFolder{t.run.folder}.Keys(), UserOf(plan, name), t.transport.encrypt);
+  return {std::move(name), ExperimentDigest(plan.experiment), epoch, std::move(credentials)};
 }
 
 std::filesystem::path FindRunFolder(const std::filesystem::path& path) {

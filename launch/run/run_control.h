@@ -51,7 +51,7 @@ int ExitCodeOf(const std::string& outcome);
 Envelope FailureMessage(const ExitReport& report);
 ExitReport FailureFrom(const Envelope& message);
 
-/// The identity by which a launcher or its client `name` talks to the broker; with keys when the run is encrypted.
+/// The identity by which a launcher or its client `name` talks to the broker, with what lets it in.
 NodeIdentity ControlIdentity(const LaunchPlan& plan, std::string name, std::uint64_t epoch);
 
 /// The run folder behind a topology file or a run folder.

@@ -27,7 +27,7 @@ Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path 
       start_(BeginStart(plan_)),
       console_(options.quiet, RunFolder{plan_.topology.run.folder}.Logs() / "launch.log"),
       processes_(plan_, options, std::move(programs), &console_) {
-  if (plan_.topology.transport.encrypt) MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys());
+  MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys(), UsersOf(plan_), plan_.topology.transport.encrypt);
   SaveRun(plan_);
 }
 

@@ -36,7 +36,7 @@ namespace sgmd {
 ///   any         a second SIGINT, SIGQUIT                   ended; all processes are killed, exit code 130
 class Session {
  public:
-  /// Takes the run folder, makes the run's keys if it is encrypted, and writes the resolved settings.
+  /// Takes the run folder, makes the run's keys or its token, and writes the resolved settings.
   Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs);
   /// The exit code, one of exit_codes.h. It is in the run's history; where there are other hosts, the run folder's
   /// outcome tells them.

@@ -1,8 +1,9 @@
 #include "nodes/broker/broker.h"
 
+#include <algorithm>
 #include <cmath>
 
-#include "common/config/role.h"
+#include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 
@@ -11,10 +12,22 @@ namespace {
 
 constexpr std::chrono::milliseconds kTick{100};
 
-std::unique_ptr<CurveGate> MakeGate(const Topology& topology) {
-  if (!topology.transport.encrypt) return nullptr;
-  return std::make_unique<CurveGate>(LoadServerKeys(RunFolder{topology.run.folder}.Keys()));
+constexpr std::chrono::seconds kLastWords{3}, kVisit{600};
+constexpr std::int64_t kControlFrameBytes = 1 << 20, kAlignmentFrameBytes = std::int64_t{2} << 30;
+
+// The largest that the run itself sends.
+std::int64_t DataFrameBytes(const Experiment& e) {
+  if (e.objective.alignment > 0) return kAlignmentFrameBytes;
+  std::int64_t bytes = 4 * e.data.micro_batch;
+  for (const std::int64_t extent : e.data.latent) bytes *= extent;
+  return std::max(bytes, kControlFrameBytes);
 }
+
+GateKeys KeysOf(const LaunchPlan& plan) {
+  return LoadGateKeys(RunFolder{plan.topology.run.folder}.Keys(), UsersOf(plan), plan.topology.transport.encrypt);
+}
+
+Members::Limits LimitsOf(const Topology& t) { return {t.transport.silence_seconds, t.restart.stall_seconds}; }
 
 }  // namespace
 
@@ -22,17 +35,20 @@ Broker::Broker(LaunchPlan plan, Options options)
     : plan_(std::move(plan)),
       options_(options),
       identity_{"broker", ExperimentDigest(plan_.experiment), options_.epoch},
-      gate_(MakeGate(plan_.topology)),
-      data_(plan_.topology.transport.data, gate_.get()),
-      control_(plan_.topology.transport.control, gate_.get()),
-      members_(data_, identity_, plan_.topology.transport.silence_seconds),
-      launchers_(control_, identity_),
+      gate_(KeysOf(plan_)),
+      data_(plan_.topology.transport.data, &gate_, DataFrameBytes(plan_.experiment)),
+      control_(plan_.topology.transport.control, &gate_, kControlFrameBytes),
+      data_peers_(data_, identity_),
+      control_peers_(control_, identity_),
+      members_(data_peers_, LimitsOf(plan_.topology)),
+      launchers_(control_peers_),
       teachers_(plan_, options_.replay, members_),
       checkpoints_(teachers_, members_) {}
 
 int Broker::Run(const StopRequests& stop) {
-  LogInfo("serving on ", plan_.topology.transport.data, gate_ ? ", encrypted" : "", options_.replay ? ", replay" : "",
-          ", cache ", plan_.topology.cache.enabled ? plan_.topology.cache.folder.string() : "off");
+  LogInfo("serving on ", plan_.topology.transport.data, plan_.topology.transport.encrypt ? ", encrypted" : "",
+          options_.replay ? ", replay" : "", ", cache ",
+          plan_.topology.cache.enabled ? plan_.topology.cache.folder.string() : "off");
   while (!exit_code_ && !stop.now) {
     if (stop.in_order) Drain();
     Server::Wait({&data_, &control_}, kTick);
@@ -40,27 +56,43 @@ int Broker::Run(const StopRequests& stop) {
     while (auto in = exit_code_ ? std::nullopt : data_.TryReceive()) OnData(*in);
     if (!exit_code_) OnTick();
   }
+  if (exit_code_) DeliverLastWords();
   LogSummary(plan_, teachers_, work_, data_.malformed() + control_.malformed());
   return exit_code_.value_or(1);
 }
 
-void Broker::OnData(const Server::Incoming& in) {
-  const Envelope& e = in.envelope;
-  if (e.kind == wire::Kind::Hello) return OnHello(in);
-  if (!OfSameRun(e, identity_) || !members_.Joined(in.peer)) {
-    return LogDebug("dropped a ", wire::EnumNameKind(e.kind), " of ", in.peer, ", which is not part of this run");
-  }
-  const Route* route = RouteOf(Socket::kData, e.kind, in.peer);
-  if (route == nullptr) return LogWarning("unexpected ", wire::EnumNameKind(e.kind), " from ", in.peer);
-  if (*route->to != '\0') return members_.Forward(route->to, e);
-  try {
-    DealWithData(in.peer, e);
-  } catch (const Error& error) {
-    LogWarning("dropped a message that is not whole: ", error.message());
+// They must arrive, whatever happens to a connection meanwhile.
+void Broker::DeliverLastWords() {
+  const auto deadline = std::chrono::steady_clock::now() + kLastWords;
+  while (!members_.AllHaveAll() && std::chrono::steady_clock::now() < deadline) {
+    Server::Wait({&data_}, kTick);
+    while (auto in = data_.TryReceive()) {
+      const bool again = data_peers_.Take(*in) && in->envelope.kind == wire::Kind::Hello;
+      if (again && members_.Joined(in->envelope.node) && RefusalOf(*in).empty()) data_peers_.Welcome(*in);
+    }
+    data_peers_.Flush();
   }
 }
 
-void Broker::DealWithData(const std::string& peer, const Envelope& e) {
+bool Broker::IsOfUser(const Server::Incoming& in) const { return UserOf(plan_, in.envelope.node) == in.user; }
+
+void Broker::OnData(const Server::Incoming& in) {
+  const auto node = data_peers_.Take(in);
+  if (!node) return;
+  const Envelope& e = in.envelope;
+  if (e.kind == wire::Kind::Hello) return OnHello(in);
+  if (!members_.Joined(*node)) return LogDebug("dropped a ", wire::EnumNameKind(e.kind), " of ", *node, ", which left");
+  const Route* route = RouteOf(Socket::kData, e.kind, *node);
+  if (route == nullptr) return log_.Warn("unexpected ", wire::EnumNameKind(e.kind), " from ", *node);
+  if (*route->to != '\0') return members_.Post(route->to, e);
+  try {
+    DealWithData(*node, e);
+  } catch (const Error& error) {
+    log_.Warn("dropped a message that is not whole: ", error.message());
+  }
+}
+
+void Broker::DealWithData(const std::string& node, const Envelope& e) {
   switch (e.kind) {
     case wire::Kind::Sample:
     case wire::Kind::AnchorRequest:
@@ -68,12 +100,12 @@ void Broker::DealWithData(const std::string& peer, const Envelope& e) {
       return;
     case wire::Kind::Score:
     case wire::Kind::Anchor:
-      teachers_.OnAnswer(peer, e);
+      teachers_.OnAnswer(node, e);
       return checkpoints_.Open();
     case wire::Kind::Credit:
-      return teachers_.OnCredit(peer, FromEnvelope<message::Credit>(e));
+      return teachers_.OnCredit(node, FromEnvelope<message::Credit>(e));
     case wire::Kind::Leave:
-      return teachers_.Lose(peer, "left");
+      return teachers_.Lose(node, "left");
     case wire::Kind::CheckpointPart: {
       const auto part = FromEnvelope<message::CheckpointPart>(e);
       work_.fake_score = part.forward_equivalents;
@@ -84,74 +116,71 @@ void Broker::DealWithData(const std::string& peer, const Envelope& e) {
       const auto finished = FromEnvelope<message::Finished>(e);
       work_.generator = finished.forward_equivalents;
       LogInfo("finished at step ", finished.step);
-      members_.TellAll(ToEnvelope(message::Close{}));
+      members_.PostToAll(ToEnvelope(message::Close{}));
       exit_code_ = 0;
     }
   }
 }
 
-std::string Broker::WhyOfAnotherRun(const Envelope& e) const {
-  return StrCat("it belongs to run ", e.run_id.Hex(), " epoch ", e.epoch, ", this is run ", identity_.run_id.Hex(),
-                " epoch ", identity_.epoch);
-}
-
 std::string Broker::RefusalOf(const Server::Incoming& hello) const {
-  if (!OfSameRun(hello.envelope, identity_)) return WhyOfAnotherRun(hello.envelope);
-  const auto said = FromEnvelope<message::Hello>(hello.envelope);
-  if (IsTeacher(hello.peer)) return teachers_.RefusalOf(said.model);
-  if (hello.peer != Spell(Role::kGenerator) && hello.peer != Spell(Role::kFakeScore)) return "no role has this name";
-  return members_.TakenByAnother(hello.peer, said.process) ? "another process has this role" : "";
+  const Envelope& e = hello.envelope;
+  if (!OfSameRun(e, identity_)) return "it belongs to another run, or to another start of this one";
+  if (!IsOfUser(hello)) return StrCat("its key is that of ", hello.user);
+  if (members_.WasReplaced(e.process)) return "another process has taken its name over";
+  if (IsTeacher(e.node)) return teachers_.RefusalOf(FromEnvelope<message::Hello>(e).model);
+  if (e.node != Spell(Role::kGenerator) && e.node != Spell(Role::kFakeScore)) return "no role has this name";
+  return members_.TakenByAnother(e.node, e.process) ? "another process has this role" : "";
 }
 
 void Broker::OnHello(const Server::Incoming& in) {
+  const std::string& node = in.envelope.node;
   if (const std::string refusal = RefusalOf(in); !refusal.empty()) {
-    LogWarning("refused ", in.peer, ": ", refusal);
-    Answer(data_, in.peer, ToEnvelope(message::Refused{refusal}));
-    return;
+    log_.Warn("refused ", node, ": ", refusal);
+    return data_peers_.Refuse(in, refusal);
   }
-  const std::uint64_t process = in.envelope.process;
-  if (members_.TakenByAnother(in.peer, process)) teachers_.Lose(in.peer, "started anew");
-  members_.Welcome(in.peer, process);
+  if (members_.TakenByAnother(node, in.envelope.process)) teachers_.Lose(node, "started anew");
+  members_.Welcome(node, in);
 }
 
 void Broker::OnControl(const Server::Incoming& in) {
   const Envelope& e = in.envelope;
-  if (!OfSameRun(e, identity_)) {
-    if (e.kind == wire::Kind::Hello) Answer(control_, in.peer, ToEnvelope(message::Refused{WhyOfAnotherRun(e)}));
-    return;
+  if (e.kind == wire::Kind::Beat) return OnBeat(in);
+  const auto node = control_peers_.Take(in);
+  if (!node) return;
+  const Route* route = RouteOf(Socket::kControl, e.kind, *node);
+  if (e.kind == wire::Kind::Hello) {
+    const bool of_run = OfSameRun(e, identity_);
+    if (of_run && route != nullptr && IsOfUser(in)) {
+      control_peers_.Welcome(in);
+      if (RoleOf(*node) == Spell(Role::kLauncher)) launchers_.Join(*node);
+      return;
+    }
+    log_.Warn("refused ", *node, " of user ", in.user, " on the control socket");
+    return control_peers_.Refuse(in, of_run ? "its key is that of " + in.user : RefusalOf(in));
   }
-  const Route* route = RouteOf(Socket::kControl, e.kind, in.peer);
   if (route == nullptr) {
-    return LogWarning("unexpected ", wire::EnumNameKind(e.kind), " on the control socket from ", in.peer);
+    return log_.Warn("unexpected ", wire::EnumNameKind(e.kind), " on the control socket from ", *node);
   }
-  if (*route->to != '\0') {
-    control_.Send(route->to, e);
-    return;
-  }
+  if (*route->to != '\0') return control_peers_.Post(route->to, e);
   try {
-    DealWithControl(in.peer, e);
+    DealWithControl(*node, e);
   } catch (const Error& error) {
-    LogWarning("dropped a message that is not whole: ", error.message());
+    log_.Warn("dropped a message that is not whole: ", error.message());
   }
 }
 
-void Broker::DealWithControl(const std::string& peer, const Envelope& e) {
+void Broker::DealWithControl(const std::string& node, const Envelope& e) {
   switch (e.kind) {
-    case wire::Kind::Hello:
-      Answer(control_, peer, ToEnvelope(message::Welcome{}));
-      if (RoleOf(peer) == Spell(Role::kLauncher)) launchers_.Join(peer);
+    case wire::Kind::StatusRequest: {
+      const RunProgress run{State(), plan_.experiment.steps, pace_};
+      const std::int64_t malformed = data_.malformed() + control_.malformed();
+      control_peers_.Tell(node, ToEnvelope(message::Status{StatusText(run, members_, teachers_, malformed)}));
       return;
-    case wire::Kind::Beat:
-      return OnBeat(peer, FromEnvelope<message::Beat>(e));
-    case wire::Kind::StatusRequest:
-      Answer(control_, peer,
-             ToEnvelope(message::Status{StatusText(State(), plan_.experiment.steps, members_, teachers_)}));
-      return;
+    }
     case wire::Kind::Drain:
       return Drain();
     case wire::Kind::Scale:
-      Answer(control_, peer, ToEnvelope(launchers_.OnScale(FromEnvelope<message::Scale>(e))));
-      return;
+      return control_peers_.Post(node, ToEnvelope(launchers_.OnScale(FromEnvelope<message::Scale>(e))));
     default: {
       const auto exited = FromEnvelope<message::NodeExited>(e);
       if (IsTeacher(exited.node)) teachers_.Lose(exited.node, "exited");
@@ -163,34 +192,52 @@ void Broker::Drain() {
   if (draining_) return;
   LogInfo("draining: the generator finishes its step and checkpoints");
   draining_ = true;
-  Answer(control_, Spell(Role::kGenerator), ToEnvelope(message::Drain{}));
 }
 
-void Broker::OnBeat(const std::string& peer, const message::Beat& beat) {
-  // It may have come after the order; and a teacher is to know that what ends it is the end of the run.
-  if (draining_) Answer(control_, peer, ToEnvelope(message::Drain{}));
-  if (members_.OnBeat(peer, beat)) teachers_.Resume(peer);  // only teachers may be silent for a while
+// Beats come on a connection of their own, which needs no Hello: the gate knows whose it is, and a beat that is lost is
+// followed by the next.
+void Broker::OnBeat(const Server::Incoming& in) try {
+  const Envelope& e = in.envelope;
+  if (!OfSameRun(e, identity_)) return;
+  if (RouteOf(Socket::kControl, e.kind, e.node) == nullptr || !IsOfUser(in))
+    return log_.Warn("dropped a beat of ", e.node, " by user ", in.user);
+  const bool well_again = members_.OnBeat(e.node, e.process, FromEnvelope<message::Beat>(e), in.pipe);
+  if (well_again && IsTeacher(e.node)) teachers_.Resume(e.node);
+  if (e.node == Spell(Role::kGenerator)) {
+    if (const auto step = e.scalars.find("step"); step != e.scalars.end()) pace_.Mark(step->second);
+  }
+  if (!draining_) return;
+  Envelope drain = ToEnvelope(message::Drain{});
+  Stamp(drain, identity_);
+  control_.Send(in.pipe, drain);
+} catch (const Error& error) {
+  log_.Warn("dropped a beat that is not whole: ", error.message());
 }
 
 void Broker::OnTick() {
+  members_.Tick();
   teachers_.ExpireLeases();
-  members_.SendWaiting();
-  for (const std::string& name : members_.SilentNow()) {
-    const double silent = members_.all().at(name).SilentSeconds();
-    const std::string why = StrCat("has been silent for ", std::round(10 * silent) / 10, " s");
-    if (!IsTeacher(name)) return Fail(name + " " + why);
-    teachers_.Suspend(name, why);
+  data_peers_.Flush();
+  control_peers_.Flush();
+  control_peers_.ForgetVisitors("client.", kVisit);
+  for (const std::string& name : members_.Unwell()) {
+    const Members::Member& member = members_.all().at(name);
+    const bool silent = members_.StateOf(member) == Members::State::kSilent;
+    const double seconds = silent ? members_.SilentSeconds(member) : members_.IdleSeconds(member);
+    const std::string why =
+        StrCat(silent ? "has been silent for " : "has done nothing while it works for ", std::lround(seconds), " s");
+    if (IsTeacher(name)) {
+      teachers_.Suspend(name, why);
+    } else {
+      members_.Suspend(name);
+      LogWarning(name, " ", why);
+    }
   }
-}
-
-bool Broker::Answer(Server& socket, const std::string& peer, Envelope answer) const {
-  Stamp(answer, identity_);
-  return socket.Send(peer, answer);
 }
 
 void Broker::Fail(const std::string& why) {
   LogError(why);
-  members_.TellAll(ToEnvelope(message::Failed{why}));
+  members_.PostToAll(ToEnvelope(message::Failed{why}));
   exit_code_ = 1;
 }
 

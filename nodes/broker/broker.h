@@ -6,8 +6,10 @@
 #include <string>
 
 #include "common/config/topology.h"
+#include "common/log/limited_log.h"
+#include "common/metrics/pace.h"
 #include "common/signals/signals.h"
-#include "common/transport/server.h"
+#include "common/transport/peers.h"
 #include "nodes/broker/checkpoint_gate.h"
 #include "nodes/broker/launchers.h"
 #include "nodes/broker/members.h"
@@ -17,27 +19,27 @@
 
 namespace sgmd {
 
-/// One run; one loop thread that owns the sockets and the parts that it hands messages to. Who may send what to whom is
-/// in routes.cc; all else is dropped, and so is what comes from a node that has not joined. What is done with a message
-/// that is not merely passed on:
+/// One run; one loop thread that owns the sockets and the parts that it hands messages to. The gate lets in who shows a
+/// key or the token of the run; a name must be one of that user; who may send what to whom is in routes.cc; all else is
+/// dropped. What is done with a message that is not merely passed on:
 ///
 ///   message                on       done
 ///   Hello                  data     Welcome; or Refused: another run or epoch, unknown role, teacher of another model,
-///                                   a trained role that another process has
+///                                   a trained role that another process has, a name of another user
 ///   Sample, AnchorRequest  data     answered from the store or by a teacher (TeacherService)
 ///   Score, Anchor          data     the reply goes to fake_score or generator
 ///   Credit, Leave          data     leases for this teacher, or its leases to others
 ///   CheckpointPart         data     to the generator, once earlier answers are safe (CheckpointGate)
-///   Finished               data     Close to all; exit code 0
+///   Finished               data     Close to all; exit code 0 when all have it
 ///   Hello                  control  Welcome; a launcher is remembered
 ///   Beat                   control  it is alive
 ///   StatusRequest          control  Status
-///   Drain                  control  to the generator, and to every node that beats from then on
+///   Drain                  control  to all nodes, in answer to their beats
 ///   Scale                  control  to the launchers of all hosts; Scaled to who asked
 ///   NodeExited             control  a teacher's leases go to others
 ///
-/// A trained role that has been silent for silence_seconds fails the run (Failed to all; exit code 1); a silent teacher
-/// loses its leases until it is heard again.
+/// A teacher that is silent or stalled (Members) loses its leases until it is well again. A trained role that is: the
+/// launcher sees it in the status, and ends it.
 class Broker {
  public:
   struct Options {
@@ -54,29 +56,33 @@ class Broker {
 
  private:
   void OnData(const Server::Incoming& in);
-  void DealWithData(const std::string& peer, const Envelope& e);
+  void DealWithData(const std::string& node, const Envelope& e);
   void OnControl(const Server::Incoming& in);
-  void DealWithControl(const std::string& peer, const Envelope& e);
+  void DealWithControl(const std::string& node, const Envelope& e);
   void OnHello(const Server::Incoming& in);
   std::string RefusalOf(const Server::Incoming& hello) const;
   std::string WhyOfAnotherRun(const Envelope& e) const;
   void Drain();
-  void OnBeat(const std::string& peer, const message::Beat& beat);
+  bool IsOfUser(const Server::Incoming& in) const;
+  void OnBeat(const Server::Incoming& in);
   void OnTick();
-  bool Answer(Server& socket, const std::string& peer, Envelope answer) const;
+  void DeliverLastWords();
   void Fail(const std::string& why);
   std::string State() const;
 
   LaunchPlan plan_;
   Options options_;
   NodeIdentity identity_;
-  std::unique_ptr<CurveGate> gate_;  // of an encrypted run
+  Gate gate_;
   Server data_, control_;
+  Peers data_peers_, control_peers_;
   Members members_;
   Launchers launchers_;
   TeacherService teachers_;
   CheckpointGate checkpoints_;
   TrainedWork work_;
+  Pace pace_;
+  LimitedLog log_;
   bool draining_ = false;
   std::optional<int> exit_code_;
 };

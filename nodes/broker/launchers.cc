@@ -1,26 +1,18 @@
 #include "nodes/broker/launchers.h"
 
+#include "common/config/role.h"
+
 namespace sgmd {
 
 void Launchers::Join(const std::string& launcher) {
-  joined_.insert(launcher);
-  if (wanted_.teachers != 0) Send(launcher);
+  if (joined_.insert(launcher).second && wanted_.teachers != 0) control_.Post(launcher, ToEnvelope(wanted_));
 }
 
 message::Scaled Launchers::OnScale(const message::Scale& scale) {
   wanted_ = scale;
-  bool sent = false;
-  for (const std::string& launcher : joined_) {
-    // That of the broker's host has no further name.
-    if (Send(launcher) && launcher == "launcher") sent = true;
-  }
-  return {sent ? "" : "no launcher is connected"};
-}
-
-bool Launchers::Send(const std::string& launcher) const {
-  Envelope order = ToEnvelope(wanted_);
-  Stamp(order, broker_);
-  return control_.Send(launcher, order);
+  for (const std::string& launcher : joined_) control_.Post(launcher, ToEnvelope(wanted_));
+  // That of the broker's host has no further name.
+  return {joined_.contains(Spell(Role::kLauncher)) ? "" : "no launcher is connected"};
 }
 
 }  // namespace sgmd

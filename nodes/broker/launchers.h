@@ -5,26 +5,22 @@
 #include <string>
 
 #include "common/messages/control.h"
-#include "common/transport/identity.h"
-#include "common/transport/server.h"
+#include "common/transport/peers.h"
 
 namespace sgmd {
 
 /// The number of teachers that are wanted goes to every launcher, also to one that comes later.
 class Launchers {
  public:
-  /// `control` outlives it. Messages are stamped as of `broker`.
-  Launchers(Server& control, NodeIdentity broker) : control_(control), broker_(std::move(broker)) {}
+  /// `control`: the peers on the control socket; it outlives this.
+  explicit Launchers(Peers& control) : control_(control) {}
 
   void Join(const std::string& launcher);
   /// Says what became of the order.
   message::Scaled OnScale(const message::Scale& scale);
 
  private:
-  bool Send(const std::string& launcher) const;
-
-  Server& control_;
-  NodeIdentity broker_;
+  Peers& control_;
   std::set<std::string> joined_;
   message::Scale wanted_;  // the last order; 0 teachers: none came
 };

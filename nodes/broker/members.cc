@@ -1,12 +1,10 @@
 #include "nodes/broker/members.h"
 
+#include <algorithm>
+
 #include "common/log/log.h"
 
 namespace sgmd {
-
-double Members::Member::SilentSeconds() const {
-  return std::chrono::duration<double>(Clock::now() - last_beat).count();
-}
 
 bool Members::Joined(const std::string& name) const {
   const auto it = members_.find(name);
@@ -17,67 +15,77 @@ bool Members::TakenByAnother(const std::string& name, std::uint64_t process) con
   return Joined(name) && members_.at(name).process != process;
 }
 
-void Members::Welcome(const std::string& name, std::uint64_t process) {
+void Members::Welcome(const std::string& name, const Server::Incoming& hello) {
   Member& member = members_[name];
-  if (!member.joined || member.process != process) LogInfo(name, " joined");
-  member.joined = member.alive = true;
+  const std::uint64_t process = hello.envelope.process;
+  if (member.process != 0 && member.process != process) replaced_.insert(member.process);
+  if (!member.joined || member.process != process) {
+    LogInfo(name, " joined");
+    member.heard = member.moved = clock_.Seconds();
+    member.progress = 0;
+    member.suspended = member.waiting = false;
+  }
+  member.joined = true;
+  member.gone = false;
   member.process = process;
-  member.last_beat = Clock::now();
-  SendNow(name, ToEnvelope(message::Welcome{}));
-  SendWaiting(name, member);
+  data_.Welcome(hello);
 }
 
-bool Members::OnBeat(const std::string& name, const message::Beat& beat) {
+bool Members::OnBeat(const std::string& name, std::uint64_t process, const message::Beat& beat,
+                     const std::string& pipe) {
+  if (WasReplaced(process) || TakenByAnother(name, process)) return false;
   Member& member = members_[name];
-  member.last_beat = Clock::now();
+  if (member.gone && member.process == process) return false;  // its last beat, after it left
+  member.heard = clock_.Seconds();
+  // A member that waits does not stand still: what it does next begins now.
+  if (beat.progress != member.progress || beat.waiting || !member.joined) member.moved = clock_.Seconds();
   member.progress = beat.progress;
+  member.waiting = beat.waiting;
+  member.control_pipe = pipe;
   for (const auto& [metric, value] : beat.metrics) member.metrics[metric] = value;
-  if (member.alive || !member.joined) return false;
-  member.alive = true;
+  if (!member.suspended || StateOf(member) == State::kStalled) return false;
+  member.suspended = false;
   return true;
 }
 
-std::vector<std::string> Members::SilentNow() const {
-  std::vector<std::string> silent;
+Members::State Members::StateOf(const Member& member) const {
+  if (!member.joined) return member.gone ? State::kGone : State::kStarting;
+  if (SilentSeconds(member) > limits_.silence_seconds) return State::kSilent;
+  if (member.waiting) return State::kWaiting;
+  return IdleSeconds(member) > limits_.stall_seconds ? State::kStalled : State::kWorking;
+}
+
+std::vector<std::string> Members::Unwell() const {
+  std::vector<std::string> names;
   for (const auto& [name, member] : members_) {
-    if (member.joined && member.alive && member.SilentSeconds() > silence_seconds_) silent.push_back(name);
+    const State state = StateOf(member);
+    if (!member.suspended && (state == State::kStalled || state == State::kSilent)) names.push_back(name);
   }
-  return silent;
+  return names;
 }
 
 bool Members::Remove(const std::string& name) {
   const auto it = members_.find(name);
-  if (it == members_.end()) return false;
-  const bool joined = it->second.joined;
-  it->second.joined = it->second.alive = false;
-  return joined;
+  if (it == members_.end() || !it->second.joined) return false;
+  it->second.joined = false;
+  it->second.gone = true;
+  return true;
 }
 
-void Members::Forward(const std::string& name, const Envelope& envelope) {
-  Member& member = members_[name];
-  member.outbox.push_back(envelope);
-  SendWaiting(name, member);
-}
-
-void Members::SendWaiting() {
-  for (auto& [name, member] : members_) SendWaiting(name, member);
-}
-
-void Members::SendWaiting(const std::string& name, Member& member) {
-  while (member.joined && !member.outbox.empty() && data_.Send(name, member.outbox.front())) member.outbox.pop_front();
-}
-
-void Members::TellAll(Envelope envelope) {
-  envelope = Stamped(std::move(envelope));
-  SendWaiting();
+void Members::PostToAll(const Envelope& envelope) {
   for (const auto& [name, member] : members_) {
-    if (member.joined) data_.Send(name, envelope);
+    if (member.joined) data_.Post(name, envelope);
   }
 }
 
-Envelope Members::Stamped(Envelope envelope) const {
-  Stamp(envelope, broker_);
-  return envelope;
+bool Members::AllHaveAll() const {
+  return std::all_of(members_.begin(), members_.end(),
+                     [&](const auto& entry) { return !entry.second.joined || data_.HasAll(entry.first); });
+}
+
+const char* Spell(Members::State state) {
+  constexpr const char* kSpellings[] = {"starting", "working", "waiting", "stalled", "silent", "gone"};
+  return kSpellings[static_cast<std::size_t>(state)];
 }
 
 }  // namespace sgmd

@@ -26,7 +26,8 @@ constexpr Route kRoutes[] = {
     {kData, Anchor, kTeacher, ""},
     {kData, Leave, kTeacher, ""},
 
-    {kControl, Hello, "any", ""},
+    {kControl, Hello, kLauncher, ""},
+    {kControl, Hello, "client", ""},
     {kControl, Beat, kGenerator, ""},
     {kControl, Beat, kFakeScore, ""},
     {kControl, Beat, kTeacher, ""},

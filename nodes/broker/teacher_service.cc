@@ -109,9 +109,7 @@ void TeacherService::GrantLeases() {
     Envelope message = pending_.at(lease->ticket).lease;
     message.request_id = lease->ticket;
     message.attempt = lease->attempt;
-    if (members_.SendNow(lease->teacher, std::move(message))) continue;
-    dispatcher_.AddCredit(lease->teacher, 1);  // it never got this one
-    Suspend(lease->teacher, "cannot be reached");
+    members_.Post(lease->teacher, std::move(message));
   }
 }
 
@@ -140,7 +138,7 @@ void TeacherService::OnAnswer(const std::string& teacher, const Envelope& answer
 }
 
 void TeacherService::SendAway(const std::string& teacher, const std::string& why) {
-  members_.SendNow(teacher, ToEnvelope(message::Failed{why}));
+  members_.Post(teacher, ToEnvelope(message::Failed{why}));
   Lose(teacher, "was sent away: " + why);
 }
 

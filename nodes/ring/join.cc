@@ -36,8 +36,9 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     InitLog(node.identity.node);
     node.plan = LoadRun(run);
     node.identity.run_id = ExperimentDigest(node.plan.experiment);
-    if (node.plan.topology.transport.encrypt)
-      node.identity.keys = LoadClientKeys(RunFolder{node.plan.topology.run.folder}.Keys());
+    node.identity.credentials =
+        LoadCredentials(RunFolder{node.plan.topology.run.folder}.Keys(), UserOf(node.plan, node.identity.node),
+                        node.plan.topology.transport.encrypt);
     const auto name = ParseNodeName(node.identity.node);
     if (!name || Spell(name->role) != role) throw Error(node.identity.node + " is not the name of a " + role, "--name");
     const Placement placement = PlacementOf(node.plan, *name);

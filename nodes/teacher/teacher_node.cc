@@ -53,7 +53,7 @@ Envelope Answer(const Envelope& lease, Teacher& teacher, Compute compute) {
 int RunTeacher(const RingNode& node, const StopRequests& stop) {
   Heartbeat heartbeat(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds);
   Teacher teacher(node.plan.experiment, node.device);
-  Client client = node.Connect({0, ModelDigest(node.plan.experiment.model.teacher)});
+  Client client = node.Connect({ModelDigest(node.plan.experiment.model.teacher)});
   client.Send(ToEnvelope(message::Credit{kCredit}));
   LogInfo("ready on ", node.device.str());
   std::int64_t scored = 0;

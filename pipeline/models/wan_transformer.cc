@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "common/error/error.h"
+#include "common/metrics/work_count.h"
 #include "pipeline/flow/random.h"
 
 namespace sgmd {
@@ -207,7 +208,11 @@ at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma,
 
   at::Tensor tokens = EmbedPatches(x.to(compute));
   const auto run = checkpoint_blocks_ ? RunBlockCheckpointed : RunBlock;
-  for (const WanBlock& block : blocks_) tokens = run(c, block, {tokens, e0, text, text}, rope);
+  for (const WanBlock& block : blocks_) {
+    tokens = run(c, block, {tokens, e0, text, text}, rope);
+    CountWork();
+    if (tokens.requires_grad()) tokens.register_hook([](const at::Tensor&) { CountWork(); });  // in the backward pass
+  }
   const auto m = (head_modulation_ + Wide(e).unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
   const at::Tensor head_in = Modulate(PlainNorm(tokens, c.eps), m[1], m[0]).to(compute);
   return Unpatchify(head_(head_in), grid).to(wide());

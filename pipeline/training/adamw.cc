@@ -7,6 +7,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "common/metrics/work_count.h"
+
 namespace sgmd {
 namespace {
 
@@ -72,6 +74,7 @@ AdamW::StepReport AdamW::Step(double scale) {
     const std::vector<at::Tensor> chunk(gradients.begin() + first, gradients.begin() + last);
     if (clip < 1) at::_foreach_mul_(chunk, clip);
     Update(first, chunk, report.learning_rate);
+    CountWork();
   }
   return report;
 }

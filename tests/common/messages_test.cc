@@ -77,7 +77,7 @@ Credit Any() {
 }
 template <>
 Hello Any() {
-  return {99, {1, 2}};
+  return {{1, 2}};
 }
 template <>
 CheckpointOrder Any() {
@@ -101,7 +101,7 @@ Failed Any() {
 }
 template <>
 Beat Any() {
-  return {kLarge, {{"step", 4}}};
+  return {kLarge, true, {{"step", 4}}};
 }
 template <>
 Status Any() {

@@ -72,7 +72,7 @@ inline std::unique_ptr<Client> Join(Server& server, const std::string& endpoint,
   auto client = std::async(std::launch::async,
                            [&] { return std::make_unique<Client>(endpoint, Identity(node), Envelope{}, kSoon); });
   auto incoming = Next(server);
-  if (incoming) server.Send(incoming->peer, answer);
+  if (incoming) server.Send(incoming->pipe, answer);
   if (hello != nullptr) *hello = std::move(incoming);
   return client.get();
 }

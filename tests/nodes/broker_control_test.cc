@@ -1,6 +1,7 @@
 // What the control socket answers: status, scale, drain, what other hosts tell.
 #include <cmath>
 
+#include "common/metrics/work_count.h"
 #include "common/transport/heartbeat.h"
 #include "tests/nodes/broker_fixture.h"
 
@@ -16,7 +17,7 @@ TEST_F(BrokerControlTest, StatusMergesBeats) {
   const auto generator = Join("generator");
   Heartbeat heartbeat(plan_.topology.transport.control, Identity("generator"), 0.05);
   heartbeat.Report({{"step", 4}, {"generator_loss", 0.5}, {"broken", std::nan("")}});
-  heartbeat.Progress();
+  CountWork();
   ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["step"] == 4; }));
   const auto control = Control("client.2");
   const nlohmann::json status = Status(*control);
@@ -27,7 +28,7 @@ TEST_F(BrokerControlTest, StatusMergesBeats) {
   EXPECT_TRUE(status["cache"].contains("hit_mb_per_s"));
   EXPECT_EQ(status["nodes"][0]["name"], "generator");
   EXPECT_EQ(status["nodes"][0]["alive"], true);
-  EXPECT_EQ(status["nodes"][0]["progress"], 1);
+  EXPECT_EQ(status["nodes"][0]["progress"], WorkDone());
 }
 
 TEST_F(BrokerControlTest, ScaleGoesToTheLauncher) {
@@ -58,6 +59,7 @@ TEST_F(BrokerControlTest, DrainReachesAGeneratorThatIsNotThereYet) {
 }
 
 TEST_F(BrokerControlTest, OrdersToScaleReachEveryHostAlsoOneThatComesLater) {
+  plan_.topology.run.hosts = {"a", "b", "c"};
   Start();
   const auto head = Control("launcher"), host = Control("launcher.b"), person = Control("client.1");
   person->Send(ToEnvelope(message::Scale{5}));
@@ -74,6 +76,7 @@ TEST_F(BrokerControlTest, OrdersToScaleReachEveryHostAlsoOneThatComesLater) {
 }
 
 TEST_F(BrokerControlTest, AFailureOnAnotherHostReachesTheLauncherOfThisOne) {
+  plan_.topology.run.hosts = {"a", "b"};
   Start();
   const auto head = Control("launcher"), host = Control("launcher.b");
   host->Send(ToEnvelope(message::RoleFailed{"fake_score", "last words", 3, 0}));
@@ -86,17 +89,15 @@ TEST_F(BrokerControlTest, AFailureOnAnotherHostReachesTheLauncherOfThisOne) {
 }
 
 TEST_F(BrokerControlTest, OfAnEncryptedRunAnswersThoseWithItsKeyAlone) {
+  const NodeIdentity with_token = Identity("client.1");
   plan_.topology.transport.encrypt = true;
-  const auto keys = RunFolder{plan_.topology.run.folder}.Keys();
   EXPECT_THAT(ErrorOf([&] { Start(); }), testing::HasSubstr("key is missing"));
-  MakeRunKeys(keys);
+  MakeRunKeys(Keys(), UsersOf(plan_), true);
   Start();
-  NodeIdentity identity = Identity("client.1");
-  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.transport.control, identity, {}, kBriefly); }),
+  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.transport.control, with_token, {}, kBriefly); }),
               testing::HasSubstr("does not answer"));
-  identity.keys = LoadClientKeys(keys);
-  Client control(plan_.topology.transport.control, identity, {}, kSoon);
-  EXPECT_EQ(Status(control)["state"], "running");
+  const auto control = Control("client.1");
+  EXPECT_EQ(Status(*control)["state"], "running");
 }
 
 }  // namespace

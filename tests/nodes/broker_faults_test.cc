@@ -1,4 +1,5 @@
 // The broker when processes die, hang, repeat themselves or misbehave.
+#include "common/metrics/work_count.h"
 #include "common/transport/heartbeat.h"
 #include "common/transport/socket.h"
 #include "tests/nodes/broker_fixture.h"
@@ -9,7 +10,16 @@ namespace {
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 
-class BrokerFaultsTest : public BrokerFixture {};
+class BrokerFaultsTest : public BrokerFixture {
+ protected:
+  // As another process than this one.
+  std::unique_ptr<Client> JoinAs(const std::string& node, std::uint64_t process) {
+    NodeIdentity identity = Identity(node);
+    identity.process = process;
+    const Digest model = node.starts_with("teacher.") ? ModelDigest(plan_.experiment.model.teacher) : Digest();
+    return std::make_unique<Client>(plan_.topology.transport.data, identity, ToEnvelope(message::Hello{model}), kSoon);
+  }
+};
 
 TEST_F(BrokerFaultsTest, ReleasesTheLeaseOfATeacherThatDies) {
   Start();
@@ -35,23 +45,17 @@ TEST_F(BrokerFaultsTest, ReleasesTheLeaseOfATeacherThatDies) {
 TEST_F(BrokerFaultsTest, ATeacherThatStartsAnewGetsItsLeaseAgain) {
   Start();
   const auto generator = Join("generator");
-  zmq::socket_t first = MakeSocket(zmq::socket_type::dealer, "teacher.0");
-  first.connect(plan_.topology.transport.data);
-  // Not the number of this process.
-  Envelope hello = ToEnvelope(message::Hello{1, ModelDigest(plan_.experiment.model.teacher)}), credit = Credit(1);
-  for (Envelope* e : {&hello, &credit}) {
-    e->run_id = run_id_;
-    e->epoch = kEpoch;
-    EXPECT_TRUE(SendEnvelope(first, {}, *e));
-  }
+  auto first = JoinAs("teacher.0", /*process=*/1);
+  first->Send(Credit(1));
   generator->Send(Sample(0));
-  ASSERT_TRUE(StatusBecomes([](const nlohmann::json& s) { return s["in_flight"] == 1; }));
-  first.close();
+  ASSERT_TRUE(first->Receive(kSoon));
   const auto second = Join("teacher.0");
   second->Send(Credit(1));
   const auto lease = second->Receive(kSoon);
   ASSERT_TRUE(lease);
   EXPECT_EQ(lease->attempt, 2U);
+  // The first still lives; it does not get its name back.
+  EXPECT_THAT(ErrorOf([&] { JoinAs("teacher.0", 1); }), HasSubstr("taken its name over"));
 }
 
 TEST_F(BrokerFaultsTest, ReDispatchesAnExpiredLeaseAndDropsTheSecondAnswer) {
@@ -91,33 +95,20 @@ TEST_F(BrokerFaultsTest, RepeatedMessagesChangeNothing) {
 TEST_F(BrokerFaultsTest, RefusesASecondProcessInATrainedRole) {
   Start();
   const auto generator = Join("generator");
-  zmq::socket_t second = MakeSocket(zmq::socket_type::dealer, "generator");
-  second.connect(plan_.topology.transport.data);
-  Envelope hello = ToEnvelope(message::Hello{1, {}});  // not the number of this process
-  hello.run_id = run_id_;
-  hello.epoch = kEpoch;
-  EXPECT_TRUE(SendEnvelope(second, {}, hello));
-  std::optional<RawMessage> raw;
-  for (int i = 0; i < 100 && !raw; ++i) {
-    std::this_thread::sleep_for(milliseconds(20));
-    raw = TryReceiveRaw(second, false);
-  }
-  ASSERT_TRUE(raw);
-  const Envelope answer = DecodeEnvelope(raw->header.bytes, raw->tensors);
-  EXPECT_EQ(answer.kind, wire::Kind::Refused);
-  EXPECT_THAT(answer.text, HasSubstr("another process"));
+  EXPECT_THAT(ErrorOf([&] { JoinAs("generator", /*process=*/1); }), HasSubstr("another process has this role"));
 }
 
 TEST_F(BrokerFaultsTest, GivesARefusedTeacherNothing) {
   Start();
   const auto generator = Join("generator");
   generator->Send(Sample(0));
-  zmq::socket_t stranger = MakeSocket(zmq::socket_type::dealer, "teacher.0");
+  zmq::socket_t stranger = MakeSocket(zmq::socket_type::dealer);
+  const NodeIdentity identity = Identity("teacher.0");
+  UseCredentials(stranger, identity.credentials);
   stranger.connect(plan_.topology.transport.data);
-  Envelope hello = ToEnvelope(message::Hello{}), credit = Credit(5);
+  Envelope hello = ToEnvelope(message::Hello{}), credit = Credit(5);  // not the experiment's model
   for (Envelope* e : {&hello, &credit}) {
-    e->run_id = run_id_;
-    e->epoch = kEpoch;
+    Stamp(*e, identity);
     EXPECT_TRUE(SendEnvelope(stranger, {}, *e));
   }
   const auto teacher = Join("teacher.1");
@@ -162,14 +153,99 @@ TEST_F(BrokerFaultsTest, KeepsWhatComesBeforeTheReceiverHasJoined) {
   }
 }
 
-TEST_F(BrokerFaultsTest, ASilentTrainedRoleFailsTheRun) {
+nlohmann::json NodeNamed(const nlohmann::json& status, const std::string& name) {
+  for (const auto& node : status["nodes"]) {
+    if (node["name"] == name) return node;
+  }
+  return {};
+}
+
+TEST_F(BrokerFaultsTest, ASilentTrainedRoleIsNamedAndTheRunGoesOnWhenItIsBack) {
   plan_.topology.transport.silence_seconds = 0.5;
   Start();
   const auto generator = Join("generator"), fake = Join("fake_score");
   const Heartbeat heartbeat(plan_.topology.transport.control, Identity("generator"), 0.05);
-  EXPECT_THAT(ErrorOf([&] { generator->Receive(kSoon); }), HasSubstr("fake_score has been silent for"));
-  Wait();
-  EXPECT_EQ(exit_code_, 1);
+  ASSERT_TRUE(StatusBecomes([](const auto& s) { return NodeNamed(s, "fake_score")["state"] == "silent"; }));
+  const auto control = Control("client.2");
+  EXPECT_EQ(NodeNamed(Status(*control), "fake_score")["stalled"], true);
+  EXPECT_EQ(NodeNamed(Status(*control), "generator")["stalled"], false);
+  const Heartbeat back(plan_.topology.transport.control, Identity("fake_score"), 0.05);
+  EXPECT_TRUE(StatusBecomes([](const auto& s) { return NodeNamed(s, "fake_score")["stalled"] == false; }));
+}
+
+TEST_F(BrokerFaultsTest, ARoleThatBeatsAndDoesNothingWhileItWorksIsStalled) {
+  plan_.topology.restart.stall_seconds = 0.5;
+  Start();
+  const auto generator = Join("generator"), fake = Join("fake_score");
+  const Heartbeat of_generator(plan_.topology.transport.control, Identity("generator"), 0.05);
+  const Heartbeat of_fake(plan_.topology.transport.control, Identity("fake_score"), 0.05);
+  {
+    const Waiting waiting;  // all of this process do
+    std::this_thread::sleep_for(milliseconds(800));
+    const auto control = Control("client.2");
+    EXPECT_EQ(NodeNamed(Status(*control), "generator")["state"], "waiting");
+  }
+  ASSERT_TRUE(StatusBecomes([](const auto& s) { return NodeNamed(s, "generator")["state"] == "stalled"; }));
+  CountWork();
+  EXPECT_TRUE(StatusBecomes([](const auto& s) { return NodeNamed(s, "generator")["state"] == "working"; }));
+}
+
+TEST_F(BrokerFaultsTest, AStalledTeachersLeaseGoesToAnother) {
+  plan_.topology.restart.stall_seconds = 0.5;
+  Start();
+  const auto generator = Join("generator"), stuck = Join("teacher.0");
+  const Heartbeat beats(plan_.topology.transport.control, Identity("teacher.0"), 0.05);
+  stuck->Send(Credit(1));
+  generator->Send(Sample(0));
+  ASSERT_TRUE(stuck->Receive(kSoon));
+  const auto other = Join("teacher.1");
+  const Heartbeat others_beats(plan_.topology.transport.control, Identity("teacher.1"), 0.05);
+  other->Send(Credit(1));
+  const auto lease = other->Receive(kSoon);
+  ASSERT_TRUE(lease);
+  EXPECT_EQ(lease->attempt, 2U);
+}
+
+TEST_F(BrokerFaultsTest, SaysWhomTheRunWaitsFor) {
+  Start();
+  const auto waits_for = [&](const std::string& words) {
+    return StatusBecomes(
+        [&](const auto& s) { return s["waiting_for"].template get<std::string>().find(words) != std::string::npos; });
+  };
+  EXPECT_TRUE(waits_for("generator, which has not come yet"));
+  const Waiting waiting;
+  const Heartbeat of_generator(plan_.topology.transport.control, Identity("generator"), 0.05);
+  EXPECT_TRUE(waits_for("generator, which is starting"));
+  const auto generator = Join("generator"), fake = Join("fake_score");
+  const Heartbeat of_fake(plan_.topology.transport.control, Identity("fake_score"), 0.05);
+  EXPECT_TRUE(waits_for(""));
+  generator->Send(Sample(0));
+  EXPECT_TRUE(waits_for("a teacher, of which there is none; 1 micro-batches are to be scored"));
+}
+
+TEST_F(BrokerFaultsTest, ANameOfAnotherUserIsRefused) {
+  Start();
+  NodeIdentity identity = Identity("teacher.0");
+  identity.node = "generator";
+  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.transport.data, identity, {}, kSoon); }),
+              HasSubstr("its key is that of teacher"));
+  identity.node = "launcher";
+  EXPECT_THAT(ErrorOf([&] { Client(plan_.topology.transport.control, identity, {}, kSoon); }),
+              HasSubstr("its key is that of teacher"));
+  identity.node = "generator";
+  const Heartbeat forged(plan_.topology.transport.control, identity, 0.05);
+  const auto control = Control("client.2");
+  std::this_thread::sleep_for(kBriefly);
+  EXPECT_TRUE(Status(*control)["nodes"].empty());
+}
+
+TEST_F(BrokerFaultsTest, ARefusalTellsNothingOfTheRun) {
+  Start();
+  NodeIdentity identity = Identity("generator");
+  identity.run_id = {1, 2};
+  const std::string refusal = ErrorOf([&] { Client(plan_.topology.transport.data, identity, {}, kSoon); });
+  EXPECT_THAT(refusal, HasSubstr("another run"));
+  EXPECT_THAT(refusal, testing::Not(HasSubstr(run_id_.Hex())));
 }
 
 TEST_F(BrokerFaultsTest, ASilentTeacherLosesItsLeaseUntilItIsHeardAgain) {

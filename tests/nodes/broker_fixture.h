@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/messages/control.h"
 #include "common/messages/ring.h"
@@ -66,6 +67,7 @@ class BrokerFixture : public testing::Test {
     plan_.topology.run.folder = folder_ / "run";
     ResolveDefaults(plan_.topology);
     run_id_ = ExperimentDigest(plan_.experiment);
+    MakeRunKeys(Keys(), UsersOf(plan_), false);
   }
   ~BrokerFixture() override { Stop(); }
 
@@ -83,7 +85,10 @@ class BrokerFixture : public testing::Test {
     broker_.reset();
   }
 
-  NodeIdentity Identity(const std::string& node) const { return {node, run_id_, kEpoch}; }
+  std::filesystem::path Keys() const { return RunFolder{plan_.topology.run.folder}.Keys(); }
+  NodeIdentity Identity(const std::string& node) const {
+    return {node, run_id_, kEpoch, LoadCredentials(Keys(), UserOf(plan_, node), plan_.topology.transport.encrypt)};
+  }
   std::unique_ptr<Client> Join(const std::string& node) {
     message::Hello hello;
     if (node.starts_with("teacher.")) hello.model = ModelDigest(plan_.experiment.model.teacher);

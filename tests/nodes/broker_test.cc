@@ -12,17 +12,18 @@ class BrokerTest : public BrokerFixture {
  protected:
   BrokerTest() { Start(); }
   std::string Refusal(const NodeIdentity& identity, Digest model = {}) {
-    return ErrorOf([&] {
-      Client(plan_.topology.transport.data, identity, ToEnvelope(message::Hello{0, model}), kSoon);
-    });
+    return ErrorOf([&] { Client(plan_.topology.transport.data, identity, ToEnvelope(message::Hello{model}), kSoon); });
   }
 };
 
 TEST_F(BrokerTest, RefusesAnotherRunAnotherEpochAndAnotherTeacher) {
-  EXPECT_THAT(Refusal({"generator", {1, 1}, kEpoch}), HasSubstr("refused generator"));
-  EXPECT_THAT(Refusal({"generator", run_id_, kEpoch + 1}), HasSubstr("epoch 8"));
-  EXPECT_THAT(Refusal({"teacher.0", run_id_, kEpoch}, {5, 5}), HasSubstr(Digest{5, 5}.Hex()));
-  EXPECT_THAT(Refusal({"stranger", run_id_, kEpoch}), HasSubstr("refused stranger"));
+  NodeIdentity other_run = Identity("generator"), other_epoch = Identity("generator");
+  other_run.run_id = {1, 1};
+  ++other_epoch.epoch;
+  EXPECT_THAT(Refusal(other_run), HasSubstr("refused generator"));
+  EXPECT_THAT(Refusal(other_epoch), HasSubstr("another start of this one"));
+  EXPECT_THAT(Refusal(Identity("teacher.0"), {5, 5}), HasSubstr(Digest{5, 5}.Hex()));
+  EXPECT_THAT(Refusal(Identity("stranger")), HasSubstr("refused stranger"));
 }
 
 TEST_F(BrokerTest, LeasesASampleOnceAndServesItsTwinFromTheCache) {
@@ -88,9 +89,9 @@ TEST_F(BrokerTest, SurvivesMalformedMessages) {
 }
 
 TEST_F(BrokerTest, EndpointInUseIsAnError) {
-  LaunchPlan other = plan_;
-  other.topology.cache.folder = folder_ / "other-cache";
-  const std::string error = ErrorOf([&] { Broker(other, {kEpoch, false}); });
+  Stop();
+  const Server other(plan_.topology.transport.data);  // as another broker's
+  const std::string error = ErrorOf([&] { Start(); });
   EXPECT_THAT(error, HasSubstr("in use"));
   EXPECT_THAT(error, HasSubstr(plan_.topology.transport.data));
 }
