@@ -89,7 +89,8 @@ Rules::Rules(const std::vector<Rule>& all, std::string process, std::uint64_t se
 bool Rules::IsFirst(const Counted& counted) const {
   if (counted.happened.exchange(true)) return false;
   if (marks_.empty()) return true;
-  const int fd = ::open((marks_ / std::to_string(counted.number)).c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+  const int fd =
+      ::open((marks_ / std::to_string(counted.number)).c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
   if (fd >= 0) ::close(fd);
   return fd >= 0;
 }
@@ -130,8 +131,8 @@ bool SlowFails(std::size_t place) {
 
 void SetProcess(std::string_view process) {
   const std::string text = Variable("SGMD_FAILPOINTS"), seed = Variable("SGMD_FAILPOINTS_SEED");
-  const auto* rules = new internal::Rules(ParseRules(text), std::string(process), std::strtoull(seed.c_str(), nullptr, 10),
-                                          Variable("SGMD_FAILPOINTS_MARKS"));
+  const auto* rules = new internal::Rules(ParseRules(text), std::string(process),
+                                          std::strtoull(seed.c_str(), nullptr, 10), Variable("SGMD_FAILPOINTS_MARKS"));
   internal::active.store(rules->empty() ? nullptr : rules, std::memory_order_release);
 }
 

@@ -100,7 +100,8 @@ void ReadAction(std::string text, Rule& rule) {
     Refuse(StrCat("\"", text, "\" is nothing that can happen at ", place.name), rule.text,
            NearestHint(text, SpellActions(place.actions)));
   const bool wants = found->argument != Argument::kNone;
-  if (wants != argument.has_value()) Refuse(text + (wants ? " needs a number in brackets" : " takes no number"), rule.text);
+  if (wants != argument.has_value())
+    Refuse(text + (wants ? " needs a number in brackets" : " takes no number"), rule.text);
   rule.effect = {found->action, wants ? ArgumentOf(*found, *argument, rule.text) : 0};
 }
 

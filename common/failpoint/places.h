@@ -10,9 +10,20 @@ namespace sgmd::failpoint {
 
 /// What happens. Those of the first line Hit() does itself; the others are for the place to do.
 enum class Action {
-  kCrash, kExit, kHang, kStop, kSleep, kError,
-  kNoSpace, kIoError, kTooManyFiles,
-  kDrop, kDouble, kDelay, kCorrupt, kReorder,
+  kCrash,
+  kExit,
+  kHang,
+  kStop,
+  kSleep,
+  kError,
+  kNoSpace,
+  kIoError,
+  kTooManyFiles,
+  kDrop,
+  kDouble,
+  kDelay,
+  kCorrupt,
+  kReorder,
   kNan,
 };
 
@@ -37,7 +48,8 @@ inline constexpr std::array kPlaces{
     Declared{"cache.get", "an answer is looked up in the cache", kProcess | kErrno},
     Declared{"cache.flush", "the cache makes what it holds survive a crash", kProcess | kErrno},
     Declared{"checkpoint.write", "a file of a checkpoint is staged", kProcess | kErrno},
-    Declared{"checkpoint.before_manifest", "all files of a checkpoint are staged, its manifest is not", kProcess | kErrno},
+    Declared{"checkpoint.before_manifest", "all files of a checkpoint are staged, its manifest is not",
+             kProcess | kErrno},
     Declared{"checkpoint.before_rename", "a checkpoint is staged whole, not yet renamed", kProcess | kErrno},
     Declared{"checkpoint.after_rename", "a checkpoint is committed, older ones are not yet removed", kProcess},
     Declared{"student.before_rename", "the student is staged whole, not yet renamed", kProcess | kErrno},

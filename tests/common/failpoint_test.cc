@@ -156,7 +156,8 @@ TEST_F(FailpointDeathTest, CrashKillsAndExitEnds) {
     Set(rules);
     Hit("generator.step");
   };
-  EXPECT_EXIT(hit("generator.step=crash"), testing::KilledBySignal(SIGKILL), "failpoint: generator.step=crash at hit 1");
+  EXPECT_EXIT(hit("generator.step=crash"), testing::KilledBySignal(SIGKILL),
+              "failpoint: generator.step=crash at hit 1");
   EXPECT_EXIT(hit("generator.step=exit(7)"), testing::ExitedWithCode(7), "");
 }
 

@@ -29,7 +29,9 @@ class Relay {
   enum class Harm { kNone, kDrop, kDouble, kHold };
 
   Relay(const std::string& front, const std::string& back)
-      : front_(MakeSocket(zmq::socket_type::router)), back_(MakeSocket(zmq::socket_type::dealer)), back_endpoint_(back) {
+      : front_(MakeSocket(zmq::socket_type::router)),
+        back_(MakeSocket(zmq::socket_type::dealer)),
+        back_endpoint_(back) {
     front_.bind(front);
     back_.connect(back);
     thread_ = std::thread([this] { Run(); });
