@@ -15,7 +15,7 @@ namespace sgmd {
 class Console {
  public:
   /// `quiet` hides process output. Colours and redrawing only on a terminal, and not with NO_COLOR. What cannot be
-  /// shown, as on a terminal that is gone, is dropped; what the launcher says is also appended to `log`, if there is one.
+  /// shown, as on a terminal that is gone, is dropped; what the launcher says also goes to `log`, if there is one.
   explicit Console(bool quiet, const std::filesystem::path& log = {});
   ~Console();
 
