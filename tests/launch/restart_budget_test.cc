@@ -12,8 +12,8 @@ class RestartBudgetTest : public testing::Test {
  protected:
   // Milliseconds to wait after an end of `process` at `second`; -1 when it has ended too often.
   long DelayAt(const std::string& process, double second) {
-    const auto attempt = budget_.OnEnd(
-        process, start_ + std::chrono::duration_cast<RestartBudget::Clock::duration>(std::chrono::duration<double>(second)));
+    const auto attempt = budget_.OnEnd(process, start_ + std::chrono::duration_cast<RestartBudget::Clock::duration>(
+                                                             std::chrono::duration<double>(second)));
     return attempt ? attempt->delay.count() : -1;
   }
   const RestartBudget::Clock::time_point start_ = RestartBudget::Clock::now();
@@ -48,9 +48,7 @@ TEST_F(RestartBudgetTest, NumbersTheAttempts) {
   EXPECT_EQ(budget_.OnEnd("broker")->number, 2);
 }
 
-TEST(RestartBudget, WithoutAttemptsRefusesAtOnce) {
-  EXPECT_FALSE(RestartBudget({.attempts = 0}).OnEnd("broker"));
-}
+TEST(RestartBudget, WithoutAttemptsRefusesAtOnce) { EXPECT_FALSE(RestartBudget({.attempts = 0}).OnEnd("broker")); }
 
 }  // namespace
 }  // namespace sgmd

@@ -29,7 +29,8 @@ TEST(StallWatch, BeginsAnewWhenTheProcessIsWellInBetween) {
 
 TEST(StallWatch, TellsSilenceFromWork) {
   StallWatch watch;
-  const char* silent = R"({"nodes": [{"name": "teacher.0", "state": "silent", "stalled": true, "silent_seconds": 16}]})";
+  const char* silent =
+      R"({"nodes": [{"name": "teacher.0", "state": "silent", "stalled": true, "silent_seconds": 16}]})";
   for (int i = 0; i < 2; ++i) watch.OnStatus(silent);
   EXPECT_EQ(watch.OnStatus(silent).at(0).why, "gave no sign of life for 16 s");
 }
