@@ -11,8 +11,8 @@
 
 namespace sgmd {
 
-/// As [restart] says, of each process by itself: ends of the last window_seconds count. The pause doubles with each that
-/// counts, from first_delay_seconds to longest_delay_seconds.
+/// As [restart] says, of each process by itself: ends of the last window_seconds count. The pause doubles with each
+/// of them, from first_delay_seconds to longest_delay_seconds.
 class RestartBudget {
  public:
   using Clock = std::chrono::steady_clock;

@@ -7,7 +7,7 @@
 
 namespace sgmd {
 
-/// The broker calls a node stalled that works and makes no progress, or is not heard of (nodes/broker/status.h). That is
+/// The broker calls a node stalled that works without progress, or is not heard of (nodes/broker/status.h). This is
 /// acted upon when it has said so three times in a row: the launcher itself may have been held up, and then the first
 /// statuses that it reads are of that time.
 class StallWatch {
