@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
     return *code == 0 ? 0 : sgmd::kExitRefused;
   return sgmd::RunGuarded("sgmd-launch", [&] {
     sgmd::InitLog("launch", sgmd::LogLevel::kWarning);
+    if (failpoints->parsed()) return std::cout << sgmd::failpoint::Listing(), 0;
     for (const sgmd::Verb& verb : verbs) {
       if (verb.command->parsed()) return verb.run();
     }

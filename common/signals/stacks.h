@@ -4,7 +4,7 @@
 namespace sgmd {
 
 /// From now on SIGUSR1 writes the stack of every thread to stderr, within about half a second, and the process goes on.
-/// Names are mangled (c++filt reads them). A thread that takes no signals, as those of ZeroMQ, is named without a stack.
+/// Names are mangled (c++filt reads them). A thread that takes no signals, as ZeroMQ's, is named without a stack.
 void WriteStacksOnRequest();
 
 }  // namespace sgmd

@@ -92,8 +92,18 @@ void Console::AppendToLog(std::string_view line) {
   log_->Write(StrCat(text, line, "\n"));
 }
 
+void Console::SayWaiting(const std::string& waiting_for) {
+  const auto now = std::chrono::steady_clock::now();
+  if (waiting_for == waiting_for_ || (!waiting_for.empty() && now - last_waiting_ < kQuietPeriod)) return;
+  waiting_for_ = waiting_for;
+  if (waiting_for.empty()) return;
+  last_waiting_ = now;
+  Say("the run waits for " + waiting_for);
+}
+
 void Console::Progress(const std::string& status_json) {
   const json status = json::parse(status_json);
+  SayWaiting(status.value("waiting_for", ""));
   const double step = status.value("step", 0.0), steps = status.value("steps", 1.0);
   pace_.Mark(step);
   const json& scalars = status["scalars"];

@@ -10,7 +10,7 @@ namespace sgmd {
 namespace {
 
 constexpr std::chrono::milliseconds kPoll{200}, kConnectPatience{2000};
-constexpr std::chrono::seconds kPeriod{1}, kStopGrace{5};
+constexpr std::chrono::seconds kPeriod{1}, kStopGrace{5}, kLoseGrace{1};
 
 }  // namespace
 
@@ -67,10 +67,15 @@ void FurtherHost::Join() {
 void FurtherHost::TalkToBroker() {
   if (ReadRunStart({plan_.topology.run.folder}).epoch != epoch_) return Lose("the run was started anew");
   processes_.StartDueTeachers();
+  if (failed_) control_->Send(FailureMessage(*failed_));
   control_->Send(ToEnvelope(message::StatusRequest{}));
   while (const auto message = control_->Receive(std::chrono::milliseconds(50))) {
     last_answer_ = Clock::now();
-    if (message->kind == wire::Kind::Status) console_.Progress(FromEnvelope<message::Status>(*message).json);
+    if (message->kind == wire::Kind::Status) {
+      const std::string json = FromEnvelope<message::Status>(*message).json;
+      console_.Progress(json);
+      processes_.OnStatus(json);
+    }
     if (message->kind == wire::Kind::Scale)
       processes_.Scale(static_cast<int>(FromEnvelope<message::Scale>(*message).teachers));
   }
@@ -86,7 +91,8 @@ void FurtherHost::OnExit(const ExitReport& report) {
   }
   if (report.code == 0) return;  // the broker has closed the run
   console_.Say(
-      StrCat(report.name, " failed with ", report.Reason(), "; host ", plan_.topology.run.hosts.front(), " is told"));
+      StrCat(report.name, " failed with ", report.Summary(), "; host ", plan_.topology.run.hosts.front(), " is told"));
+  failed_ = report;
   control_->Send(FailureMessage(report));
 }
 
@@ -107,8 +113,9 @@ void FurtherHost::OnSignals() {
 
 void FurtherHost::Lose(const std::string& why) {
   console_.Say(why + ": stopping the processes of this host until it is back");
-  processes_.StopAll(kStopGrace);
+  processes_.StopAll(kLoseGrace);
   control_.reset();
+  failed_.reset();
 }
 
 void FurtherHost::LeaveEndedRun() {

@@ -18,7 +18,7 @@ namespace sgmd {
 ///   state     event                                     to
 ///   waiting   the broker of this epoch welcomes it      joined; this host's processes are started
 ///   joined    a teacher dies                            joined; its leases go to others, it is started again
-///   joined    a trained role dies, or a teacher too     joined; the head is told, and fails or rolls back
+///   joined    a trained role dies, or a teacher too     joined; the head is told, and starts the run anew or fails
 ///             often
 ///   joined    another epoch began, or the broker is     waiting; this host's processes are stopped
 ///             silent for silence_seconds
@@ -54,7 +54,8 @@ class FurtherHost {
   Clock::time_point next_talk_{}, last_answer_{};
   std::string waiting_for_;  // what it said last about waiting
   int signals_handled_ = 0;
-  bool draining_ = false;  // as a signal asked
+  std::optional<ExitReport> failed_;  // told with every poll until the head starts the run anew: one may be lost
+  bool draining_ = false;             // as a signal asked
   std::optional<int> exit_code_;
 };
 

@@ -10,7 +10,7 @@ namespace sgmd {
 namespace {
 
 constexpr std::chrono::seconds kLinger{10}, kEvaluatorAtEnd{600}, kEvaluatorAfterDrain{60};
-constexpr std::chrono::milliseconds kFirstBackoff{500}, kLongestBackoff{8000};
+constexpr std::chrono::milliseconds kOrderlyEnd{3000}, kTimeForStacks{1000};
 const std::string kEvaluator = Spell(Role::kEvaluator);
 
 }  // namespace
@@ -21,11 +21,14 @@ HostProcesses::HostProcesses(LaunchPlan plan, SessionOptions options, std::files
       programs_(std::move(programs)),
       console_(console),
       supervisor_(RunFolder{plan_.topology.run.folder}.Logs(),
-                  [console](const std::string& name, const std::string& line) { console->ProcessLine(name, line); }) {}
+                  [console](const std::string& name, const std::string& line) { console->ProcessLine(name, line); }),
+      budget_(plan_.topology.restart) {}
 
 void HostProcesses::StartAll(std::uint64_t epoch) {
   epoch_ = epoch;
-  restarts_.clear();
+  due_.clear();
+  stalls_ = {};
+  hung_.clear();
   retired_.clear();
   said_waiting_ = false;
   for (const RunCommand& command : CommandsHere()) supervisor_.Start(command.name, command.words, command.env);
@@ -39,7 +42,11 @@ std::vector<RunCommand> HostProcesses::CommandsHere() const {
 
 std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
   failpoint::Hit("launcher.poll");
+  KillHung();
   std::vector<ExitReport> ended = supervisor_.Poll(timeout);
+  for (ExitReport& report : ended) {
+    if (const auto hung = hung_.extract(report.name)) report.last_lines.push_back("error: " + hung.mapped().why);
+  }
   const auto evaluator =
       std::find_if(ended.begin(), ended.end(), [](const auto& report) { return report.name == kEvaluator; });
   if (evaluator == ended.end()) return ended;
@@ -51,25 +58,50 @@ std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
   return ended;
 }
 
+void HostProcesses::OnStatus(const std::string& status_json) {
+  for (const StallWatch::Stalled& stalled : stalls_.OnStatus(status_json)) EndHung(stalled.name, stalled.why);
+}
+
+void HostProcesses::EndHung(const std::string& name, const std::string& why) {
+  if (!supervisor_.Running(name) || hung_.contains(name)) return;
+  const std::string log = (RunFolder{plan_.topology.run.folder}.Logs() / (name + ".log")).string();
+  console_->Say(StrCat(name, " ", why, ": it is ended"));
+  supervisor_.Signal(name, SIGUSR1);
+  hung_[name] = {StrCat(why, "; its stack is in ", log), Clock::now() + kTimeForStacks};
+}
+
+void HostProcesses::KillHung() {
+  for (const auto& [name, hung] : hung_) {
+    if (Clock::now() >= hung.kill_at) supervisor_.Signal(name, SIGKILL);
+  }
+}
+
 bool HostProcesses::PlanRestart(const ExitReport& teacher) {
-  if (retired_.erase(teacher.name) > 0 || teacher.code == 0) return true;
-  Restart& restart = restarts_[teacher.name];
-  const std::int64_t allowed = plan_.topology.restart.attempts;
-  if (++restart.count > allowed) return false;
-  const auto backoff = std::min(kLongestBackoff, kFirstBackoff * (1 << std::min(restart.count - 1, 10)));
-  restart.due = Clock::now() + backoff;
-  console_->Say(StrCat(teacher.name, " ended by ", teacher.Reason(), ", starting it again in ",
-                       backoff.count() / 1000.0, " s (", restart.count, " of ", allowed, ")"));
+  if (retired_.erase(teacher.name) > 0) return true;
+  const auto attempt = budget_.OnEnd(teacher.name);
+  if (!attempt) return teacher.code == 0;
+  due_[teacher.name] = Clock::now() + (teacher.code == 0 ? std::max(attempt->delay, kOrderlyEnd) : attempt->delay);
+  if (teacher.code != 0) {
+    console_->Say(StrCat(teacher.name, " ended by ", teacher.Summary(), ", starting it again in ",
+                         attempt->delay.count() / 1000.0, " s (", attempt->number, " of ",
+                         plan_.topology.restart.attempts, ")"));
+  }
   return true;
 }
 
 void HostProcesses::StartDueTeachers() {
-  for (auto& [name, restart] : restarts_) {
-    if (!restart.due || Clock::now() < *restart.due) continue;
-    restart.due.reset();
+  for (auto it = due_.begin(); it != due_.end();) {
+    if (Clock::now() < it->second) {
+      ++it;
+      continue;
+    }
     const auto commands = CommandsHere();
-    const auto command = std::ranges::find(commands, name, &RunCommand::name);  // not there: fewer are wanted by now
-    if (command != commands.end() && !supervisor_.Running(name)) supervisor_.Start(name, command->words, command->env);
+    const auto command = std::ranges::find(commands, it->first, &RunCommand::name);  // not there: fewer are wanted
+    if (command != commands.end() && !supervisor_.Running(it->first)) {
+      console_->Say(StrCat("starting ", it->first, " again"));
+      supervisor_.Start(it->first, command->words, command->env);
+    }
+    it = due_.erase(it);
   }
 }
 

@@ -4,13 +4,14 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "launch/plan/run_commands.h"
 #include "launch/run/console.h"
+#include "launch/run/restart_budget.h"
+#include "launch/run/stall_watch.h"
 #include "launch/run/supervisor.h"
 
 namespace sgmd {
@@ -29,13 +30,18 @@ class HostProcesses {
   /// `console` outlives it.
   HostProcesses(LaunchPlan plan, SessionOptions options, std::filesystem::path programs, Console* console);
 
-  /// Starts everything that belongs on this host as start `epoch` of the run; earlier deaths of teachers are forgotten.
+  /// Starts everything that belongs on this host as start `epoch` of the run.
   void StartAll(std::uint64_t epoch);
   /// Waits at most `timeout` for output, an exit or a signal. Returns what ended, without the evaluator: training does
   /// not need it, its end is told on the console.
   std::vector<ExitReport> Poll(std::chrono::milliseconds timeout);
+  /// What the broker says of the run: ends the processes of this host that hang (StallWatch, EndHung).
+  void OnStatus(const std::string& status_json);
+  /// Has `name` write its stacks to its log, and kills it a second later; its report then says `why`.
+  void EndHung(const std::string& name, const std::string& why);
   /// Plans the next start of a teacher that did not end as it was told to. False when it has died too often ([restart]
-  /// attempts).
+  /// attempts). One that left by itself, with exit code 0, is started again after 3 s: until then it may show that the
+  /// run has ended.
   bool PlanRestart(const ExitReport& teacher);
   void StartDueTeachers();
   /// `count` teachers on all hosts together: starts and drains those of this host.
@@ -52,11 +58,12 @@ class HostProcesses {
   bool empty() const { return supervisor_.Names().empty(); }
 
  private:
-  struct Restart {
-    int count = 0;
-    std::optional<Clock::time_point> due;
+  struct Hung {
+    std::string why;
+    Clock::time_point kill_at;
   };
   std::vector<RunCommand> CommandsHere() const;
+  void KillHung();
 
   LaunchPlan plan_;  // with as many teachers as are wanted now
   SessionOptions options_;
@@ -64,7 +71,10 @@ class HostProcesses {
   std::uint64_t epoch_ = 0;
   Console* console_;
   Supervisor supervisor_;
-  std::map<std::string, Restart> restarts_;
+  RestartBudget budget_;                          // of teachers
+  std::map<std::string, Clock::time_point> due_;  // teachers that are started again then
+  StallWatch stalls_;
+  std::map<std::string, Hung> hung_;
   std::set<std::string> retired_;  // teachers told to leave
   bool said_waiting_ = false;      // for the evaluator
 };

@@ -54,7 +54,7 @@ void RecordStart(const std::filesystem::path& run_folder, const RunRecord& start
 void RecordRestart(const std::filesystem::path& run_folder, const RunRestart& restart);
 void RecordEnd(const std::filesystem::path& run_folder, const RunEnd& end);
 
-/// The starts of the run, oldest first; empty when there were none. A line that is not whole (the last one, of a machine
+/// The starts of the run, oldest first; empty when there were none. A line that is not whole (the last, of a machine
 /// that died) is skipped. Throws Error when the file is there and cannot be read.
 std::vector<RunRecord> ReadHistory(const std::filesystem::path& run_folder);
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "common/error/error.h"
@@ -16,7 +17,7 @@ namespace sgmd {
 namespace {
 
 constexpr std::chrono::milliseconds kPoll{200}, kConnectPatience{300}, kGatherFailures{500};
-constexpr std::chrono::seconds kStatusPeriod{1}, kStopGrace{5};
+constexpr std::chrono::seconds kStatusPeriod{1}, kStopGrace{5}, kRestartGrace{1}, kLongestLook{1};
 constexpr std::size_t kMaxRollbacks = 2;
 
 }  // namespace
@@ -26,7 +27,9 @@ Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path 
       lock_(plan_.topology.run.folder),
       start_(BeginStart(plan_)),
       console_(options.quiet, RunFolder{plan_.topology.run.folder}.Logs() / "launch.log"),
-      processes_(plan_, options, std::move(programs), &console_) {
+      processes_(plan_, options, std::move(programs), &console_),
+      replay_(options.replay),
+      budget_(plan_.topology.restart) {
   MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys(), UsersOf(plan_), plan_.topology.transport.encrypt);
   SaveRun(plan_);
 }
@@ -73,6 +76,10 @@ void Session::Supervise() {
       case State::kRunning:
         processes_.StartDueTeachers();
         TalkToBroker();
+        WatchBroker();
+        break;
+      case State::kRecovering:
+        if (Clock::now() >= resume_at_) StartAgain(dead_.name, dead_.Summary());
         break;
       case State::kGoingBack:
         GoBack();
@@ -155,14 +162,14 @@ void Session::TalkToBroker() {
 }
 
 void Session::OnMessage(const Envelope& message) {
-  if (message.kind == wire::Kind::Status) console_.Progress(FromEnvelope<message::Status>(message).json);
+  if (message.kind == wire::Kind::Status) OnStatus(FromEnvelope<message::Status>(message).json);
   if (message.kind == wire::Kind::Scale)
     processes_.Scale(static_cast<int>(FromEnvelope<message::Scale>(message).teachers));
   if (message.kind != wire::Kind::RoleFailed) return;
   const ExitReport report = FailureFrom(message);
   const auto node = ParseNodeName(report.name);
   const std::string host = node ? " on " + PlacementOf(plan_, *node).host : "";
-  console_.Say(StrCat(report.name, " ended", host, " by ", report.Reason()));
+  console_.Say(StrCat(report.name, " ended", host, " by ", report.Summary()));
   if (IsTeacher(report.name)) {
     FailBy(report);  // it was started again as often as it may
   } else {
@@ -170,43 +177,98 @@ void Session::OnMessage(const Envelope& message) {
   }
 }
 
+void Session::OnStatus(const std::string& status_json) {
+  unanswered_ = {};
+  console_.Progress(status_json);
+  processes_.OnStatus(status_json);
+  const auto status = nlohmann::json::parse(status_json);
+  has_progressed_ = has_progressed_ || status.value("step", std::int64_t{0}) > start_.step;
+  draining_ =
+      draining_ || status.value("state", "") == "draining";  // as another host, or a signal to the broker, asked
+}
+
+void Session::WatchBroker() {
+  const auto now = Clock::now();
+  if (control_) unanswered_ += std::min<Clock::duration>(now - last_look_, kLongestLook);
+  last_look_ = now;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(unanswered_).count();
+  if (static_cast<double>(seconds) < plan_.topology.transport.silence_seconds) return;
+  processes_.EndHung(Spell(Role::kBroker), StrCat("did not answer for ", seconds, " s"));
+}
+
 void Session::GoBack() {
-  processes_.StopAll(kStopGrace);
+  processes_.StopAll(kRestartGrace);
   const RunFolder folder{plan_.topology.run.folder};
   std::vector<std::string> all = RollbacksOf(folder);
-  all.push_back(diverged_->name + ": " + (diverged_->last_lines.empty() ? "" : diverged_->last_lines.back()));
+  all.push_back(diverged_->name + ": " + diverged_->Cause());
   WriteFileAtomically(folder.Rollbacks(), Joined(all, "\n") + "\n");
-  diverged_.reset();
-  control_.reset();
-  start_ = BeginStart(plan_);
   console_.Say(StrCat("going back to the last checkpoint with new draws (", all.size(), " of ", kMaxRollbacks,
                       "): ", all.back()));
+  StartAgain(diverged_->name, diverged_->Cause());
+  diverged_.reset();
+}
+
+void Session::StartAgain(const std::string& process, const std::string& cause) {
+  control_.reset();
+  unanswered_ = {};
+  start_ = BeginStart(plan_);
+  Record([&] { RecordRestart(plan_.topology.run.folder, {"", start_.epoch, process, cause, start_.step}); });
   processes_.StartAll(start_.epoch);
   state_ = State::kRunning;
 }
 
 void Session::Fail() {
-  const auto until = Clock::now() + kGatherFailures;
+  // A signal came from outside; after an error those that it drags down may be the first to be seen.
+  const auto until = Clock::now() + (failures_.front().signal != 0 ? std::chrono::milliseconds(0) : kGatherFailures);
   while (Clock::now() < until) {
     for (const ExitReport& report : processes_.Poll(std::chrono::milliseconds(50))) OnExit(report);
   }
-  processes_.StopAll(kStopGrace);
   // The process that a signal ended is the cause, or else the first that failed.
   const auto by_signal = std::ranges::find_if(failures_, [](const ExitReport& f) { return f.signal != 0; });
-  const ExitReport& cause = by_signal != failures_.end() ? *by_signal : failures_.front();
+  const ExitReport cause = by_signal != failures_.end() ? *by_signal : failures_.front();
+  failures_.clear();
+  if (const auto attempt = MayRecover(cause) ? budget_.OnEnd(cause.name) : std::nullopt)
+    return Recover(cause, *attempt);
+  processes_.StopAll(kStopGrace);
+  TellFailure(cause);
+  cause_ = StrCat(cause.name, " failed with ", cause.Summary());
+  End(kExitFailed);
+}
+
+// An error before the first step, or of a replay, would come again.
+bool Session::MayRecover(const ExitReport& cause) const {
+  if (IsTeacher(cause.name) || cause.code == kExitRollBack) return false;
+  return cause.signal != 0 || (has_progressed_ && !replay_);
+}
+
+void Session::Recover(const ExitReport& cause, const RestartBudget::Attempt& attempt) {
+  processes_.StopAll(kRestartGrace);
+  control_.reset();
+  const std::int64_t step = NewestStep(plan_.topology.run.folder);
+  console_.Say(StrCat(cause.name, " ended by ", cause.Summary(), "; the run goes on from ",
+                      step > 0 ? StrCat("the checkpoint of step ", step) : "its beginning", " in ",
+                      attempt.delay.count() / 1000.0, " s (attempt ", attempt.number, " of ",
+                      plan_.topology.restart.attempts, ")"));
+  dead_ = cause;
+  resume_at_ = Clock::now() + attempt.delay;
+  state_ = State::kRecovering;
+}
+
+void Session::TellFailure(const ExitReport& cause) {
+  const RunFolder folder{plan_.topology.run.folder};
   console_.Say(
       StrCat(cause.name, " failed with ", cause.Reason(), "; all other processes were stopped. Its last lines:"));
   for (const std::string& line : cause.last_lines) console_.Say("  " + line);
-  console_.Say(StrCat("whole log: ", (RunFolder{plan_.topology.run.folder}.Logs() / (cause.name + ".log")).string()));
+  console_.Say(StrCat("whole log: ", (folder.Logs() / (cause.name + ".log")).string()));
   if (cause.code == kExitRollBack) {
     console_.Say(
         "The run went back to a checkpoint twice before, and training diverged again. Lower the learning rates or "
         "lambda, add warmup_steps, or raise score_sigma_min. What was tried:");
-    for (const std::string& line : RollbacksOf({plan_.topology.run.folder})) console_.Say("  " + line);
+    for (const std::string& line : RollbacksOf(folder)) console_.Say("  " + line);
   }
   console_.Say("`up` resumes from the last checkpoint");
-  cause_ = StrCat(cause.name, " failed with ", cause.Reason());
-  End(kExitFailed);
+  if (NewestStep(folder.root) > 0)
+    console_.Say(StrCat("its student: sgmd-export ", folder.root.string(), " --diffusers <folder to write>"));
 }
 
 void Session::Finish() {

@@ -11,6 +11,7 @@
 #include "common/config/topology.h"
 #include "launch/run/console.h"
 #include "launch/run/host_processes.h"
+#include "launch/run/restart_budget.h"
 #include "launch/run/run_control.h"
 
 namespace sgmd {
@@ -25,7 +26,15 @@ namespace sgmd {
 ///                                                          all new; if it was draining it drains again
 ///   running     anything else dies, a teacher too often,   failing
 ///               or a trained role asks a third time
-///   failing     500 ms are over, in which others that      ended; exit code 1, the last lines of the culprit are
+///   running     the broker has not answered for            running; that process is killed (HostProcesses::EndHung),
+///               silence_seconds, or says of a process      and so dies
+///               three times in a row that it hangs
+///   failing     500 ms are over, and it is the end of a    recovering; all processes are stopped
+///               generator, fake score or broker that
+///               [restart] allows
+///   recovering  the pause is over                          running, as the next start of the run; if it was draining
+///                                                          it drains again
+///   failing     the same, not allowed: others that         ended; exit code 1, the last lines of the culprit are
 ///               the failure drags down are gathered        shown
 ///   running     SIGTERM, or the first SIGINT               running; the broker drains the run, as soon as it answers
 ///   running     a process ends in order: the broker has    finishing
@@ -44,7 +53,7 @@ class Session {
 
  private:
   using Clock = std::chrono::steady_clock;
-  enum class State { kRunning, kGoingBack, kFailing, kFinishing, kEnded };
+  enum class State { kRunning, kGoingBack, kFailing, kRecovering, kFinishing, kEnded };
 
   void Supervise();
   void Record(const std::function<void()>& record);
@@ -57,8 +66,14 @@ class Session {
   void Drain();
   void OnMessage(const Envelope& message);
   void FailBy(const ExitReport& report);
+  void OnStatus(const std::string& status_json);
+  void WatchBroker();
   void GoBack();
   void Fail();
+  bool MayRecover(const ExitReport& cause) const;
+  void Recover(const ExitReport& cause, const RestartBudget::Attempt& attempt);
+  void StartAgain(const std::string& process, const std::string& cause);
+  void TellFailure(const ExitReport& cause);
   void Finish();
   void EndInOrder();
   void End(int exit_code);
@@ -71,7 +86,14 @@ class Session {
   std::unique_ptr<Client> control_;
   State state_ = State::kRunning;
   Clock::time_point next_status_{};
+  bool replay_;
+  RestartBudget budget_;          // of the generator, the fake score and the broker
+  bool has_progressed_ = false;   // a step was done since this launcher started
+  Clock::duration unanswered_{};  // since the broker's last status, without what this process slept through itself
+  Clock::time_point last_look_{};
   std::vector<ExitReport> failures_;     // kFailing: at least one
+  ExitReport dead_;                      // kRecovering: whose end it recovers from
+  Clock::time_point resume_at_{};        // kRecovering
   std::optional<ExitReport> diverged_;   // kGoingBack: the trained role that asked for the last checkpoint
   Clock::time_point finishing_since_{};  // kFinishing
   int signals_handled_ = 0;

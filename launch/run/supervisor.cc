@@ -9,12 +9,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include "common/error/error.h"
 
 namespace sgmd {
 namespace {
 
 constexpr std::size_t kLastLines = 20;
+
+// What a line says of an error, of level E (common/log) or as RunGuarded prints it; nothing of any other line.
+std::string ErrorIn(const std::string& line) {
+  constexpr std::size_t kTime = std::string_view("2026-11-24 21:03:11.042").size();
+  const std::size_t level = line.find(" E "), said = line.find("error: ");
+  if (level <= kTime && line[0] >= '0' && line[0] <= '9') return line.substr(level + 3);
+  return said == std::string::npos ? "" : line.substr(said + 7);
+}
 
 // Between fork and exec: only async-signal-safe calls.
 [[noreturn]] void BecomeChild(pid_t parent, int output, char* const* arguments, char* const* environment) {
@@ -59,6 +68,18 @@ std::string ExitReport::Reason() const {
   return signal != 0 ? StrCat("signal ", signal, " (", ::strsignal(signal), ")") : StrCat("exit code ", code);
 }
 
+std::string ExitReport::Cause() const {
+  for (auto line = last_lines.rbegin(); line != last_lines.rend(); ++line) {
+    if (std::string error = ErrorIn(*line); !error.empty()) return error;
+  }
+  return Reason();
+}
+
+std::string ExitReport::Summary() const {
+  const std::string reason = Reason(), cause = Cause();
+  return cause == reason ? reason : reason + ": " + cause;
+}
+
 Supervisor::Supervisor(std::filesystem::path logs, LineHandler on_line)
     : logs_(std::move(logs)), on_line_(std::move(on_line)) {
   std::filesystem::create_directories(logs_);
@@ -101,6 +122,7 @@ void Supervisor::ReadOutput(const std::string& name, Child& child) {
       const std::string line = child.partial.substr(0, end);
       child.last_lines.push_back(line);
       if (child.last_lines.size() > kLastLines) child.last_lines.pop_front();
+      if (!ErrorIn(line).empty()) child.last_error = line;
       on_line_(name, line);
     }
   }
@@ -123,6 +145,8 @@ std::optional<ExitReport> Supervisor::Reap(const std::string& name, Child& child
   report.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   report.code = report.signal != 0 ? 128 + report.signal : WEXITSTATUS(status);
   report.last_lines.assign(child.last_lines.begin(), child.last_lines.end());
+  if (!child.last_error.empty() && std::ranges::find(report.last_lines, child.last_error) == report.last_lines.end())
+    report.last_lines.insert(report.last_lines.begin(), child.last_error);
   for (const int fd : {child.pidfd, child.output}) {
     if (fd >= 0) ::close(fd);
   }

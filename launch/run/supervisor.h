@@ -22,10 +22,14 @@ struct ExitReport {
   std::string name;
   int code = 0;                         // exit code, or 128 + signal
   int signal = 0;                       // 0: it exited by itself
-  std::vector<std::string> last_lines;  // of its output, at most 20
+  std::vector<std::string> last_lines;  // of its output, at most 20, and before them its last error where it is older
 
   /// "exit code 1" or "signal 9 (Killed)".
   std::string Reason() const;
+  /// The last error that it reported, without time and level; Reason() when it reported none.
+  std::string Cause() const;
+  /// "exit code 1: no such file", or the reason alone.
+  std::string Summary() const;
 };
 
 /// Each child has its own process group, dies with this process whatever kills it (PDEATHSIG), and writes stdout and
@@ -62,6 +66,7 @@ class Supervisor {
     std::unique_ptr<LogFile> log;
     std::string partial;
     std::deque<std::string> last_lines;
+    std::string last_error;  // the line
   };
   void ReadOutput(const std::string& name, Child& child);
   std::optional<ExitReport> Reap(const std::string& name, Child& child);

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "common/error/error.h"
@@ -36,6 +37,15 @@ int Scale(const std::filesystem::path& target, const std::string& wanted) {
   return 0;
 }
 
+// Empty where the run goes on, or nobody can say.
+std::string WaitingFor(const std::filesystem::path& run) {
+  try {
+    return nlohmann::json::parse(RequestStatus(*ConnectToRun(run))).value("waiting_for", "");
+  } catch (const Error&) {
+    return "";  // it has ended by now, or its broker is between two starts
+  }
+}
+
 int Down(const std::filesystem::path& target, bool now) {
   const auto run = FindRunFolder(target);
   const auto holder = RunLock::HolderOf(run);
@@ -48,8 +58,9 @@ int Down(const std::filesystem::path& target, bool now) {
     ConnectToRun(run)->Send(ToEnvelope(message::Drain{}));
   }
   std::cout << (now ? "killing" : "draining: waiting for the step and the checkpoint") << std::flush;
-  while (RunLock::HolderOf(run)) {
-    std::cout << "." << std::flush;
+  for (int second = 0; RunLock::HolderOf(run); ++second) {
+    const std::string waiting = !now && second % 10 == 3 ? WaitingFor(run) : "";
+    std::cout << (waiting.empty() ? "." : "\nthe run waits for " + waiting + "\n") << std::flush;
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
   std::cout << " down\n";

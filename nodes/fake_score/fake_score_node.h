@@ -32,7 +32,7 @@ namespace sgmd {
 class FakeScoreNode {
  public:
   explicit FakeScoreNode(const RingNode& node);
-  /// Until the broker closes the run, also after `stop.in_order`: a drain needs it to the end. Returns the exit code: 0,
+  /// Until the broker closes the run, also after `stop.in_order`: a drain needs it. Returns the exit code: 0,
   /// or kExitRollBack.
   int Run(const StopRequests& stop);
 

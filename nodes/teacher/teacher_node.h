@@ -6,8 +6,8 @@
 
 namespace sgmd {
 
-/// Until the broker closes the run; or until 2 s after `stop.in_order`, when it hands back what it was leased, unless the
-/// broker drains the run by then: what ends every process of a run at once (a cgroup, Slurm) wants the last step's scores
+/// Until the broker closes the run; or until 2 s after `stop.in_order`, when it hands back its leases, unless the
+/// broker drains the run by then: what ends every process at once (a cgroup, Slurm) wants the last step's scores
 /// too. Returns the exit code.
 int RunTeacher(const RingNode& node, const StopRequests& stop);
 

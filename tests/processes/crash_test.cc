@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "launch/run/exit_codes.h"
+#include "launch/run/run_history.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -23,26 +24,41 @@ TEST(Crash, TeacherKilledInMidRunChangesNothing) {
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
 }
 
-class CrashOf : public testing::TestWithParam<const char*> {};
+class DeathOf : public testing::TestWithParam<const char*> {};
 
-TEST_P(CrashOf, ARoleThenUpAgainGivesTheWeightsOfACalmRun) {
-  TinyRun run(100);
+TEST_P(DeathOf, ARoleRestartsTheRunWhichEndsInTheWeightsOfACalmRun) {
+  TinyRun run(60);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ASSERT_TRUE(run.Kill(GetParam()));
-  EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
-  EXPECT_NE(up.Output().find("failed with signal 9"), std::string::npos) << up.Output();
-  EXPECT_TRUE(run.Pids("--epoch").empty());
-  const Process again = run.Launch({"up", run.topology()});
-  ASSERT_EQ(again.Wait(kPatience), 0) << again.Output();
-  EXPECT_NE(again.Output().find("resuming at step"), std::string::npos) << again.Output();
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  EXPECT_NE(up.Output().find("ended by signal 9 (Killed); the run goes on from the checkpoint of step "),
+            std::string::npos)
+      << up.Output();
+  EXPECT_NE(up.Output().find(" in 0.5 s (attempt 1 of 5)"), std::string::npos) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
-  // Every score before the crash survived it: the resumed run can be replayed without a teacher.
+  const auto history = ReadHistory(run.run());
+  ASSERT_EQ(history.size(), 1U);
+  ASSERT_EQ(history[0].restarts.size(), 1U);
+  EXPECT_EQ(history[0].restarts[0].cause, "signal 9 (Killed)");
+  EXPECT_TRUE(RollbacksOf({run.run()}).empty());
+  // Every score before the death survived it: the run can be replayed without a teacher.
   const Process replay = run.Launch({"replay", run.topology()});
-  EXPECT_EQ(replay.Wait(kPatience), 0) << replay.Output();
+  EXPECT_EQ(replay.Wait(kPatience), kExitFinished) << replay.Output();
 }
 
-INSTANTIATE_TEST_SUITE_P(Roles, CrashOf, testing::Values("sgmd-generator", "sgmd-fake-score", "sgmd-broker"),
+// As one that hangs: it is alive and answers nothing.
+TEST_P(DeathOf, AStoppedProcessIsNoticedAndTheRunGoesOn) {
+  TinyRun run(60, "", "[transport]\nsilence_seconds = 3\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  ::kill(run.Pids(GetParam()).at(0), SIGSTOP);
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  EXPECT_NE(up.Output().find("; its stack is in "), std::string::npos) << up.Output();
+  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+}
+
+INSTANTIATE_TEST_SUITE_P(Crash, DeathOf, testing::Values("sgmd-generator", "sgmd-fake-score", "sgmd-broker"),
                          [](const auto& info) {
                            std::string name = std::string(info.param).substr(5);
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -54,8 +70,33 @@ TEST(Crash, RecordedInnerSamplesSurviveIt) {
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ASSERT_TRUE(run.Kill("sgmd-fake-score"));
-  EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
-  ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), 0);
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+}
+
+TEST(Crash, GivesUpAfterTheAttemptsOfTheWindow) {
+  TinyRun run(100000, "", "[restart]\nattempts = 1\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  ASSERT_TRUE(run.Kill("sgmd-generator"));
+  for (int i = 0; i < 3000 && up.Output().find("resuming at step") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_NE(up.Output().find("(attempt 1 of 1)"), std::string::npos) << up.Output();
+  ASSERT_TRUE(run.Kill("sgmd-generator"));
+  EXPECT_EQ(up.Wait(kPatience), kExitFailed) << up.Output();
+  EXPECT_NE(up.Output().find("generator failed with signal 9"), std::string::npos) << up.Output();
+  EXPECT_NE(up.Output().find("its student: sgmd-export "), std::string::npos) << up.Output();
+  EXPECT_EQ(LastOutcome(run.run())->cause, "generator failed with signal 9 (Killed)");
+  EXPECT_TRUE(run.Pids("--epoch").empty());
+}
+
+TEST(Crash, TheOnlyTeacherThatIsToldToEndIsStartedAgain) {
+  TinyRun run(60);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  ::kill(run.Pids("sgmd-teacher").at(0), SIGTERM);
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  EXPECT_NE(up.Output().find("starting teacher.0 again"), std::string::npos) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
 }
 
@@ -64,10 +105,8 @@ TEST(Crash, OfTheGeneratorOfAnAlignedRunChangesNothing) {
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ASSERT_TRUE(run.Kill("sgmd-generator"));
-  EXPECT_EQ(up.Wait(kPatience), 1) << up.Output();
-  const Process again = run.Launch({"up", run.topology()});
-  ASSERT_EQ(again.Wait(kPatience), 0) << again.Output();
-  EXPECT_NE(again.Output().find("resuming at step"), std::string::npos) << again.Output();
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  EXPECT_NE(up.Output().find("resuming at step"), std::string::npos) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
 }
 
