@@ -191,12 +191,12 @@ TEST(Launcher, WaitsForTheEvaluatorAloudAndASignalEndsThat) {
   EXPECT_TRUE(run.Pids("--epoch").empty());
 }
 
-TEST(Launcher, StatusWithoutARunSaysHowToStartOne) {
+TEST(Launcher, WhatIsSaidToARunThatIsNotUpSaysHowToStartOne) {
   TinyRun run(4);
   std::filesystem::create_directories(run.run());
-  const Process status = run.Launch({"status", run.run()});
-  EXPECT_EQ(status.Wait(30), 1);
-  EXPECT_THAT(status.Output(), HasSubstr("no run is up"));
+  const Process down = run.Launch({"down", run.run()});
+  EXPECT_EQ(down.Wait(30), 1);
+  EXPECT_THAT(down.Output(), HasSubstr("no run is up"));
 }
 
 }  // namespace

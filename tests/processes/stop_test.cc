@@ -47,9 +47,8 @@ TEST_P(DrainOfAll, ProcessesAtOnceEndsInACheckpoint) {
   ExpectGoesOnToSerialWeights(run);
 }
 
-INSTANTIATE_TEST_SUITE_P(Stop, DrainOfAll, testing::Bool(), [](const auto& info) {
-  return info.param ? "AndTheLauncher" : "WithoutTheLauncher";
-});
+INSTANTIATE_TEST_SUITE_P(Stop, DrainOfAll, testing::Bool(),
+                         [](const auto& info) { return info.param ? "AndTheLauncher" : "WithoutTheLauncher"; });
 
 TEST(Stop, BeforeAnythingIsReadyDrainsToo) {
   TinyRun run(100);

@@ -1,0 +1,49 @@
+// Ending a run that is up.
+#include <unistd.h>
+
+#include <csignal>
+#include <iostream>
+#include <memory>
+#include <thread>
+
+#include "common/error/error.h"
+#include "launch/run/run_control.h"
+#include "launch/verbs/verb_words.h"
+#include "launch/verbs/verbs.h"
+
+namespace sgmd {
+namespace {
+
+int Down(const std::filesystem::path& target, bool now) {
+  const auto run = FindRunFolder(target);
+  const auto holder = RunLock::HolderOf(run);
+  if (!holder) throw Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
+  if (holder->machine == RunLock::ThisMachine()) {
+    ::kill(holder->pid, now ? SIGQUIT : SIGTERM);
+  } else if (now) {
+    throw Error("the run is up on " + holder->machine, run.string(), "run it there with --now, or here without");
+  } else {
+    ConnectToRun(run)->Send(ToEnvelope(message::Drain{}));
+  }
+  std::cout << (now ? "killing" : "draining: waiting for the step and the checkpoint") << std::flush;
+  while (RunLock::HolderOf(run)) {
+    std::cout << "." << std::flush;
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  std::cout << " down\n";
+  return 0;
+}
+
+}  // namespace
+
+Verb DownVerb(CLI::App& app) {
+  CLI::App* verb =
+      AddVerb(app, "down", "Drain, checkpoint and end the live run", "down runs/demo\ndown runs/demo --now");
+  const auto target = std::make_shared<std::filesystem::path>();
+  const auto now = std::make_shared<bool>(false);
+  AddTarget(*verb, *target);
+  verb->add_flag("--now", *now, "Kill instead; the next up resumes from the last checkpoint");
+  return {verb, [=] { return Down(*target, *now); }};
+}
+
+}  // namespace sgmd
