@@ -53,14 +53,14 @@ class RunWatch {
   std::unique_ptr<Client> client_;
 };
 
-/// Calls `show` with how the run stands, once a second, until it is not up. Returns its exit code (kExitRefused where it
-/// never started), or nothing after `limit`.
+/// Calls `show` with how the run stands, once a second, until it is not up. Returns its exit code (kExitRefused where
+/// it never started), or nothing after `limit`.
 std::optional<int> FollowToTheEnd(const std::filesystem::path& run_folder,
                                   const std::function<void(const RunState&)>& show,
                                   std::optional<std::chrono::duration<double>> limit = {});
 
-/// One object with the keys state, step, steps, run_folder, student, since, cause, exit_code, pid, machine, next_command
-/// and live, always all of them; what is not known is null.
+/// One object with the keys state, step, steps, run_folder, student, since, cause, exit_code, pid, machine,
+/// next_command and live, always all of them; what is not known is null.
 nlohmann::ordered_json ToJson(const RunState& state);
 
 }  // namespace sgmd

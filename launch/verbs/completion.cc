@@ -84,7 +84,8 @@ std::string Bash(const CLI::App& app) {
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
     return
   fi
-  mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur"; ((files)) && { compgen -f -X '!*.toml' -- "$cur"; compgen -d -- "$cur"; })
+  mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur"
+    ((files)) && { compgen -f -X '!*.toml' -- "$cur"; compgen -d -- "$cur"; })
   compopt -o filenames 2>/dev/null
 }
 complete -F _sgmd_launch sgmd-launch
