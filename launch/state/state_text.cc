@@ -32,12 +32,12 @@ std::string NodeLine(const json& node) {
 }
 
 std::string LiveLines(const json& live) {
-  const json cache = Part(live, "cache");
+  const json cache = Part(live, "cache"), scalars = Part(live, "scalars");
   std::string text =
       StrCat("in flight  ", live.value("in_flight", 0), " leased, ", live.value("queued", 0), " waiting\ncache      ",
              cache.value("hits", 0), " hits, ", cache.value("misses", 0), " misses, ", cache.value("entries", 0),
              " entries, ", Formatted("%.1f MiB\n", cache.value("bytes", 0.0) / 1048576));
-  for (const auto& [name, value] : Part(live, "scalars").items()) {
+  for (const auto& [name, value] : scalars.items()) {
     if (name != "step" && value.is_number()) text += StrCat("  ", name, " ", value.get<double>(), "\n");
   }
   text += "  process       state       silent     idle  progress\n";
