@@ -24,6 +24,7 @@ struct RunFolder {
   std::filesystem::path Outcome() const { return root / "outcome"; }  // how the last start ended, for further hosts
   std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
   std::filesystem::path Evaluation() const { return root / "evaluation"; }
+  std::filesystem::path Teachers() const { return root / "teachers"; }  // how many `scale` said, and the topology then
   std::filesystem::path Student() const { return root / "student"; }
 };
 

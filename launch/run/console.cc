@@ -125,26 +125,4 @@ void Console::Progress(const std::string& status_json) {
   }
 }
 
-std::string StatusTable(const std::string& status_json) {
-  const json status = json::parse(status_json);
-  const json& cache = status["cache"];
-  std::string text = StrCat("state      ", status.value("state", ""), "\nstep       ", status.value("step", 0.0),
-                            " of ", status.value("steps", 0.0), "\nin flight  ", status.value("in_flight", 0),
-                            " leased, ", status.value("queued", 0), " waiting\ncache      ", cache.value("hits", 0),
-                            " hits, ", cache.value("misses", 0), " misses, ", cache.value("entries", 0), " entries, ",
-                            Fixed(cache.value("bytes", 0.0) / 1048576, 1), " MiB\n");
-  for (const auto& [name, value] : status["scalars"].items()) {
-    if (name != "step") text += StrCat("  ", name, " ", value.get<double>(), "\n");
-  }
-  text += "process       state   silent  progress\n";
-  for (const json& node : status["nodes"]) {
-    char line[160];
-    std::snprintf(line, sizeof line, "%-13s %-7s %5.1fs  %lld\n", node["name"].get<std::string>().c_str(),
-                  node["alive"].get<bool>() ? "alive" : "gone", node["silent_seconds"].get<double>(),
-                  node["progress"].get<long long>());
-    text += line;
-  }
-  return text;
-}
-
 }  // namespace sgmd

@@ -44,7 +44,4 @@ class Console {
 /// The name of a process before a line of it, in its colour.
 std::string ProcessPrefix(const std::string& name, bool colour);
 
-/// The status JSON as a table for people.
-std::string StatusTable(const std::string& status_json);
-
 }  // namespace sgmd

@@ -8,6 +8,7 @@
 #include "launch/plan/plan_checks.h"
 #include "launch/plan/plan_text.h"
 #include "launch/plan/slurm_script.h"
+#include "launch/plan/teacher_scale.h"
 #include "launch/plan/time_plan.h"
 #include "launch/run/exit_codes.h"
 #include "launch/verbs/planning.h"
@@ -39,7 +40,8 @@ std::string DeviceNote(const LaunchPlan& plan) {
 }
 
 int Plan(const PlanOptions& o) {
-  const LaunchPlan plan = PlanOf(o, false);
+  LaunchPlan plan = PlanOf(o, false);
+  const std::string scaled = ApplyRememberedTeachers(plan, SetsTeachers(o));
   RequireServable(plan, o);
   const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
   const double machine = MachineMemory();
@@ -51,7 +53,7 @@ int Plan(const PlanOptions& o) {
     std::cout << SlurmScript(plan, UpCommand(o), o.time_limit);
   } else {
     std::cout << PlanText(plan, ReadRunStart({plan.topology.run.folder}).epoch + 1, ProgramFolder(), FilesNeeded(o))
-              << MemoryTable(PlanMemory(plan, config, machine))
+              << (scaled.empty() ? "" : "\nnote: " + scaled + "\n") << MemoryTable(PlanMemory(plan, config, machine))
               << TimeText(plan, config, o.tflops > 0 ? std::optional(o.tflops) : std::nullopt) << DiskText(plan, config)
               << DeviceNote(plan) << advice;
   }

@@ -1,5 +1,6 @@
 #include "launch/verbs/planning.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "common/error/error.h"
@@ -42,6 +43,10 @@ LaunchPlan PlanOf(const PlanningOptions& o, bool replay) {
   if (!replay) topology.cache.folder = "";  // a replay keeps the cache of the original run
   topology = OnOneHost(topology);
   return plan;
+}
+
+bool SetsTeachers(const PlanningOptions& o) {
+  return std::ranges::any_of(o.overrides, [](const std::string& text) { return text.starts_with("teacher.replicas"); });
 }
 
 void RequireServable(const LaunchPlan& plan, const PlanningOptions& o) {

@@ -29,6 +29,9 @@ RequiredFiles FilesNeeded(const PlanningOptions& options);
 /// with file:line:col where a file is wrong.
 LaunchPlan PlanOf(const PlanningOptions& options, bool replay);
 
+/// Whether --set says how many teachers there are.
+bool SetsTeachers(const PlanningOptions& options);
+
 /// Throws Error when the prompts or the objective cannot be served by the model.
 void RequireServable(const LaunchPlan& plan, const PlanningOptions& options);
 

@@ -1,14 +1,17 @@
 // Starting runs.
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include "common/error/error.h"
 #include "common/error/text.h"
 #include "launch/plan/memory_plan.h"
 #include "launch/plan/plan_checks.h"
+#include "launch/plan/teacher_scale.h"
 #include "launch/run/exit_codes.h"
 #include "launch/run/further_host.h"
 #include "launch/run/session.h"
+#include "launch/verbs/detach.h"
 #include "launch/verbs/planning.h"
 #include "launch/verbs/verb_words.h"
 #include "launch/verbs/verbs.h"
@@ -18,7 +21,7 @@ namespace {
 
 struct UpOptions : PlanningOptions {
   std::string host;
-  bool replay = false, quiet = false, fresh = false;
+  bool replay = false, quiet = false, fresh = false, detach = false;
 };
 
 // Which of the topology's hosts this is.
@@ -49,9 +52,18 @@ void RequireNothingThere(const UpOptions& o, const LaunchPlan& plan) {
               "remove it or choose another with --run-folder");
 }
 
-// Runs what was planned on this host; exit_code is set where it is refused.
-std::function<int()> Prepared(const UpOptions& o) {
-  const LaunchPlan plan = PlanOf(o, o.replay);
+// What is left to do once nothing can be refused any more.
+struct Prepared {
+  std::filesystem::path run_folder;
+  bool head = true;
+  std::function<int()> run;  // returns the exit code
+};
+
+// Nothing where it was refused in words.
+std::optional<Prepared> Prepare(const UpOptions& o) {
+  LaunchPlan plan = PlanOf(o, o.replay);
+  const std::int64_t of_topology = plan.topology.teacher.replicas;
+  const std::string scaled = o.replay ? "" : ApplyRememberedTeachers(plan, SetsTeachers(o));
   RequireServable(plan, o);
   const std::string host = HostOfThis(o, plan.topology);
   const bool head = host.empty() || host == plan.topology.run.hosts.front();
@@ -64,22 +76,35 @@ std::function<int()> Prepared(const UpOptions& o) {
   if (o.replay) used.topology.teacher.replicas = 0;
   if (const std::string text = OversizeText(used, o); !text.empty()) {
     std::cerr << text << "nothing was started; --allow-oversize starts it all the same\n";
-    return [] { return kExitRefused; };
+    return {};
   }
   RequireDevices(used, host);
   const SessionOptions options{host, o.replay, o.quiet};
-  if (!head) return [=] { return FurtherHost(plan, options, ProgramFolder()).Run(); };
+  const std::filesystem::path& folder = plan.topology.run.folder;
+  if (!scaled.empty()) std::cerr << scaled << "\n";
+  if (!head) {
+    const auto further = std::make_shared<FurtherHost>(plan, options, ProgramFolder());
+    return Prepared{folder, false, [further] { return further->Run(); }};
+  }
   const auto session = std::make_shared<Session>(plan, options, ProgramFolder());
-  return [session] { return session->Run(); };
+  if (!scaled.empty() && plan.topology.teacher.replicas == of_topology) ForgetTeachers(folder);
+  return Prepared{folder, true, [session] { return session->Run(); }};
+}
+
+int Up(const UpOptions& o, Detachment* detachment) {
+  std::optional<Prepared> prepared;
+  RunGuarded("sgmd-launch", [&] {
+    prepared = Prepare(o);
+    return 0;
+  });
+  if (!prepared) return kExitRefused;
+  if (detachment != nullptr) detachment->Leave(prepared->run_folder, prepared->head);
+  return prepared->run();
 }
 
 int Up(const UpOptions& o) {
-  std::function<int()> run;
-  const int code = RunGuarded("sgmd-launch", [&] {
-    run = Prepared(o);
-    return 0;
-  });
-  return code != 0 ? kExitRefused : run();
+  if (!o.detach) return Up(o, nullptr);
+  return Detached([&](Detachment& detachment) { return Up(o, &detachment); });
 }
 
 Verb StartingVerb(CLI::App* verb, bool replay) {
@@ -88,6 +113,7 @@ Verb StartingVerb(CLI::App* verb, bool replay) {
   AddTarget(*verb, o->target);
   AddRunFolder(*verb, *o);
   AddAllowOversize(*verb, *o);
+  verb->add_flag("--detach", o->detach, "Return once the broker answers; the run goes on in the background");
   verb->add_flag("--quiet", o->quiet, "Progress only; process output goes to the logs");
   if (!replay) {
     AddOverrides(*verb, *o);
@@ -104,6 +130,7 @@ Verb UpVerb(CLI::App& app) {
       AddVerb(app, "up", "Start the run or resume it; Ctrl-C drains and checkpoints, a second one kills",
               "up launch/topologies/laptop.toml\n"
               "up topology.toml --set experiment.steps=200 --quiet\n"
+              "up topology.toml --detach && sgmd-launch wait topology.toml\n"
               "up topology.toml --host b"),
       false);
 }

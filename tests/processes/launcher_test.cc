@@ -74,7 +74,7 @@ TEST(Launcher, RefusesAPromptBankThatTheModelCannotRead) {
   TinyRun run(4);
   WriteWordPromptBank(run.folder() / "model" / "prompt_bank.safetensors", {"a ball"}, "", 5);
   const Process up = run.Launch({"up", run.topology(), "--quiet"});
-  EXPECT_EQ(up.Wait(kPatience), kExitRefused);
+  EXPECT_EQ(up.Wait(kPatience), kExitFailed);
   EXPECT_THAT(up.Output(), HasSubstr("the prompt bank has text_dim 5, the model 8"));
 }
 
@@ -191,12 +191,12 @@ TEST(Launcher, WaitsForTheEvaluatorAloudAndASignalEndsThat) {
   EXPECT_TRUE(run.Pids("--epoch").empty());
 }
 
-TEST(Launcher, StatusWithoutARunSaysHowToStartOne) {
+TEST(Launcher, WhatIsSaidToARunThatIsNotUpSaysHowToStartOne) {
   TinyRun run(4);
   std::filesystem::create_directories(run.run());
-  const Process status = run.Launch({"status", run.run()});
-  EXPECT_EQ(status.Wait(30), 1);
-  EXPECT_THAT(status.Output(), HasSubstr("no run is up"));
+  const Process down = run.Launch({"down", run.run()});
+  EXPECT_EQ(down.Wait(30), 1);
+  EXPECT_THAT(down.Output(), HasSubstr("no run is up"));
 }
 
 }  // namespace
