@@ -52,7 +52,7 @@ std::optional<TensorFrame> DecodeAnswer(std::shared_ptr<const std::string> value
   }
   TensorFrame frame;
   frame.view = {"", static_cast<DType>(header.dtype), std::vector<std::int64_t>(header.rank), {}};
-  std::memcpy(frame.view.shape.data(), value->data() + sizeof header, shape_bytes);
+  if (header.rank > 0) std::memcpy(frame.view.shape.data(), value->data() + sizeof header, shape_bytes);
   frame.view.bytes = std::as_bytes(std::span(*value)).subspan(sizeof header + shape_bytes);
   if (!SizeFits(frame.view) || Checksum(frame.view.bytes) != header.checksum || !AllFinite(frame.view)) return {};
   frame.owner = std::move(value);
