@@ -114,7 +114,7 @@ int PlanVerb(const LaunchOptions& o) {
     if (refused) return kExitDoesNotFit;
     std::cout << SlurmScript(plan, UpCommand(o), o.time_limit);
   } else {
-    std::cout << PlanText(plan, ReadRunStart({plan.topology.run.folder}).epoch + 1, ProgramFolder(), FilesNeeded(o))
+    std::cout << PlanText(plan, NextEpoch({plan.topology.run.folder}), ProgramFolder(), FilesNeeded(o))
               << MemoryTable(PlanMemory(plan, config, machine))
               << TimeText(plan, config, o.tflops > 0 ? std::optional(o.tflops) : std::nullopt) << DiskText(plan, config)
               << DeviceNote(plan) << advice;
