@@ -1,10 +1,12 @@
 #include "common/config/run_folder.h"
 
+#include <chrono>
 #include <fstream>
 #include <sstream>
 
 #include "common/error/error.h"
 #include "common/failpoint/failpoint.h"
+#include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
 
 namespace sgmd {
@@ -19,6 +21,18 @@ RunStart ReadRunStart(const RunFolder& folder) {
   }
   text >> start.step;  // an earlier version wrote the epoch alone
   return start;
+}
+
+std::uint64_t NextEpoch(const RunFolder& folder) {
+  try {
+    return ReadRunStart(folder).epoch + 1;
+  } catch (const Error& error) {
+    const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+    const auto epoch = std::chrono::duration_cast<std::chrono::seconds>(since_1970).count();
+    LogWarning(folder.Start().string(), " cannot be read (", error.message(), "); this start is number ", epoch,
+               ", which is the time, so that it is above every other");
+    return static_cast<std::uint64_t>(epoch);
+  }
 }
 
 void WriteRunStart(const RunFolder& folder, const RunStart& start) {

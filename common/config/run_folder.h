@@ -36,6 +36,9 @@ struct RunStart {
 
 /// <run>/epoch: "<epoch> <step>". Zeros when there is no such file. Throws Error when it holds something else.
 RunStart ReadRunStart(const RunFolder& folder);
+/// The number of the next start. When the file cannot be read, it warns and takes the seconds since 1970: above every
+/// count, so that no message of an old start is taken for one of the new.
+std::uint64_t NextEpoch(const RunFolder& folder);
 void WriteRunStart(const RunFolder& folder, const RunStart& start);
 
 /// The lines of `rollbacks`, oldest first; empty when the run never went back.

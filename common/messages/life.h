@@ -54,7 +54,8 @@ struct CheckpointOrder {
   }
 };
 
-/// One of the files that an order asked for is in the staging folder.
+/// One of the files that an order asked for is in the staging folder; or, where the sender is not healthy, nothing is
+/// and there shall be no checkpoint of this step.
 struct CheckpointPart {
   static constexpr wire::Kind kKind = wire::Kind::CheckpointPart;
   std::int64_t step = 0;
@@ -62,6 +63,7 @@ struct CheckpointPart {
   Digest digest;                   // DigestFile of it
   std::int64_t files = 0;          // how many the order asked for, this one among them
   double forward_equivalents = 0;  // work of the sender since it started
+  bool healthy = true;             // its last update was not skipped (StabilityMonitor)
 
   template <typename Self, typename Io>
   static void Fields(Self& self, Io& io) {
@@ -69,13 +71,14 @@ struct CheckpointPart {
     io.Subject(self.file);
     io.Header(&Envelope::digest, self.digest);
     io.Number("files", self.files);
+    io.Number("healthy", self.healthy);
     io.Scalar("forward_equivalents", self.forward_equivalents);
   }
 };
 
 struct Finished {
   static constexpr wire::Kind kKind = wire::Kind::Finished;
-  std::int64_t step = 0;           // updates done
+  std::int64_t step = 0;           // of the last checkpoint, which the student is of
   double forward_equivalents = 0;  // work of the sender since it started
 
   template <typename Self, typename Io>

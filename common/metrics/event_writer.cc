@@ -10,6 +10,7 @@
 
 #include "common/error/error.h"
 #include "common/failpoint/failpoint.h"
+#include "common/log/log.h"
 #include "common/metrics/crc32c.h"
 
 namespace sgmd {
@@ -56,9 +57,13 @@ struct EventWriter::File {
   std::FILE* stream = nullptr;
   std::string path;
 
+  explicit File(std::string where) : stream(std::fopen(where.c_str(), "ab")), path(std::move(where)) {
+    if (stream == nullptr) ThrowErrno("cannot create", path);
+  }
   ~File() {
     if (stream != nullptr) std::fclose(stream);
   }
+  File(const File&) = delete;
 
   void Append(const std::string& event) {
     std::string record;
@@ -71,37 +76,65 @@ struct EventWriter::File {
       ThrowErrno("cannot write", path);
     }
   }
-
-  void AppendValue(std::string_view tag, std::int64_t step, const std::string& content) {
-    std::string value, summary, event = EventStart();
-    PutBytes(value, 1, tag);
-    value += content;
-    PutBytes(summary, 1, value);
-    PutInteger(event, 2, step);
-    PutBytes(event, 5, summary);
-    Append(event);
-  }
 };
 
-EventWriter::EventWriter(const std::filesystem::path& folder) : file_(std::make_unique<File>()) {
-  std::filesystem::create_directories(folder);
-  const auto seconds =
-      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
-  file_->path = (folder / StrCat("events.out.tfevents.", seconds.count(), ".", ::getpid())).string();
-  file_->stream = std::fopen(file_->path.c_str(), "ab");
-  if (file_->stream == nullptr) ThrowErrno("cannot create", file_->path);
-  std::string event = EventStart();
-  PutBytes(event, 3, "brain.Event:2");
-  file_->Append(event);
+EventWriter::EventWriter(std::filesystem::path folder, std::chrono::milliseconds retry)
+    : folder_(std::move(folder)), retry_(retry) {
+  OpenIfDue();
 }
 
 EventWriter::~EventWriter() = default;
+
+void EventWriter::OpenIfDue() {
+  if (file_ || Clock::now() < next_try_) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count();
+  try {
+    std::filesystem::create_directories(folder_);
+    file_ = std::make_unique<File>(folder_ / StrCat("events.out.tfevents.", seconds, ".", ::getpid(), ".", files_++));
+    std::string event = EventStart();
+    PutBytes(event, 3, "brain.Event:2");
+    file_->Append(event);
+  } catch (const std::exception& error) {
+    return OnFailure(error.what());
+  }
+  if (warned_) LogInfo("events are written again, to ", file_->path, "; ", lost_, " values were lost");
+  warned_ = false;
+  lost_ = 0;
+}
+
+void EventWriter::OnFailure(const std::string& why) {
+  if (!warned_) LogWarning("events are lost: ", why, "; training goes on, and another file is tried now and then");
+  warned_ = true;
+  file_.reset();  // what it ends with may be half a record
+  next_try_ = Clock::now() + retry_;
+}
+
+void EventWriter::Append(std::string_view tag, std::int64_t step, const std::string& content) {
+  OpenIfDue();
+  if (!file_) {
+    ++lost_;
+    return;
+  }
+  std::string value, summary, event = EventStart();
+  PutBytes(value, 1, tag);
+  value += content;
+  PutBytes(summary, 1, value);
+  PutInteger(event, 2, step);
+  PutBytes(event, 5, summary);
+  try {
+    file_->Append(event);
+  } catch (const Error& error) {
+    ++lost_;
+    OnFailure(error.what());
+  }
+}
 
 void EventWriter::Scalar(std::string_view tag, std::int64_t step, double value) {
   std::string content;
   PutField(content, 2, 5);  // simple_value
   PutFixed(content, std::bit_cast<std::uint32_t>(static_cast<float>(value)));
-  file_->AppendValue(tag, step, content);
+  Append(tag, step, content);
 }
 
 void EventWriter::Image(std::string_view tag, std::int64_t step, std::int64_t height, std::int64_t width,
@@ -112,7 +145,7 @@ void EventWriter::Image(std::string_view tag, std::int64_t step, std::int64_t he
   PutInteger(image, 3, 3);  // RGB
   PutBytes(image, 4, encoded);
   PutBytes(content, 4, image);
-  file_->AppendValue(tag, step, content);
+  Append(tag, step, content);
 }
 
 }  // namespace sgmd

@@ -25,16 +25,14 @@ std::string ProblemOf(const CheckpointStore::Checkpoint& checkpoint, const std::
   return {};
 }
 
-// Folders of committed steps, oldest first.
-std::vector<std::filesystem::path> Committed(const std::filesystem::path& folder) {
+// Folders of committed checkpoints by their step.
+std::map<std::int64_t, std::filesystem::path> Committed(const std::filesystem::path& folder) {
   std::map<std::int64_t, std::filesystem::path> steps;
   if (!std::filesystem::exists(folder)) return {};
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (const auto step = StepOfFolderName(entry.path().filename().string())) steps[*step] = entry.path();
   }
-  std::vector<std::filesystem::path> paths;
-  for (const auto& [step, path] : steps) paths.push_back(path);
-  return paths;
+  return steps;
 }
 
 }  // namespace
@@ -76,8 +74,8 @@ std::optional<CheckpointStore::Checkpoint> CheckpointStore::OpenWhole(const std:
     if (problem.empty()) return checkpoint;
   } catch (const CheckpointOfAnotherRun&) {
     throw;
-  } catch (const Error& error) {
-    problem = error.message();
+  } catch (const std::exception& error) {
+    problem = error.what();
   }
   LogWarning("checkpoint ", folder.string(), " is damaged and is skipped: ", problem);
   return {};
@@ -92,15 +90,18 @@ CheckpointStore::Checkpoint CheckpointStore::At(std::int64_t step, std::string_v
 }
 
 std::optional<CheckpointStore::Checkpoint> CheckpointStore::Newest() const {
-  for (auto steps = Committed(folder_); !steps.empty(); steps.pop_back()) {
-    if (auto checkpoint = OpenWhole(steps.back())) return checkpoint;
+  const auto committed = Committed(folder_);
+  for (auto it = committed.rbegin(); it != committed.rend(); ++it) {
+    if (auto checkpoint = OpenWhole(it->second)) return checkpoint;
   }
   return {};
 }
 
+bool CheckpointStore::Any() const { return !Committed(folder_).empty(); }
+
 std::vector<CheckpointStore::Checkpoint> CheckpointStore::All() const {
   std::vector<Checkpoint> whole;
-  for (const auto& folder : Committed(folder_)) {
+  for (const auto& [step, folder] : Committed(folder_)) {
     if (auto checkpoint = OpenWhole(folder)) whole.push_back(*std::move(checkpoint));
   }
   return whole;
@@ -112,7 +113,12 @@ std::filesystem::path CheckpointStore::Stage(std::int64_t step) const {
   return staged;
 }
 
-void CheckpointStore::Commit(std::int64_t step, const std::map<std::string, Digest>& files, std::int64_t keep) const {
+void CheckpointStore::Discard(std::int64_t step) const {
+  std::filesystem::remove_all(StagingFolder(folder_ / CheckpointFolderName(step)));
+}
+
+void CheckpointStore::Commit(std::int64_t step, const std::map<std::string, Digest>& files, std::int64_t keep,
+                             std::int64_t pinned) const {
   CheckpointManifest manifest;
   manifest.step = step;
   manifest.experiment = experiment_;
@@ -123,8 +129,10 @@ void CheckpointStore::Commit(std::int64_t step, const std::map<std::string, Dige
   CommitFolder(folder_ / CheckpointFolderName(step));
   failpoint::Hit("checkpoint.after_rename");
   auto steps = Committed(folder_);
-  for (; static_cast<std::int64_t>(steps.size()) > keep; steps.erase(steps.begin())) {
-    std::filesystem::remove_all(steps.front());
+  steps.erase(steps.upper_bound(step), steps.end());
+  for (auto left = static_cast<std::int64_t>(steps.size()) - keep; left > 0; --left) {
+    if (steps.begin()->first != pinned) std::filesystem::remove_all(steps.begin()->second);
+    steps.erase(steps.begin());
   }
 }
 

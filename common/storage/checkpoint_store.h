@@ -29,9 +29,12 @@ class CheckpointStore {
     /// The files of one state, as CheckpointManifest::FilesOf, in this checkpoint's folder.
     std::vector<std::filesystem::path> FilesOf(std::string_view role, std::string_view state) const;
   };
-  /// The newest checkpoint whose digests all verify: what a start goes on from. Those that do not verify are logged.
-  /// Reads every file. Throws Error when it is of another experiment, or of a format that no run can go on from.
+  /// The newest checkpoint whose digests all verify: what a start goes on from. Those that do not verify are logged
+  /// and passed over, whatever is wrong with them. Reads every file. Throws Error when it is of another experiment, or
+  /// of a format that no run can go on from.
   std::optional<Checkpoint> Newest() const;
+  /// Whether there is any, whole or not.
+  bool Any() const;
   /// Every checkpoint whose digests all verify, oldest first; otherwise as Newest.
   std::vector<Checkpoint> All() const;
   /// The checkpoint of `step`; reads and verifies the files of `role` alone. Throws Error when there is none, when one
@@ -40,8 +43,13 @@ class CheckpointStore {
 
   /// Where the files of `step` are written before the commit. Created.
   std::filesystem::path Stage(std::int64_t step) const;
-  /// Writes the manifest over `files` (name -> digest, all staged) and commits. Keeps the newest `keep`.
-  void Commit(std::int64_t step, const std::map<std::string, Digest>& files, std::int64_t keep) const;
+  /// Removes what is staged of `step`.
+  void Discard(std::int64_t step) const;
+  /// Writes the manifest over `files` (name -> digest, all staged) and commits. Of the checkpoints up to `step` it
+  /// keeps the newest `keep` and that of step `pinned`; later ones are what a start found damaged, and are replaced
+  /// when the run reaches them.
+  void Commit(std::int64_t step, const std::map<std::string, Digest>& files, std::int64_t keep,
+              std::int64_t pinned = -1) const;
 
  private:
   std::optional<Checkpoint> OpenWhole(const std::filesystem::path& folder) const;

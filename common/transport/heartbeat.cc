@@ -82,8 +82,6 @@ Heartbeat::~Heartbeat() {
   impl_->thread.join();
 }
 
-void Heartbeat::Progress() { CountWork(); }
-
 void Heartbeat::Report(const std::map<std::string, double>& scalars) {
   std::lock_guard lock(impl_->mutex);
   for (const auto& [name, value] : scalars) impl_->scalars[name] = value;

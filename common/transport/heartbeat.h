@@ -18,8 +18,6 @@ class Heartbeat {
   Heartbeat(const std::string& control_endpoint, NodeIdentity identity, double beat_seconds);
   ~Heartbeat();
 
-  /// One more unit of work done (CountWork).
-  void Progress();
   /// Latest values of named metrics, sent with every following beat. Thread-safe.
   void Report(const std::map<std::string, double>& scalars);
   /// True once Drain arrived on the control socket. Thread-safe.

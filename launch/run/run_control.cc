@@ -65,8 +65,13 @@ std::string RunLock::ThisMachine() {
 RunStart BeginStart(const LaunchPlan& plan) {
   const RunFolder folder{plan.topology.run.folder};
   const CheckpointStore checkpoints(folder.Checkpoints(), ExperimentDigest(plan.experiment));
-  RunStart start{ReadRunStart(folder).epoch + 1, 0};
-  if (const auto newest = checkpoints.Newest()) start.step = newest->step;
+  const auto newest = checkpoints.Newest();
+  if (!newest && checkpoints.Any()) {
+    throw Error("the run has checkpoints, and none of them is whole", folder.Checkpoints().string(),
+                StrCat("repair one of them, or begin again at step 0: mv ", folder.Checkpoints().string(), " ",
+                       folder.Checkpoints().string(), ".damaged"));
+  }
+  const RunStart start{NextEpoch(folder), newest ? newest->step : 0};
   WriteRunStart(folder, start);
   return start;
 }

@@ -52,7 +52,7 @@ int Plan(const PlanOptions& o) {
     if (refused) return kExitRefused;
     std::cout << SlurmScript(plan, UpCommand(o), o.time_limit);
   } else {
-    std::cout << PlanText(plan, ReadRunStart({plan.topology.run.folder}).epoch + 1, ProgramFolder(), FilesNeeded(o))
+    std::cout << PlanText(plan, NextEpoch({plan.topology.run.folder}), ProgramFolder(), FilesNeeded(o))
               << (scaled.empty() ? "" : "\nnote: " + scaled + "\n") << MemoryTable(PlanMemory(plan, config, machine))
               << TimeText(plan, config, o.tflops > 0 ? std::optional(o.tflops) : std::nullopt) << DiskText(plan, config)
               << DeviceNote(plan) << advice;

@@ -2,34 +2,37 @@
 // a run can be replayed without a teacher.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
-#include <memory>
 
 #include "nodes/broker/answer_key.h"
 #include "nodes/broker/answer_store.h"
+#include "nodes/broker/answer_writer.h"
 
 namespace sgmd {
 
-/// RocksDB with blob files and without a write-ahead log; a writer thread persists after the reply. Entries:
-///   's' key[16]          -> value                    (answer_value.h)
-///   'i' sequence[8, BE]  -> key[16] size[8, LE]      insertion order, for eviction
-///   'f' fingerprint text -> ""                       whose answers the cache holds
-///   "version"            -> "sgmd-score-cache-1"
+/// An AnswerTable that is read by the calling thread and written by an AnswerWriter, after the reply. It never ends a
+/// training: a damaged table is set aside, one that cannot be written now is written later or lost.
 class AnswerCache : public AnswerStore {
  public:
-  /// Opens or creates. Throws Error when the folder cannot be opened, is open in another process, or is of another
-  /// format version. `limit_gib`: of values; above it the oldest entries go first, a tenth of the limit at a time. The
-  /// disk holds up to a quarter more, in blob files whose dead values have not been collected.
-  AnswerCache(const std::filesystem::path& folder, double limit_gib);
-  /// Drains the writer and flushes.
-  ~AnswerCache() override;
+  struct Options {
+    double limit_gib = 1.0;  // of values; above it the oldest go first
+    bool replay = false;     // a damaged table is an error
+    std::chrono::milliseconds retry = std::chrono::seconds(3);
+    std::size_t max_waiting_bytes = AnswerWriter::kMaxWaitingBytes;
+  };
+
+  /// Opens or creates. Throws Error when another process has it open, when it is of another format version, and in a
+  /// replay whenever it cannot be opened.
+  AnswerCache(const std::filesystem::path& folder, const Options& options);
 
   /// A corrupt entry is deleted, counted, and reported as absent.
   std::optional<TensorFrame> Lookup(const Digest& key) override;
-  /// Queues for the writer; blocks only while its queue is full. A key that is there already is left as it is.
+  /// Queues for the writer. A key that is there already is left as it is.
   void Store(const Digest& key, const TensorFrame& answer) override;
+  void Record(const AnswerPlace& place, const Digest& key) override;
   /// A checkpoint waits for it, so that a resumed run finds every earlier answer.
-  void Sync() override;
+  void Sync() override { writer_.Sync(); }
   Stats stats() const override;
 
   void RecordFingerprint(const ScorerFingerprint& scorer);
@@ -37,8 +40,11 @@ class AnswerCache : public AnswerStore {
   void RequireFingerprint(const ScorerFingerprint& scorer) const;
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  void Write(AnswerWriter::Job job, std::size_t bytes);
+
+  std::string folder_;
+  AnswerWriter writer_;
+  Stats reads_;
 };
 
 }  // namespace sgmd

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "common/digest/digest.h"
 #include "common/transport/envelope.h"
+#include "nodes/broker/answer_table.h"
 
 namespace sgmd {
 
@@ -16,6 +18,9 @@ class AnswerStore {
     std::int64_t hits = 0, misses = 0, corrupt = 0, evicted = 0;
     std::int64_t entries = 0, bytes = 0;    // on disk; bytes of values
     double hit_seconds = 0, hit_bytes = 0;  // spent reading and verifying hits
+    std::string problem;                    // why nothing is stored now; empty when all is well
+    std::int64_t waiting_bytes = 0;         // of answers that are not stored yet
+    std::int64_t lost = 0;                  // answers that never will be
 
     double HitMegabytesPerSecond() const { return hit_seconds > 0 ? hit_bytes / hit_seconds / 1e6 : 0; }
   };
@@ -23,9 +28,11 @@ class AnswerStore {
   virtual ~AnswerStore() = default;
   /// What is stored for `key`, without a name, its bytes owned by the frame.
   virtual std::optional<TensorFrame> Lookup(const Digest& key) = 0;
-  /// Keeps `answer` for later. Losing it costs a recomputation, so a store that cannot write says so in the log and
-  /// does not fail the run.
+  /// Keeps `answer` for later. Losing it costs a recomputation, so a store that cannot write says so in the log and in
+  /// stats(), and does not fail the run.
   virtual void Store(const Digest& key, const TensorFrame& answer) = 0;
+  /// Keeps that the request at `place` is answered by `key`: what is needed to tell whether a run can be replayed.
+  virtual void Record(const AnswerPlace& place, const Digest& key) = 0;
   /// Makes everything stored so far survive a crash.
   virtual void Sync() = 0;
   virtual Stats stats() const = 0;
@@ -39,6 +46,7 @@ class NoAnswers : public AnswerStore {
     return {};
   }
   void Store(const Digest&, const TensorFrame&) override {}
+  void Record(const AnswerPlace&, const Digest&) override {}
   void Sync() override {}
   Stats stats() const override { return stats_; }
 

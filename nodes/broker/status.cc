@@ -23,13 +23,11 @@ Json FiniteOnly(const std::map<std::string, double>& metrics) {
 }
 
 Json CacheJson(const AnswerStore::Stats& s) {
-  return {{"hits", s.hits},
-          {"misses", s.misses},
-          {"entries", s.entries},
-          {"bytes", s.bytes},
-          {"corrupt", s.corrupt},
-          {"evicted", s.evicted},
-          {"hit_mb_per_s", s.HitMegabytesPerSecond()}};
+  return {{"hits", s.hits},       {"misses", s.misses},
+          {"entries", s.entries}, {"bytes", s.bytes},
+          {"corrupt", s.corrupt}, {"evicted", s.evicted},
+          {"problem", s.problem}, {"waiting_bytes", s.waiting_bytes},
+          {"lost", s.lost},       {"hit_mb_per_s", s.HitMegabytesPerSecond()}};
 }
 
 Json NodeJson(const std::string& name, const Members& members) {
@@ -140,7 +138,8 @@ void LogSummary(const LaunchPlan& plan, const TeacherService& teachers, const Tr
   if (anchors.asked > 0) LogInfo("served ", anchors.asked, " anchors: ", anchors.cached, " from the cache");
   if (s.hits > 0) LogInfo("cache hits read at ", s.HitMegabytesPerSecond(), " MB/s");
   if (plan.topology.cache.enabled) {
-    LogInfo("cache: ", s.entries, " entries, ", s.bytes, " bytes, ", s.evicted, " evicted, ", s.corrupt, " corrupt");
+    LogInfo("cache: ", s.entries, " entries, ", s.bytes, " bytes, ", s.evicted, " evicted, ", s.corrupt, " corrupt, ",
+            s.lost, " lost", s.problem.empty() ? "" : "; not stored at the end: " + s.problem);
   }
 }
 

@@ -15,7 +15,8 @@ std::unique_ptr<AnswerStore> OpenStore(const Topology& topology, const ScorerFin
     if (replay) throw Error("replay needs [cache] enabled = true");
     return std::make_unique<NoAnswers>();
   }
-  auto cache = std::make_unique<AnswerCache>(topology.cache.folder, topology.cache.limit_gib);
+  auto cache = std::make_unique<AnswerCache>(
+      topology.cache.folder, AnswerCache::Options{.limit_gib = topology.cache.limit_gib, .replay = replay});
   if (replay) {
     cache->RequireFingerprint(scorer);
   } else {
@@ -34,6 +35,7 @@ std::vector<std::int64_t> LatentShape(const Experiment& e) {
 
 TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& members)
     : experiment_(plan.experiment),
+      run_id_(ExperimentDigest(experiment_)),
       replay_(replay),
       members_(members),
       latent_shape_(LatentShape(experiment_)),
@@ -51,6 +53,11 @@ std::string TeacherService::RefusalOf(const Digest& model) const {
 std::uint64_t TeacherService::PlaceOf(wire::Kind request, const message::Ticket& ticket) const {
   const std::int64_t group = kWorkKinds * ticket.step + WorkOf(request).order;
   return static_cast<std::uint64_t>(group * experiment_.data.micro_batches + ticket.index);
+}
+
+AnswerPlace TeacherService::AnswerPlaceOf(const Envelope& request) const {
+  return {run_id_, static_cast<std::uint64_t>(experiment_.rollbacks),
+          static_cast<std::uint8_t>(WorkOf(request.kind).order), request.step, request.index};
 }
 
 Digest TeacherService::KeyOf(wire::Kind request, const Envelope& lease) const {
@@ -99,6 +106,7 @@ std::string TeacherService::OnRequest(const Envelope& request) {
   if (auto result = answers_->Lookup(key)) {
     ++CountsOf(request.kind).cached;
     dispatcher_.Fill(place);
+    if (!replay_) answers_->Record(AnswerPlaceOf(request), key);
     Reply(request, std::move(*result), true);
     return "";
   }
@@ -177,6 +185,7 @@ void TeacherService::Use(Pending done, const WorkResult& result) {
   CountsOf(done.request.kind).work += result.forward_equivalents;
   Reply(done.request, result.tensor, false);
   answers_->Store(done.key, result.tensor);
+  answers_->Record(AnswerPlaceOf(done.request), done.key);
 }
 
 void TeacherService::SendAway(const std::string& teacher, const std::string& why) {

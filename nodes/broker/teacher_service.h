@@ -69,6 +69,7 @@ class TeacherService {
 
   bool OfTheExperiment(wire::Kind kind, const message::Ticket& ticket, const std::vector<std::int64_t>& shape) const;
   Digest KeyOf(wire::Kind request, const Envelope& lease) const;
+  AnswerPlace AnswerPlaceOf(const Envelope& request) const;
   std::uint64_t PlaceOf(wire::Kind request, const message::Ticket& ticket) const;
   Counts& CountsOf(wire::Kind request) { return request == wire::Kind::AnchorRequest ? anchors_ : samples_; }
   std::string MissText(wire::Kind request, const message::Ticket& ticket) const;
@@ -80,6 +81,7 @@ class TeacherService {
   void Reply(const Envelope& request, TensorFrame result, bool cache_hit);
 
   const Experiment& experiment_;
+  Digest run_id_;  // ExperimentDigest
   bool replay_;
   Members& members_;
   std::vector<std::int64_t> latent_shape_;  // [micro_batch, C, F, H, W]

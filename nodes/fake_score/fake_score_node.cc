@@ -7,16 +7,29 @@
 #include "common/error/error.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
+#include "common/metrics/work_count.h"
 #include "common/storage/checkpoint_store.h"
 #include "nodes/ring/frames.h"
 
 namespace sgmd {
+namespace {
+
+std::vector<std::int64_t> LatentShape(const Experiment& e) {
+  std::vector<std::int64_t> shape{e.data.micro_batch};
+  shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
+  return shape;
+}
+
+}  // namespace
+
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
+      latent_shape_(LatentShape(experiment())),
       fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks),
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kFakeScore)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
-      client_(node.Connect()) {
+      client_(node.Connect()),
+      scored_(latent_shape_, experiment().data.micro_batches) {
   if (const std::int64_t step = node.plan.start.step; step > 0) {
     const CheckpointStore store(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id);
     fake_.LoadState(store.At(step, Spell(Role::kFakeScore)).folder);
@@ -45,10 +58,10 @@ int FakeScoreNode::Run(const StopRequests& stop) {
 void FakeScoreNode::OnMessage(const Envelope& message) {
   switch (message.kind) {
     case wire::Kind::ScoredSample:
-      scored_[message.step].push_back(FromEnvelope<message::ScoredSample>(message));
-      return;
+      return scored_.Add(FromEnvelope<message::ScoredSample>(message));
     case wire::Kind::InnerSample: {
       const auto fresh = FromEnvelope<message::InnerSample>(message);
+      RequireWhole(fresh, latent_shape_);
       return fake_.samples().AddFresh(fresh.ticket.step, fresh.update, fresh.ticket.index,
                                       {ToTensor(fresh.x_g), PromptsFromFrame(fresh.prompts)});
     }
@@ -62,24 +75,20 @@ void FakeScoreNode::OnMessage(const Envelope& message) {
 }
 
 void FakeScoreNode::OnCheckpointOrder(std::int64_t step) {
-  if (step < InnerLoops())
-    throw Error(StrCat("the order to checkpoint step ", step, " came after ", InnerLoops(), " inner loops were done"));
-  ordered_.insert(step);
+  Send(orders_.OnOrder(step, InnerLoops()));
   StageCheckpointIfOrdered();
 }
 
 // Everything that can be done with what has arrived.
 void FakeScoreNode::Advance() {
   while (true) {
-    if (const auto ready = scored_.extract(step_)) {
-      for (const message::ScoredSample& scored : ready.mapped()) AnswerGradient(scored);
-    }
+    for (const message::ScoredSample& scored : scored_.Take(step_)) AnswerGradient(scored);
     if (!inner_done_) {
       if (!fake_.samples().Complete(step_)) return;
       RunInnerUpdates();
     }
     if (!AlignIfDue()) return;
-    ++step_;
+    scored_.Finish(step_++);
     inner_done_ = false;
     StageCheckpointIfOrdered();
   }
@@ -93,7 +102,7 @@ void FakeScoreNode::AnswerGradient(const message::ScoredSample& scored) {
   client_.Send(ToEnvelope(message::Gradient{sample.ticket, step_ * experiment().inner.updates, scored.cache_hit,
                                             result.terms, ToFrame(result.gradient)}));
   fake_.samples().AddScored(sample.ticket.step, sample.ticket.index, std::move(inner));
-  heartbeat_.Progress();
+  CountWork();
 }
 
 void FakeScoreNode::RunInnerUpdates() {
@@ -104,7 +113,7 @@ void FakeScoreNode::RunInnerUpdates() {
     loss = 0;
     for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
       loss += fake_.Accumulate(step_, update, index);
-      heartbeat_.Progress();
+      CountWork();
     }
     report = fake_.Update();
   }
@@ -119,7 +128,7 @@ bool FakeScoreNode::AlignIfDue() {
   if (experiment().objective.alignment == 0) return true;
   if (!student_.Complete(step_)) return false;
   fake_.Align(student_.Take(step_));
-  heartbeat_.Progress();
+  CountWork();
   return true;
 }
 
@@ -133,16 +142,28 @@ void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report
 }
 
 void FakeScoreNode::StageCheckpointIfOrdered() {
-  if (ordered_.erase(step_) == 0) return;
+  if (!orders_.Take(step_)) return;
+  CheckpointOrders::Parts parts = StagedParts();
+  Send(parts);
+  orders_.Remember(std::move(parts));
+}
+
+CheckpointOrders::Parts FakeScoreNode::StagedParts() {
+  const double work = fake_.work().ForwardEquivalents();
+  if (!monitor_.healthy())
+    return {{step_, StateFileName(Spell(Role::kFakeScore), kModelState), {}, 0, work, /*healthy=*/false}};
   const CheckpointStore store(RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id);
   const std::filesystem::path staged = store.Stage(step_);
   if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());
   const std::vector<std::string> names = fake_.SaveState(staged);
-  for (const std::string& name : names) {
-    client_.Send(ToEnvelope(message::CheckpointPart{step_, name, DigestFile(staged / name),
-                                                    static_cast<std::int64_t>(names.size()),
-                                                    fake_.work().ForwardEquivalents()}));
-  }
+  CheckpointOrders::Parts parts;
+  for (const std::string& name : names)
+    parts.push_back({step_, name, DigestFile(staged / name), static_cast<std::int64_t>(names.size()), work});
+  return parts;
+}
+
+void FakeScoreNode::Send(const CheckpointOrders::Parts& parts) {
+  for (const message::CheckpointPart& part : parts) client_.Send(ToEnvelope(part));
 }
 
 }  // namespace sgmd

@@ -2,13 +2,14 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <vector>
 
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
 #include "common/metrics/tags.h"
 #include "common/signals/signals.h"
+#include "nodes/fake_score/checkpoint_orders.h"
+#include "nodes/fake_score/scored_samples.h"
 #include "nodes/fake_score/student_weights.h"
 #include "nodes/ring/join.h"
 #include "pipeline/training/fake_score.h"
@@ -24,6 +25,9 @@ namespace sgmd {
 /// those samples. So an order finds it at k inner loops or before, at any max_staleness, and waits for nothing that
 /// waits for it. It stages at once, or as soon as k inner loops are done; in both cases before it looks at a sample of
 /// step k.
+///
+/// After an update that was skipped it stages nothing: it declines the checkpoint. What comes twice changes nothing; an
+/// order that does is answered again.
 ///
 /// With [objective] alignment the last of step k is to align psi with the student after update k, whose weights the
 /// generator sends. Until they are there step k is not done: checkpoints of k + 1 and samples of k + 1, which at
@@ -45,11 +49,14 @@ class FakeScoreNode {
   bool AlignIfDue();
   void ReportInnerLoop(double loss, const AdamW::StepReport& report);
   void StageCheckpointIfOrdered();
+  CheckpointOrders::Parts StagedParts();
+  void Send(const CheckpointOrders::Parts& parts);
   std::int64_t InnerLoops() const { return step_ + (inner_done_ ? 1 : 0); }  // done
 
   const Experiment& experiment() const { return node_.plan.experiment; }
 
   RingNode node_;
+  std::vector<std::int64_t> latent_shape_;  // [micro_batch, C, F, H, W]
   FakeScore fake_;
   StabilityMonitor monitor_{"fake_score", "fake_score_loss"};
   EventWriter events_;
@@ -58,8 +65,8 @@ class FakeScoreNode {
   std::int64_t step_ = 0;    // steps done
   bool inner_done_ = false;  // the inner loop of step_, which is not aligned
   ArrivedWeights student_;
-  std::map<std::int64_t, std::vector<message::ScoredSample>> scored_;  // by step, not yet answered
-  std::set<std::int64_t> ordered_;                                     // steps to be checkpointed, not yet staged
+  ScoredSamples scored_;
+  CheckpointOrders orders_;
 };
 
 }  // namespace sgmd

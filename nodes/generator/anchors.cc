@@ -1,5 +1,6 @@
 #include "nodes/generator/anchors.h"
 
+#include "common/error/error.h"
 #include "nodes/ring/frames.h"
 
 namespace sgmd {
@@ -16,7 +17,13 @@ void Anchors::Ask(std::int64_t step) {
 
 void Anchors::Accept(message::ServedAnchor answer) {
   const message::Ticket ticket = answer.ticket;
-  if (auto asked = asked_.extract(ticket)) arrived_[ticket] = {std::move(asked.mapped()), std::move(answer)};
+  auto asked = asked_.extract(ticket);
+  if (!asked) return;
+  if (at::IntArrayRef(answer.x_a.view.shape) != asked.mapped().noise.sizes()) {
+    throw Error(StrCat("the anchor of step ", ticket.step, ", micro-batch ", ticket.index,
+                       " does not have the shape of its noise"));
+  }
+  arrived_[ticket] = {std::move(asked.mapped()), std::move(answer)};
 }
 
 Anchors::Arrived Anchors::Take(const message::Ticket& ticket) { return std::move(arrived_.extract(ticket).mapped()); }

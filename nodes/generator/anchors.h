@@ -28,7 +28,8 @@ class Anchors {
 
   /// Asks for the anchors of `step`, unless it did before or the run has no such step.
   void Ask(std::int64_t step);
-  /// Keeps an answer that is waited for; drops any other, such as a second one.
+  /// Keeps an answer that is waited for; drops any other, such as a second one. Throws Error when it does not have the
+  /// shape of its noise.
   void Accept(message::ServedAnchor answer);
   bool Has(const message::Ticket& ticket) const { return arrived_.contains(ticket); }
   /// Has() must be true; no longer afterwards.

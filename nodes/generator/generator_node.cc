@@ -6,6 +6,7 @@
 #include "common/error/error.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
+#include "common/metrics/work_count.h"
 #include "common/storage/atomic_folder.h"
 #include "nodes/generator/weight_chunks.h"
 #include "nodes/ring/frames.h"
@@ -15,6 +16,18 @@ namespace sgmd {
 namespace {
 
 constexpr std::chrono::milliseconds kForEver{-1};
+
+// The student's weights are lost.
+class Diverged : public Error {
+ public:
+  using Error::Error;
+};
+
+void RequireFinite(const TensorFrame& rollout, const char* what, const message::Ticket& ticket) {
+  if (AllFinite(rollout.view)) return;
+  throw Diverged(StrCat("the student has diverged: its ", what, " of step ", ticket.step, ", micro-batch ",
+                        ticket.index, " holds an infinite value or no number"));
+}
 
 // Adds the time of a scope to a sum, in seconds.
 class Timed {
@@ -37,19 +50,33 @@ GeneratorNode::GeneratorNode(const RingNode& node)
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
       anchors_(node_.plan.experiment, generator_.bank(), client_) {
-  const CheckpointStore store(RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id);
   const std::int64_t step = node_.plan.start.step;
   if (step > 0) {
-    generator_.LoadState(store.At(step, Spell(Role::kGenerator)).folder);
+    generator_.LoadState(Store().At(step, Spell(Role::kGenerator)).folder);
     landed_ = next_rollout_ = step;
   }
-  checkpoints_.emplace(store, experiment().checkpoint.keep, step > 0 ? step : -1);
+  checkpoints_.emplace(Store(), experiment().checkpoint.keep, step > 0 ? step : -1);
   LogInfo("ready on ", node.device.str(), ", ", landed_ > 0 ? "resuming" : "starting", " at step ", landed_, " of ",
           experiment().steps);
 }
 
+CheckpointStore GeneratorNode::Store() const {
+  return {RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id};
+}
+
 int GeneratorNode::Run(const StopRequests& stop) {
   heartbeat_.Report({{"step", static_cast<double>(landed_)}});
+  try {
+    const int code = Train();
+    if (code == 0) Finish();
+    return code;
+  } catch (const Diverged& error) {
+    LogError(error.message());
+    return kExitRollBack;
+  }
+}
+
+int GeneratorNode::Train() {
   // A drain admits nothing new and lands what is in flight, so that the checkpoint lies on a step boundary.
   while (landed_ < experiment().steps) {
     const bool draining = heartbeat_.drain_requested() || stop.in_order;
@@ -71,36 +98,47 @@ int GeneratorNode::Run(const StopRequests& stop) {
     heartbeat_.Report({{"step_time_sec", seconds}});
     events_.Scalar(TagOf("step_time_sec"), landed_ - 1, seconds);
   }
-  CommitFinalCheckpoint();
-  const bool complete = landed_ == experiment().steps;
+  return 0;
+}
+
+void GeneratorNode::Finish() {
+  const bool committed = CommitFinalCheckpoint();
+  const std::int64_t good = std::max<std::int64_t>(checkpoints_->committed(), 0);
   const std::filesystem::path student = RunFolder{node_.plan.topology.run.folder}.Student();
-  generator_.SaveStudent(StagingFolder(student));
-  if (failpoint::Fails("student.before_rename")) ThrowErrno("cannot rename into place", student.string());
-  CommitFolder(student);
-  LogInfo(complete ? "finished" : "drained", " at step ", landed_, "; student in ", student.string());
-  client_.Send(ToEnvelope(message::Finished{landed_, generator_.work().ForwardEquivalents()}));
+  if (!committed) {
+    LogWarning("the run ended at step ", landed_,
+               " after an update that was skipped; the last good checkpoint is at step ", good,
+               good > 0 ? ", and the student is of that one" : ", so there is no student");
+    if (good > 0) generator_.LoadState(Store().At(good, Spell(Role::kGenerator)).folder);
+  }
+  if (good > 0) {
+    generator_.SaveStudent(StagingFolder(student));
+    if (failpoint::Fails("student.before_rename")) ThrowErrno("cannot rename into place", student.string());
+    CommitFolder(student);
+  }
+  const bool complete = committed && landed_ == experiment().steps;
+  LogInfo(complete ? "finished" : "drained", " at step ", good, good > 0 ? "; student in " + student.string() : "");
+  client_.Send(ToEnvelope(message::Finished{good, generator_.work().ForwardEquivalents()}));
   while (const auto message = client_.Receive(std::chrono::seconds(10))) {
     if (message->kind == wire::Kind::Close) break;
   }
-  return 0;
 }
 
 void GeneratorNode::RollOut(std::int64_t step) {
   const Timed timed(&rollout_seconds_);
-  if (step > 0 && step > checkpoints_->committed() && step % experiment().checkpoint.every == 0) OrderCheckpoint(step);
+  const bool due = step > 0 && step > checkpoints_->committed() && step % experiment().checkpoint.every == 0;
+  if (due && (admission_.max_staleness > 0 || monitor_.healthy())) OrderCheckpoint(step);
   anchors_.Ask(step);  // before its samples: the broker holds the fake score's checkpoint for what it has been asked
   for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
     SamplePlan plan = PlanSample(experiment(), generator_.bank(), step, index);
     const Generator::Rollout rollout = generator_.RollOut(plan);
-    const at::Tensor x_s = AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma);
-    client_.Send(ToEnvelope(message::Sample{{step, index},
-                                            landed_,
-                                            ToFrame(rollout.x_g),
-                                            ToFrame(x_s),
-                                            ToFrame(plan.score_sigma),
-                                            PromptsToFrame(plan.prompts)}));
-    in_flight_[{step, index}] = {std::move(plan), rollout.x_exit, landed_};
-    heartbeat_.Progress();
+    const TensorFrame x_g = ToFrame(rollout.x_g);
+    RequireFinite(x_g, "rollout", {step, index});
+    const TensorFrame x_s = ToFrame(AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma));
+    client_.Send(ToEnvelope(
+        message::Sample{{step, index}, landed_, x_g, x_s, ToFrame(plan.score_sigma), PromptsToFrame(plan.prompts)}));
+    gradients_.Expect({step, index}, {std::move(plan), rollout.x_exit, landed_});
+    CountWork();
   }
   anchors_.Ask(step + 1);
   if (experiment().inner.source == InnerSource::kFresh) SendFreshSamples(step);
@@ -112,15 +150,16 @@ void GeneratorNode::SendFreshSamples(std::int64_t step) {
   for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
     for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
       const SamplePlan plan = PlanFreshSample(experiment(), generator_.bank(), step, index, update);
-      client_.Send(ToEnvelope(message::InnerSample{
-          {step, index}, update, ToFrame(generator_.RollOut(plan).x_g), PromptsToFrame(plan.prompts)}));
-      heartbeat_.Progress();
+      const TensorFrame x_g = ToFrame(generator_.RollOut(plan).x_g);
+      RequireFinite(x_g, "rollout for the inner loop", {step, index});
+      client_.Send(ToEnvelope(message::InnerSample{{step, index}, update, x_g, PromptsToFrame(plan.prompts)}));
+      CountWork();
     }
   }
 }
 
 void GeneratorNode::Land(std::int64_t step) {
-  Terms terms{{"in_flight", static_cast<double>(in_flight_.size())}};
+  Terms terms{{"in_flight", static_cast<double>(gradients_.in_flight())}};
   if (experiment().diversity.weight > 0) AccumulateAnchors(step, terms);
   AccumulateGradients(step, terms);
   const AdamW::StepReport report = generator_.Update();
@@ -133,7 +172,7 @@ void GeneratorNode::Land(std::int64_t step) {
 void GeneratorNode::SendWeights(std::int64_t step) {
   for (const message::StudentWeights& chunk : ChunksOf(step, generator_.model().trained())) {
     client_.Send(ToEnvelope(chunk));
-    heartbeat_.Progress();
+    CountWork();
   }
 }
 
@@ -147,22 +186,21 @@ void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
     const Anchors::Arrived anchor = anchors_.Take({step, index});
     terms["diversity_loss"] += share * generator_.AccumulateDiversity(anchor.plan, ToTensor(anchor.answer.x_a));
     terms["anchor_hit_rate"] += anchor.answer.cache_hit ? share : 0;
-    heartbeat_.Progress();
+    CountWork();
   }
 }
 
 void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
   const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
   for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
-    WaitUntil([&] { return gradients_.contains({step, index}); });
+    WaitUntil([&] { return gradients_.Has({step, index}); });
     const Timed timed(&backward_seconds_);
-    const message::Gradient answer = std::move(gradients_.extract({step, index}).mapped());
-    const InFlight sample = std::move(in_flight_.extract({step, index}).mapped());
+    const auto [sample, answer] = gradients_.Take({step, index});
     generator_.Accumulate(sample.plan, sample.x_exit, ToTensor(answer.gradient));
     for (const auto& [name, value] : answer.terms) terms[name] += share * value;
     terms["cache_hit_rate"] += answer.cache_hit ? share : 0;
     terms["staleness"] += share * static_cast<double>(landed_ - sample.version);
-    heartbeat_.Progress();
+    CountWork();
   }
 }
 
@@ -176,11 +214,8 @@ void GeneratorNode::WaitUntil(Condition condition) {
 
 void GeneratorNode::OnMessage(const Envelope& message) {
   switch (message.kind) {
-    case wire::Kind::Gradient: {
-      auto gradient = FromEnvelope<message::Gradient>(message);
-      if (in_flight_.contains(gradient.ticket)) gradients_[gradient.ticket] = std::move(gradient);
-      return;
-    }
+    case wire::Kind::Gradient:
+      return gradients_.Accept(FromEnvelope<message::Gradient>(message));
     case wire::Kind::ServedAnchor:
       return anchors_.Accept(FromEnvelope<message::ServedAnchor>(message));
     case wire::Kind::CheckpointPart:
@@ -211,6 +246,7 @@ void GeneratorNode::OrderCheckpoint(std::int64_t step) {
 }
 
 void GeneratorNode::StageCheckpoint() {
+  if (!monitor_.healthy() || checkpoints_->DeclinedByOther(landed_)) return checkpoints_->Decline(landed_);
   const std::filesystem::path staged = checkpoints_->Folder(landed_);
   if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());
   std::map<std::string, Digest> files;
@@ -218,13 +254,16 @@ void GeneratorNode::StageCheckpoint() {
   checkpoints_->OnOwnFiles(landed_, std::move(files));
 }
 
-void GeneratorNode::CommitFinalCheckpoint() {
-  if (checkpoints_->committed() == landed_) return;
+// False where there is none because an update was skipped.
+bool GeneratorNode::CommitFinalCheckpoint() {
+  if (checkpoints_->committed() == landed_) return true;
+  if (!monitor_.healthy()) return false;
   client_.Send(ToEnvelope(message::CheckpointOrder{landed_}));
   StageCheckpoint();
-  while (checkpoints_->committed() < landed_) {
+  while (!checkpoints_->Settled(landed_)) {
     if (const auto message = client_.Receive(kForEver)) OnMessage(*message);
   }
+  return checkpoints_->committed() == landed_;
 }
 
 }  // namespace sgmd

@@ -13,6 +13,7 @@
 #include "nodes/generator/admission.h"
 #include "nodes/generator/anchors.h"
 #include "nodes/generator/checkpoint_commit.h"
+#include "nodes/generator/gradients.h"
 #include "nodes/ring/join.h"
 #include "pipeline/training/generator.h"
 #include "pipeline/training/stability.h"
@@ -26,21 +27,22 @@ namespace sgmd {
 /// (or, at the end of the run, when no further sample is in flight), and stages its own part after update k and before
 /// update k + 1. With [objective] alignment it sends the fake score the student's weights right after update k: before
 /// what it rolls out with them, and before it orders a checkpoint that is to hold what comes of them.
+///
+/// After an update that was skipped there is no checkpoint: in strict mode it orders none, in pipelined mode it
+/// declines its part. A run that ends so leaves the last good checkpoint and its student.
 class GeneratorNode {
  public:
   explicit GeneratorNode(const RingNode& node);
   /// Until all steps are done, or the broker or a signal (`stop.in_order`) drains the run: then a checkpoint is
-  /// committed. Returns the exit code: 0, or kExitRollBack.
+  /// committed. Returns the exit code: 0, or kExitRollBack when the student has diverged: a rollout is not finite, or
+  /// gradients are not several times in a row.
   int Run(const StopRequests& stop);
 
  private:
-  struct InFlight {
-    SamplePlan plan;
-    at::Tensor x_exit;
-    std::int64_t version = 0;  // updates done when it was rolled out
-  };
   using Terms = std::map<std::string, double>;
 
+  int Train();
+  void Finish();
   void RollOut(std::int64_t step);
   void SendFreshSamples(std::int64_t step);
   void Land(std::int64_t step);
@@ -53,7 +55,8 @@ class GeneratorNode {
   void ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms);
   void OrderCheckpoint(std::int64_t step);
   void StageCheckpoint();
-  void CommitFinalCheckpoint();
+  bool CommitFinalCheckpoint();
+  CheckpointStore Store() const;
 
   const Experiment& experiment() const { return node_.plan.experiment; }
 
@@ -68,9 +71,8 @@ class GeneratorNode {
   Anchors anchors_;
   std::int64_t landed_ = 0;  // updates done
   std::int64_t next_rollout_ = 0;
-  std::map<message::Ticket, InFlight> in_flight_;
-  std::map<message::Ticket, message::Gradient> gradients_;  // arrived, not yet used
-  std::set<std::int64_t> ordered_;                          // checkpoints that it has yet to stage its part of
+  Gradients gradients_;
+  std::set<std::int64_t> ordered_;  // checkpoints that it has yet to stage its part of
   double rollout_seconds_ = 0, wait_seconds_ = 0, backward_seconds_ = 0;  // of the current step
 };
 

@@ -45,7 +45,8 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     at::set_num_threads(static_cast<int>(placement.threads));
     node.device = TorchDevice(Spell(placement.device));
     const int code = body(node);
-    LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");
+    // Of one that fails, the last line is the reason.
+    if (code == 0) LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");
     return code;
   });
 }

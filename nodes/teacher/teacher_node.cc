@@ -4,6 +4,7 @@
 
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
+#include "common/metrics/work_count.h"
 #include "common/messages/ring.h"
 #include "nodes/ring/frames.h"
 #include "pipeline/training/teacher.h"
@@ -84,7 +85,7 @@ int RunTeacher(const RingNode& node, const StopRequests& stop) {
       continue;
     }
     client.Send(ToEnvelope(message::Credit{1}));
-    heartbeat.Progress();
+    CountWork();
     heartbeat.Report({{"scored", static_cast<double>(++scored)}});
   }
   LogInfo("answered for ", scored, " micro-batches");

@@ -24,6 +24,8 @@ class StabilityMonitor {
   /// 1 at first) and <role>_skipped_steps. Logs a warning for a skipped step and for a spike.
   std::map<std::string, double> Observe(std::int64_t step, const AdamW::StepReport& report, double loss);
 
+  /// Whether the last update was made and not skipped: a checkpoint of now is worth going back to.
+  bool healthy() const { return skips_in_a_row_ == 0; }
   bool must_roll_back() const { return skips_in_a_row_ >= kSkipsToRollBack; }
 
  private:

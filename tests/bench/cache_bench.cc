@@ -10,7 +10,7 @@ namespace {
 void BM_CacheHit(benchmark::State& state) {
   const auto floats = static_cast<std::size_t>(state.range(0)) / sizeof(float);
   const TempFolder folder;
-  AnswerCache cache(folder.path(), 2.0);
+  AnswerCache cache(folder.path(), {.limit_gib = 2.0});
   constexpr std::uint64_t kEntries = 32;
   for (std::uint64_t i = 0; i < kEntries; ++i) {
     auto data = std::make_shared<std::vector<float>>(floats, static_cast<float>(i));

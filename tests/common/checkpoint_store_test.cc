@@ -59,13 +59,70 @@ TEST(CheckpointStore, RefusesAnotherExperiment) {
   EXPECT_THROW(CheckpointStore(folder.path(), {3, 4}).Newest(), Error);
 }
 
-TEST(CheckpointStore, AMissingOrBrokenManifestCostsThatCheckpointAlone) {
+// What may be wrong with the newest checkpoint: the one before it serves.
+class DamageOf : public testing::TestWithParam<std::pair<const char*, void (*)(const std::filesystem::path&)>> {};
+
+TEST_P(DamageOf, TheNewestCheckpointCostsThatOneAlone) {
   TempFolder folder;
   const CheckpointStore store(folder.path(), {1, 2});
-  for (const int step : {1, 2, 3}) Commit(store, step, "x");
-  std::filesystem::remove(folder / "step-00000003/MANIFEST.json");
-  WriteFileAtomically(folder / "step-00000002/MANIFEST.json", "{\"step\":");
-  EXPECT_EQ(store.Newest()->step, 1);
+  for (const int step : {1, 2}) Commit(store, step, "a state");
+  GetParam().second(folder / "step-00000002");
+  const auto newest = store.Newest();
+  ASSERT_TRUE(newest);
+  EXPECT_EQ(newest->step, 1);
+  EXPECT_TRUE(store.Any());
+  GetParam().second(folder / "step-00000001");
+  EXPECT_FALSE(store.Newest());
+  EXPECT_TRUE(store.Any()) << "a start must not take it for a new run";
+}
+
+using std::filesystem::path;
+INSTANTIATE_TEST_SUITE_P(
+    CheckpointStore, DamageOf,
+    testing::Values(
+        std::pair{"AMissingManifest", +[](const path& f) { std::filesystem::remove(f / "MANIFEST.json"); }},
+        std::pair{"AnEmptyManifest", +[](const path& f) { WriteFileAtomically(f / "MANIFEST.json", ""); }},
+        std::pair{"ATruncatedManifest", +[](const path& f) { WriteFileAtomically(f / "MANIFEST.json", "{\"step\":"); }},
+        std::pair{"AManifestThatIsAFolder",
+                  +[](const path& f) {
+                    std::filesystem::remove(f / "MANIFEST.json");
+                    std::filesystem::create_directory(f / "MANIFEST.json");
+                  }},
+        std::pair{"AManifestWithBadDigests",
+                  +[](const path& f) {
+                    WriteFileAtomically(f / "MANIFEST.json",
+                                        R"({"format": 2, "step": 2, "experiment": "zz", "files": {"state": 7}})");
+                  }},
+        std::pair{"AManifestThatIsAList", +[](const path& f) { WriteFileAtomically(f / "MANIFEST.json", "[1, 2]"); }},
+        std::pair{"AMissingFile", +[](const path& f) { std::filesystem::remove(f / "state"); }},
+        std::pair{"ATruncatedFile", +[](const path& f) { std::filesystem::resize_file(f / "state", 3); }},
+        std::pair{"AFileThatIsAFolder",
+                  +[](const path& f) {
+                    std::filesystem::remove(f / "state");
+                    std::filesystem::create_directory(f / "state");
+                  }},
+        std::pair{"AnEmptyFolder",
+                  +[](const path& f) {
+                    std::filesystem::remove_all(f);
+                    std::filesystem::create_directory(f);
+                  }},
+        std::pair{"AFileInPlaceOfTheFolder",
+                  +[](const path& f) {
+                    std::filesystem::remove_all(f);
+                    WriteFileAtomically(f, "");
+                  }}),
+    [](const auto& info) { return info.param.first; });
+
+TEST(CheckpointStore, KeepsWhatIsPinned) {
+  TempFolder folder;
+  const CheckpointStore store(folder.path(), {1, 2});
+  for (int step = 1; step <= 4; ++step) {
+    WriteFileAtomically(store.Stage(step) / "state", "x");
+    store.Commit(step, {{"state", DigestText("x")}}, 1, /*pinned=*/2);
+  }
+  ASSERT_EQ(store.All().size(), 2U);
+  EXPECT_EQ(store.All()[0].step, 2);
+  EXPECT_EQ(store.All()[1].step, 4);
 }
 
 TEST(CheckpointStore, RefusesToGoOnFromAnEarlierFormatAndSaysTheWayOut) {

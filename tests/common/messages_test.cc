@@ -85,7 +85,7 @@ CheckpointOrder Any() {
 }
 template <>
 CheckpointPart Any() {
-  return {kLarge, "fake_score.model.safetensors", {1, 2}, 3, 12.5};
+  return {kLarge, "fake_score.model.safetensors", {1, 2}, 3, 12.5, false};
 }
 template <>
 Finished Any() {

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
+#include <csignal>
 #include <cstring>
 
 #include "common/metrics/crc32c.h"
@@ -43,6 +46,44 @@ TEST(EventWriter, WritesRecordsWhoseChecksumsHold) {
   const std::string tail =
       std::string("\x10\x07\x2a\x17\x0a\x15\x0a\x0egenerator_loss\x15", 23) + std::string("\0\0\0\x3f", 4);
   EXPECT_EQ(events[1].substr(9), tail);
+}
+
+TEST(EventWriter, NeverThrowsWhereItsFolderIsAFileAndWritesWhenItIsAFolder) {
+  TempFolder folder;
+  WriteFileAtomically(folder / "events", "in the way");
+  EventWriter writer(folder / "events", std::chrono::milliseconds(0));
+  writer.Scalar("generator_loss", 1, 0.5);
+  std::filesystem::remove(folder / "events");
+  writer.Scalar("generator_loss", 2, 0.25);
+  const std::string bytes = ReadFile(std::filesystem::directory_iterator(folder / "events")->path());
+  EXPECT_NE(bytes.find("generator_loss"), std::string::npos);
+}
+
+TEST(EventWriter, DropsUntilItIsTimeToTryAgain) {
+  TempFolder folder;
+  WriteFileAtomically(folder / "events", "in the way");
+  EventWriter writer(folder / "events", std::chrono::hours(1));
+  std::filesystem::remove(folder / "events");
+  writer.Scalar("generator_loss", 1, 0.5);
+  EXPECT_FALSE(std::filesystem::exists(folder / "events"));
+}
+
+// No file may grow beyond a few bytes, as on a full disk.
+TEST(EventWriter, OutlivesAFullDiskAndBeginsANewFileAfterwards) {
+  TempFolder folder;
+  EventWriter writer(folder.path(), std::chrono::milliseconds(0));
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit full{60, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &full), 0);
+  for (int step = 0; step < 5; ++step) writer.Scalar("generator_loss", step, 0.5);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  writer.Scalar("after_it", 9, 0.5);
+  int whole = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    whole += ReadFile(entry.path()).find("after_it") != std::string::npos ? 1 : 0;
+  EXPECT_EQ(whole, 1);
 }
 
 // 64 of 256 videos took a minute before the first count came: three more minutes, and not none or hours.

@@ -30,13 +30,13 @@ void ExpectHolds(const std::optional<TensorFrame>& frame, std::size_t floats, fl
 TEST(AnswerCache, HitsWhatWasStoredAlsoAfterReopening) {
   TempFolder folder;
   {
-    AnswerCache cache(folder.path(), 1.0);
+    AnswerCache cache(folder.path(), {.limit_gib = 1.0});
     EXPECT_FALSE(cache.Lookup({1, 1}));
     cache.Store({1, 1}, Velocity(1000, 2.5F));
     cache.Sync();
     ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
   }
-  AnswerCache cache(folder.path(), 1.0);
+  AnswerCache cache(folder.path(), {.limit_gib = 1.0});
   ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
   EXPECT_EQ(cache.stats().entries, 1);
   EXPECT_EQ(cache.stats().hits, 1);
@@ -44,7 +44,7 @@ TEST(AnswerCache, HitsWhatWasStoredAlsoAfterReopening) {
 
 TEST(AnswerCache, DeletesACorruptEntryAndReportsItAbsent) {
   TempFolder folder;
-  { AnswerCache(folder.path(), 1.0).Store({1, 1}, Velocity(1000, 2.5F)); }
+  { AnswerCache(folder.path(), {.limit_gib = 1.0}).Store({1, 1}, Velocity(1000, 2.5F)); }
   {
     rocksdb::Options options;
     options.enable_blob_files = true;
@@ -58,7 +58,7 @@ TEST(AnswerCache, DeletesACorruptEntryAndReportsItAbsent) {
     value.back() ^= 1;
     ASSERT_TRUE(db->Put({}, it->key(), value).ok());
   }
-  AnswerCache cache(folder.path(), 1.0);
+  AnswerCache cache(folder.path(), {.limit_gib = 1.0});
   EXPECT_FALSE(cache.Lookup({1, 1}));
   EXPECT_EQ(cache.stats().corrupt, 1);
   cache.Store({1, 1}, Velocity(1000, 2.5F));
@@ -68,7 +68,7 @@ TEST(AnswerCache, DeletesACorruptEntryAndReportsItAbsent) {
 
 TEST(AnswerCache, TakesAnEntryThatIsNotFiniteForCorrupt) {
   TempFolder folder;
-  AnswerCache cache(folder.path(), 1.0);
+  AnswerCache cache(folder.path(), {.limit_gib = 1.0});
   cache.Store({1, 1}, Velocity(1000, std::nanf("")));
   cache.Sync();
   EXPECT_FALSE(cache.Lookup({1, 1}));
@@ -79,7 +79,7 @@ TEST(AnswerCache, EvictsTheOldestAboveItsLimitAndGivesTheDiskBack) {
   TempFolder folder;
   constexpr std::size_t kFloats = 64 << 10;  // 256 KiB a value
   constexpr int kValues = 64;                // 16 MiB into 4 MiB
-  AnswerCache cache(folder.path(), 4.0 / 1024);
+  AnswerCache cache(folder.path(), {.limit_gib = 4.0 / 1024});
   for (int i = 0; i < kValues; ++i) {
     cache.Store({0, static_cast<std::uint64_t>(i)}, Velocity(kFloats, static_cast<float>(i)));
     cache.Sync();
@@ -97,9 +97,10 @@ TEST(AnswerCache, EvictsTheOldestAboveItsLimitAndGivesTheDiskBack) {
 
 TEST(AnswerCache, KnowsWhoseScoresItHolds) {
   TempFolder folder;
-  AnswerCache cache(folder.path(), 1.0);
+  AnswerCache cache(folder.path(), {.limit_gib = 1.0});
   const ScorerFingerprint recorded{{1, 2}, 2.0}, other{{1, 2}, 3.0};
   cache.RecordFingerprint(recorded);
+  cache.Sync();
   EXPECT_NO_THROW(cache.RequireFingerprint(recorded));
   try {
     cache.RequireFingerprint(other);

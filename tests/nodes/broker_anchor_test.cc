@@ -175,6 +175,28 @@ TEST_F(BrokerAnchorTest, HoldsACheckpointUntilTheAnchorsOfItsStepsAreOnDisk) {
   EXPECT_EQ(FromEnvelope<message::CheckpointPart>(*part).digest, (Digest{1, 2}));
 }
 
+TEST_F(BrokerAnchorTest, HoldsEveryPartOfACheckpointUntilTheScoresOfItsStepsAreOnDisk) {
+  Start();
+  const auto generator = Join("generator"), fake = Join("fake_score"), teacher = Join("teacher.0");
+  generator->Send(Sample(0));
+  const auto declined = message::CheckpointPart{0, "of step 0", {}, 0, 0, /*healthy=*/false};
+  fake->Send(ToEnvelope(declined));
+  const auto first = generator->Receive(kSoon);
+  ASSERT_TRUE(first) << "nothing before step 0 is open";
+  EXPECT_FALSE(FromEnvelope<message::CheckpointPart>(*first).healthy);
+  for (const char* name : {"a", "b"}) fake->Send(ToEnvelope(message::CheckpointPart{1, name, {}, 2, 0}));
+  EXPECT_FALSE(generator->Receive(kBriefly)) << "the score of step 0 is with no teacher yet";
+  teacher->Send(Credit(1));
+  const auto lease = teacher->Receive(kSoon);
+  ASSERT_TRUE(lease);
+  teacher->Send(ScoreFor(*lease));
+  for (const char* name : {"a", "b"}) {
+    const auto part = generator->Receive(kSoon);
+    ASSERT_TRUE(part);
+    EXPECT_EQ(FromEnvelope<message::CheckpointPart>(*part).file, name);
+  }
+}
+
 TEST_F(BrokerAnchorTest, ReplayServesWhatWasRecordedAndNamesWhatWasNot) {
   Start();
   {

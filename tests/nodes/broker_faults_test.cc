@@ -5,6 +5,7 @@
 #include "common/metrics/work_count.h"
 #include "common/transport/heartbeat.h"
 #include "common/transport/socket.h"
+#include "nodes/broker/replay_check.h"
 #include "tests/nodes/broker_fixture.h"
 
 namespace sgmd {
@@ -365,6 +366,13 @@ TEST_F(BrokerFaultsTest, ReplayServesWhatWasRecordedAndNamesWhatWasNot) {
   }
   Stop();  // as a signal does: what was stored is flushed
   EXPECT_EQ(exit_code_, 1);
+  const auto record = nlohmann::json::parse(ReplayCheckText(plan_));
+  EXPECT_EQ(record["answers"], 10);
+  EXPECT_EQ(record["there"], 1);
+  EXPECT_EQ(record["complete"], 1);
+  EXPECT_EQ(record["recorded"], 1);
+  EXPECT_EQ(record["evicted"], 0);
+  EXPECT_EQ(record["lost"], 0);
   Start(/*replay=*/true);
   EXPECT_THAT(ErrorOf([&] { Join("teacher.0"); }), HasSubstr("no teachers"));
   const auto generator = Join("generator"), fake = Join("fake_score");

@@ -1,0 +1,112 @@
+// The database of the answer cache: its form on disk, how it is opened, and what is put in and taken out.
+#pragma once
+
+#include <atomic>
+#include <compare>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/digest/digest.h"
+#include "common/error/error.h"
+
+namespace rocksdb {
+class DB;
+class Slice;
+class Status;
+}  // namespace rocksdb
+
+namespace sgmd {
+
+/// The request that an answer was for.
+struct AnswerPlace {
+  Digest experiment;            // ExperimentDigest
+  std::uint64_t rollbacks = 0;  // of the run so far: after each one the draws are new
+  std::uint8_t kind = 0;        // TeacherWork::order
+  std::int64_t step = 0;
+  std::int32_t index = 0;  // micro-batch
+};
+
+/// The disk is full, there are too many open files, and the like: it may work later.
+class DiskTrouble : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Files of the database are missing or broken.
+class TableDamaged : public Error {
+ public:
+  using Error::Error;
+};
+
+/// RocksDB with blob files and without a write-ahead log: what was not flushed is lost in a crash. Entries:
+///   's' key[16]          -> value                    (answer_value.h)
+///   'i' sequence[8, BE]  -> key[16] size[8, LE]      insertion order, for eviction
+///   'e' key[16]          -> ""                       was evicted, and is not here now
+///   't' experiment[16] step[8, BE] kind[1] index[8, BE] rollbacks[8, BE] -> key[16]
+///   'f' fingerprint text -> ""                       whose answers the cache holds
+///   "version"            -> "sgmd-score-cache-1"
+/// Reading is thread-safe; one thread writes. What writes throws DiskTrouble or TableDamaged.
+class AnswerTable {
+ public:
+  enum class OnDamage { kSetAside, kFail };
+  enum class Found { kYes, kNo, kDamaged };
+  struct Totals {
+    std::int64_t entries = 0, bytes = 0, evicted = 0;
+  };
+
+  /// Opens or creates; read-only where the file system is. A damaged folder is renamed to <folder>.damaged-<UTC time>
+  /// and a new one is made, with a warning, or TableDamaged is thrown. Throws DiskTrouble, or another Error when
+  /// another process has it open or it is of another format version. `limit_bytes`: of values.
+  static std::shared_ptr<AnswerTable> Open(const std::filesystem::path& folder, std::int64_t limit_bytes,
+                                           OnDamage on_damage);
+  /// Opens to read alone, also while another process writes: what that one had flushed by now.
+  static std::shared_ptr<AnswerTable> OpenToRead(const std::filesystem::path& folder);
+  ~AnswerTable();
+
+  bool read_only() const { return read_only_; }
+  /// Bytes after which what was put should be flushed.
+  std::size_t flush_bytes() const { return flush_bytes_; }
+  Totals totals() const { return {entries_, bytes_, evicted_}; }
+
+  Found Get(const Digest& key, std::string* value) const;
+  bool Has(const Digest& key) const;
+  bool WasEvicted(const Digest& key) const;
+  std::vector<std::string> Fingerprints() const;
+  /// Every place of `experiment` that was recorded, in order of steps, with the key of its answer.
+  void VisitPlaces(const Digest& experiment,
+                   const std::function<void(const AnswerPlace& place, const Digest& key)>& visit) const;
+
+  /// A key that is there already is left as it is. Evicts the oldest entries above the limit, a tenth of it at a time;
+  /// the disk holds up to a quarter more, in blob files whose dead values have not been collected.
+  void Put(const Digest& key, const std::string& value);
+  void Remove(const Digest& key);
+  void Record(const AnswerPlace& place, const Digest& key);
+  void AddFingerprint(const std::string& text);
+  /// Makes everything that was put survive a crash.
+  void Flush();
+  /// After a failure: whether the database writes again.
+  bool Resume();
+
+ private:
+  AnswerTable(std::filesystem::path folder, std::int64_t limit_bytes);
+  rocksdb::Status OpenDatabase(bool read_only);
+  void CheckFormat();
+  void CountEntries();
+  void EvictIfOver();
+  void RequireRoom() const;
+  void Check(const rocksdb::Status& status, const char* action) const;
+
+  std::filesystem::path folder_;
+  std::int64_t limit_bytes_;
+  std::size_t flush_bytes_ = 0;
+  bool read_only_ = false;
+  std::unique_ptr<rocksdb::DB> db_;
+  std::uint64_t next_sequence_ = 0;
+  std::atomic<std::int64_t> entries_ = 0, bytes_ = 0, evicted_ = 0;
+};
+
+}  // namespace sgmd

@@ -1,0 +1,22 @@
+#include "nodes/generator/gradients.h"
+
+#include "common/error/error.h"
+
+namespace sgmd {
+
+void Gradients::Accept(message::Gradient gradient) {
+  const message::Ticket ticket = gradient.ticket;
+  const auto it = in_flight_.find(ticket);
+  if (it == in_flight_.end()) return;
+  if (at::IntArrayRef(gradient.gradient.view.shape) != it->second.x_exit.sizes()) {
+    throw Error(StrCat("the gradient of step ", ticket.step, ", micro-batch ", ticket.index,
+                       " does not have the shape of its sample"));
+  }
+  arrived_.try_emplace(ticket, std::move(gradient));
+}
+
+Gradients::Arrived Gradients::Take(const message::Ticket& ticket) {
+  return {std::move(in_flight_.extract(ticket).mapped()), std::move(arrived_.extract(ticket).mapped())};
+}
+
+}  // namespace sgmd

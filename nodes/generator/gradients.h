@@ -1,0 +1,44 @@
+// The generator's samples that are on their way round the ring, and their gradients as they come back.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+
+#include "common/messages/ring.h"
+#include "pipeline/data/sample_plan.h"
+
+namespace sgmd {
+
+/// Keeps of a sample only the input of its exit step, which is run again when the gradient is there.
+class Gradients {
+ public:
+  struct Sample {
+    SamplePlan plan;
+    at::Tensor x_exit;
+    std::int64_t version = 0;  // updates done when it was rolled out
+  };
+  struct Arrived {
+    Sample sample;
+    message::Gradient answer;
+  };
+
+  /// `sample` was sent off. Once a ticket.
+  void Expect(const message::Ticket& ticket, Sample sample) { in_flight_[ticket] = std::move(sample); }
+  /// Keeps the first gradient of a sample that is on its way and drops any other. Throws Error when it does not have
+  /// the shape of the sample.
+  void Accept(message::Gradient gradient);
+  bool Has(const message::Ticket& ticket) const { return arrived_.contains(ticket); }
+  /// Has() must be true; no longer afterwards.
+  Arrived Take(const message::Ticket& ticket);
+
+  /// Samples that were not taken yet.
+  std::size_t in_flight() const { return in_flight_.size(); }
+
+ private:
+  std::map<message::Ticket, Sample> in_flight_;
+  std::map<message::Ticket, message::Gradient> arrived_;
+};
+
+}  // namespace sgmd
