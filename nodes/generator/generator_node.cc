@@ -67,7 +67,7 @@ CheckpointStore GeneratorNode::Store() const {
 int GeneratorNode::Run(const StopRequests& stop) {
   heartbeat_.Report({{"step", static_cast<double>(landed_)}});
   try {
-    const int code = Train();
+    const int code = Train(stop);
     if (code == 0) Finish();
     return code;
   } catch (const Diverged& error) {
@@ -76,7 +76,7 @@ int GeneratorNode::Run(const StopRequests& stop) {
   }
 }
 
-int GeneratorNode::Train() {
+int GeneratorNode::Train(const StopRequests& stop) {
   // A drain admits nothing new and lands what is in flight, so that the checkpoint lies on a step boundary.
   while (landed_ < experiment().steps) {
     const bool draining = heartbeat_.drain_requested() || stop.in_order;

@@ -41,7 +41,7 @@ class GeneratorNode {
  private:
   using Terms = std::map<std::string, double>;
 
-  int Train();
+  int Train(const StopRequests& stop);
   void Finish();
   void RollOut(std::int64_t step);
   void SendFreshSamples(std::int64_t step);
