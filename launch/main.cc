@@ -32,7 +32,7 @@ int main(int argc, char** argv) {
   std::vector<sgmd::Verb> verbs;
   for (const auto make : {sgmd::PlanVerb, sgmd::UpVerb, sgmd::ReplayVerb, sgmd::StatusVerb, sgmd::WaitVerb,
                           sgmd::PsVerb, sgmd::HistoryVerb, sgmd::LogsVerb, sgmd::ScaleVerb, sgmd::DownVerb,
-                          sgmd::CompletionVerb, sgmd::ReferenceVerb, sgmd::FailpointsVerb}) {
+                          sgmd::KeysVerb, sgmd::CompletionVerb, sgmd::ReferenceVerb, sgmd::FailpointsVerb}) {
     verbs.push_back(make(app));
   }
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-launch"))

@@ -19,7 +19,7 @@ RunStart ReadRunStart(const RunFolder& folder) {
     throw Error("this file does not hold the number of a start of the run", folder.Start().string(),
                 "end the run if it is up, then remove the file: the next `up` writes it");
   }
-  text >> start.step;  // an earlier version wrote the epoch alone
+  text >> start.step >> start.until;  // earlier versions wrote less
   return start;
 }
 
@@ -37,7 +37,7 @@ std::uint64_t NextEpoch(const RunFolder& folder) {
 
 void WriteRunStart(const RunFolder& folder, const RunStart& start) {
   if (failpoint::Fails("epoch.write")) ThrowErrno("cannot write", folder.Start().string());
-  WriteFileAtomically(folder.Start(), StrCat(start.epoch, " ", start.step, "\n"));
+  WriteFileAtomically(folder.Start(), StrCat(start.epoch, " ", start.step, " ", start.until, "\n"));
 }
 
 std::vector<std::string> RollbacksOf(const RunFolder& folder) {

@@ -32,9 +32,10 @@ struct RunFolder {
 struct RunStart {
   std::uint64_t epoch = 0;  // counts the starts, from 1; 0: never started. Messages of another epoch are dropped
   std::int64_t step = 0;    // the checkpoint that every process goes on from; 0: the beginning
+  std::int64_t until = 0;   // of a replay, where its record ends: it stops there as a drained run; 0: at the last step
 };
 
-/// <run>/epoch: "<epoch> <step>". Zeros when there is no such file. Throws Error when it holds something else.
+/// <run>/epoch: "<epoch> <step> <until>". Zeros when there is no such file. Throws Error when it holds something else.
 RunStart ReadRunStart(const RunFolder& folder);
 /// The number of the next start. When the file cannot be read, it warns and takes the seconds since 1970: above every
 /// count, so that no message of an old start is taken for one of the new.

@@ -49,6 +49,10 @@ struct Topology {
     double window_seconds = 3600.0, first_delay_seconds = 0.5, longest_delay_seconds = 60.0, stall_seconds = 120.0;
   } restart;
 
+  struct Metrics {
+    std::string listen;
+  } metrics;
+
   struct Cache {
     std::filesystem::path folder;
     bool enabled = true;

@@ -78,6 +78,9 @@ void VisitFields(FieldVisitor& v, Topology& t) {
   v.Field({"beat_seconds", "seconds between the signs of life of a process", kSeconds}, t.transport.beat_seconds);
   v.Field({"silence_seconds", "seconds of silence after which a process counts as dead; above beat_seconds", kSeconds},
           t.transport.silence_seconds);
+  v.Section("metrics", "A page for Prometheus, http://<listen>/metrics, on the first host.");
+  v.Field({"listen", "address and port, such as 127.0.0.1:9464; whoever reaches it can read it; empty: none"},
+          t.metrics.listen);
   v.Section("env", "Environment variables of every process of the run, over those of the launcher.");
   v.Field({"NAME", "any name, such as `OMP_PROC_BIND = \"true\"`"}, t.env);
 }

@@ -117,6 +117,11 @@ void CheckEvaluator(const TomlTable& evaluator, const Topology& t) {
   }
 }
 
+void CheckMetrics(const TomlTable& metrics, const std::string& listen) {
+  if (!listen.empty() && !std::regex_match(listen, std::regex("[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]+")))
+    metrics.Fail("listen", StrCat("\"listen\" is ", listen), "<address>:<port>, such as 127.0.0.1:9464");
+}
+
 void CheckEnv(const TomlTable& env, const Topology& t) {
   for (const auto& [name, value] : t.env) {
     if (!std::regex_match(name, std::regex("[A-Za-z_][A-Za-z0-9_]*"))) {
@@ -150,6 +155,7 @@ Topology ReadTopology(const std::filesystem::path& path, const TomlOverrides& ov
                       "'s own, such as /var/tmp/sgmd: the run folder is shared, and only the broker there opens it"));
   }
   CheckTransport(transport, transport.Has("encrypt"), t);
+  CheckMetrics(root.Table("metrics"), t.metrics.listen);
   CheckEnv(root.Table("env"), t);
   return t;
 }

@@ -97,6 +97,13 @@ void MakeRunKeys(const fs::path& folder, const std::vector<std::string>& users, 
   for (const std::string& user : users) MakeKeyPair(folder, user);
 }
 
+void RotateRunKeys(const fs::path& folder, const std::vector<std::string>& users, bool encrypted) {
+  const fs::path staged = StagingFolder(folder);
+  fs::remove_all(staged);
+  MakeRunKeys(staged, users, encrypted);
+  CommitFolder(folder);
+}
+
 Credentials LoadCredentials(const fs::path& folder, const std::string& user, bool encrypted) {
   Credentials credentials{user, {}, {}, {}, {}};
   if (encrypted) {

@@ -40,6 +40,9 @@ struct GateKeys {
 /// written.
 void MakeRunKeys(const std::filesystem::path& folder, const std::vector<std::string>& users, bool encrypted);
 
+/// Replaces all of them at once. Nothing may be up that uses them. Throws Error as MakeRunKeys.
+void RotateRunKeys(const std::filesystem::path& folder, const std::vector<std::string>& users, bool encrypted);
+
 /// Each throws Error when libzmq has no CURVE, or a file is missing, is no key, or may be read by others (mode & 077).
 Credentials LoadCredentials(const std::filesystem::path& folder, const std::string& user, bool encrypted);
 GateKeys LoadGateKeys(const std::filesystem::path& folder, const std::vector<std::string>& users, bool encrypted);

@@ -62,7 +62,7 @@ std::string RunLock::ThisMachine() {
   return name;
 }
 
-RunStart BeginStart(const LaunchPlan& plan) {
+RunStart BeginStart(const LaunchPlan& plan, std::int64_t until) {
   const RunFolder folder{plan.topology.run.folder};
   const CheckpointStore checkpoints(folder.Checkpoints(), ExperimentDigest(plan.experiment));
   const auto newest = checkpoints.Newest();
@@ -71,7 +71,7 @@ RunStart BeginStart(const LaunchPlan& plan) {
                 StrCat("repair one of them, or begin again at step 0: mv ", folder.Checkpoints().string(), " ",
                        folder.Checkpoints().string(), ".damaged"));
   }
-  const RunStart start{NextEpoch(folder), newest ? newest->step : 0};
+  const RunStart start{NextEpoch(folder), newest ? newest->step : 0, until};
   WriteRunStart(folder, start);
   return start;
 }

@@ -38,9 +38,9 @@ class RunLock {
 };
 
 /// Begins the next start of the run, from the newest checkpoint that is whole (CheckpointStore::Newest), and writes it
-/// for the processes. Throws Error as Newest does, and when there are checkpoints and none is
-/// whole: beginning again is for a person to choose.
-RunStart BeginStart(const LaunchPlan& plan);
+/// for the processes. `until`: where it ends, as RunStart says. Throws Error as Newest does, and when there are
+/// checkpoints and none is whole: beginning again is for a person to choose.
+RunStart BeginStart(const LaunchPlan& plan, std::int64_t until = 0);
 
 /// What an orderly end leaves for the other hosts of a run: the epoch and the exit code. The text of <run>/outcome,
 /// empty when there is none; it changes with every end.

@@ -10,6 +10,7 @@
 #include "common/error/text.h"
 #include "common/storage/atomic_folder.h"
 #include "launch/run/exit_codes.h"
+#include "launch/run/replay_check.h"
 #include "launch/run/run_history.h"
 #include "launch/run/stop_signals.h"
 
@@ -20,18 +21,26 @@ constexpr std::chrono::milliseconds kPoll{200}, kConnectPatience{300}, kGatherFa
 constexpr std::chrono::seconds kStatusPeriod{1}, kStopGrace{5}, kRestartGrace{1}, kLongestLook{1};
 constexpr std::size_t kMaxRollbacks = 2;
 
+RunStart Begin(const LaunchPlan& plan, bool replay, const std::filesystem::path& programs) {
+  SaveRun(plan);
+  return BeginStart(plan, replay ? EndOfRecord(plan, programs) : 0);
+}
+
 }  // namespace
 
 Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs)
     : plan_(std::move(plan)),
       lock_(plan_.topology.run.folder),
-      start_(BeginStart(plan_)),
+      start_(Begin(plan_, options.replay, programs)),
       console_(options.quiet, RunFolder{plan_.topology.run.folder}.Logs() / "launch.log"),
       processes_(plan_, options, std::move(programs), &console_),
       replay_(options.replay),
       budget_(plan_.topology.restart) {
   MakeRunKeys(RunFolder{plan_.topology.run.folder}.Keys(), UsersOf(plan_), plan_.topology.transport.encrypt);
-  SaveRun(plan_);
+  if (start_.until > 0) {
+    console_.Say(
+        StrCat("the record ends at step ", start_.until, " of ", plan_.experiment.steps, ", and so does this replay"));
+  }
 }
 
 int Session::Run() {
@@ -211,7 +220,7 @@ void Session::GoBack() {
 void Session::StartAgain(const std::string& process, const std::string& cause) {
   control_.reset();
   unanswered_ = {};
-  start_ = BeginStart(plan_);
+  start_ = BeginStart(plan_, start_.until);
   Record([&] { RecordRestart(plan_.topology.run.folder, {"", start_.epoch, process, cause, start_.step}); });
   processes_.StartAll(start_.epoch);
   state_ = State::kRunning;
@@ -276,7 +285,8 @@ void Session::Finish() {
 }
 
 void Session::EndInOrder() {
-  const bool complete = NewestStep(plan_.topology.run.folder) >= plan_.experiment.steps;
+  const std::int64_t end = start_.until > 0 ? start_.until : plan_.experiment.steps;
+  const bool complete = NewestStep(plan_.topology.run.folder) >= end;
   End(complete ? kExitFinished : kExitDrained);
 }
 

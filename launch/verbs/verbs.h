@@ -22,6 +22,7 @@ Verb PsVerb(CLI::App& app);
 Verb LogsVerb(CLI::App& app);
 Verb ScaleVerb(CLI::App& app);
 Verb DownVerb(CLI::App& app);
+Verb KeysVerb(CLI::App& app);
 Verb CompletionVerb(CLI::App& app);  // of `app` as it is when the verb runs
 Verb ReferenceVerb(CLI::App& app);
 /// Lists where SGMD_FAILPOINTS makes things go wrong (common/failpoint).

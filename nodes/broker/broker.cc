@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kTick{100};
 
-constexpr std::chrono::seconds kLastWords{3}, kVisit{600};
+constexpr std::chrono::seconds kLastWords{3}, kVisit{600}, kMetricsPeriod{1};
 constexpr std::int64_t kControlFrameBytes = 1 << 20, kAlignmentFrameBytes = std::int64_t{2} << 30;
 
 // The largest that the run itself sends.
@@ -25,6 +25,17 @@ std::int64_t DataFrameBytes(const Experiment& e) {
 
 GateKeys KeysOf(const LaunchPlan& plan) {
   return LoadGateKeys(RunFolder{plan.topology.run.folder}.Keys(), UsersOf(plan), plan.topology.transport.encrypt);
+}
+
+// Nobody trains for the sake of a page: without one the run goes on.
+std::unique_ptr<MetricsPage> MakeMetrics(const std::string& listen) try {
+  if (listen.empty()) return nullptr;
+  auto page = std::make_unique<MetricsPage>(listen);
+  LogInfo("metrics on http://", listen, "/metrics");
+  return page;
+} catch (const Error& error) {
+  LogWarning(error.message(), " (", error.where(), "): ", error.hint());
+  return nullptr;
 }
 
 Members::Limits LimitsOf(const Topology& t) { return {t.transport.silence_seconds, t.restart.stall_seconds}; }
@@ -43,7 +54,8 @@ Broker::Broker(LaunchPlan plan, Options options)
       members_(data_peers_, LimitsOf(plan_.topology)),
       launchers_(control_peers_),
       teachers_(plan_, options_.replay, members_),
-      checkpoints_(teachers_, members_) {}
+      checkpoints_(teachers_, members_),
+      metrics_(MakeMetrics(plan_.topology.metrics.listen)) {}
 
 int Broker::Run(const StopRequests& stop) {
   LogInfo("serving on ", plan_.topology.transport.data, plan_.topology.transport.encrypt ? ", encrypted" : "",
@@ -171,12 +183,9 @@ void Broker::OnControl(const Server::Incoming& in) {
 
 void Broker::DealWithControl(const std::string& node, const Envelope& e) {
   switch (e.kind) {
-    case wire::Kind::StatusRequest: {
-      const RunProgress run{State(), plan_.experiment.steps, pace_};
-      const std::int64_t malformed = data_.malformed() + control_.malformed();
-      control_peers_.Tell(node, ToEnvelope(message::Status{StatusText(run, members_, teachers_, malformed)}));
+    case wire::Kind::StatusRequest:
+      control_peers_.Tell(node, ToEnvelope(message::Status{StatusNow()}));
       return;
-    }
     case wire::Kind::Drain:
       return Drain();
     case wire::Kind::Scale:
@@ -213,9 +222,17 @@ void Broker::OnBeat(const Server::Incoming& in) try {
   log_.Warn("dropped a beat that is not whole: ", error.message());
 }
 
+void Broker::UpdateMetrics() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!metrics_ || now < next_metrics_) return;
+  next_metrics_ = now + kMetricsPeriod;
+  metrics_->Update(StatusNow());
+}
+
 void Broker::OnTick() {
   failpoint::Hit("broker.tick");
   members_.Tick();
+  UpdateMetrics();
   teachers_.ExpireLeases();
   data_peers_.Flush();
   control_peers_.Flush();
@@ -239,6 +256,11 @@ void Broker::Fail(const std::string& why) {
   LogError(why);
   members_.PostToAll(ToEnvelope(message::Failed{why}));
   exit_code_ = 1;
+}
+
+std::string Broker::StatusNow() const {
+  return StatusText({State(), plan_.experiment.steps, pace_}, members_, teachers_,
+                    data_.malformed() + control_.malformed());
 }
 
 std::string Broker::State() const { return draining_ ? "draining" : options_.replay ? "replay" : "running"; }

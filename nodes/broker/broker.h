@@ -13,6 +13,7 @@
 #include "nodes/broker/checkpoint_gate.h"
 #include "nodes/broker/launchers.h"
 #include "nodes/broker/members.h"
+#include "nodes/broker/metrics_page.h"
 #include "nodes/broker/routes.h"
 #include "nodes/broker/status.h"
 #include "nodes/broker/teacher_service.h"
@@ -65,9 +66,11 @@ class Broker {
   void Drain();
   void OnBeat(const Server::Incoming& in);
   void OnTick();
+  void UpdateMetrics();
   void DeliverLastWords();
   void Fail(const std::string& why);
   std::string State() const;
+  std::string StatusNow() const;
 
   LaunchPlan plan_;
   Options options_;
@@ -81,6 +84,8 @@ class Broker {
   CheckpointGate checkpoints_;
   TrainedWork work_;
   Pace pace_;
+  std::unique_ptr<MetricsPage> metrics_;  // where the topology wants one
+  std::chrono::steady_clock::time_point next_metrics_{};
   LimitedLog log_;
   bool draining_ = false;
   std::optional<int> exit_code_;

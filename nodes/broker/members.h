@@ -71,6 +71,8 @@ class Members {
 
   State StateOf(const Member& member) const;
   double SilentSeconds(const Member& member) const { return clock_.Seconds() - member.heard; }
+  /// For how long there has been anybody to look after.
+  double Seconds() const { return clock_.Seconds(); }
   /// Since its count of work moved.
   double IdleSeconds(const Member& member) const { return clock_.Seconds() - member.moved; }
   const std::map<std::string, Member>& all() const { return members_; }

@@ -71,7 +71,7 @@ std::string Complaint(const std::string& name, const Members& members) {
 
 // For how long nobody has done any work.
 double StillSeconds(const Members& members) {
-  double still = 1e9;
+  double still = members.Seconds();
   for (const auto& [name, member] : members.all()) {
     const bool counts = member.joined && members.StateOf(member) == Members::State::kWorking;
     if (counts) still = std::min(still, members.IdleSeconds(member));

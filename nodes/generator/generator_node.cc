@@ -78,14 +78,14 @@ int GeneratorNode::Run(const StopRequests& stop) {
 
 int GeneratorNode::Train(const StopRequests& stop) {
   // A drain admits nothing new and lands what is in flight, so that the checkpoint lies on a step boundary.
-  while (landed_ < experiment().steps) {
+  while (landed_ < end()) {
     const bool draining = heartbeat_.drain_requested() || stop.in_order;
     if (draining && next_rollout_ == landed_) break;
     failpoint::Hit("generator.step");
     double seconds = 0;
     {
       const Timed timed(&seconds);
-      while (!draining && next_rollout_ < experiment().steps && admission_.Admits(next_rollout_, landed_)) {
+      while (!draining && next_rollout_ < end() && admission_.Admits(next_rollout_, landed_)) {
         RollOut(next_rollout_++);
       }
       if (ordered_.erase(landed_) > 0) StageCheckpoint();
@@ -140,7 +140,7 @@ void GeneratorNode::RollOut(std::int64_t step) {
     gradients_.Expect({step, index}, {std::move(plan), rollout.x_exit, landed_});
     CountWork();
   }
-  anchors_.Ask(step + 1);
+  if (step + 1 < end()) anchors_.Ask(step + 1);
   if (experiment().inner.source == InnerSource::kFresh) SendFreshSamples(step);
 }
 

@@ -59,6 +59,8 @@ class GeneratorNode {
   CheckpointStore Store() const;
 
   const Experiment& experiment() const { return node_.plan.experiment; }
+  // The step that it ends at, unless it is drained before.
+  std::int64_t end() const { return node_.plan.start.until > 0 ? node_.plan.start.until : experiment().steps; }
 
   RingNode node_;
   Generator generator_;

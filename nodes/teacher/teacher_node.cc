@@ -4,8 +4,8 @@
 
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
-#include "common/metrics/work_count.h"
 #include "common/messages/ring.h"
+#include "common/metrics/work_count.h"
 #include "nodes/ring/frames.h"
 #include "pipeline/training/teacher.h"
 

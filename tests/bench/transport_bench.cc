@@ -41,7 +41,7 @@ void BM_RoundTrip(benchmark::State& state) {
   const std::int64_t bytes = state.range(1);
   const TempFolder folder;
   const std::string endpoint =
-      transport == kIpc ? "ipc://" + (folder / "bench.ipc").string() : StrCat("tcp://127.0.0.1:", testing::FreePort());
+      transport == kIpc ? "ipc://" + (folder / "bench.ipc").string() : StrCat("tcp://127.0.0.1:", FreePort());
   std::unique_ptr<CurveGate> gate;
   NodeIdentity identity = testing::Identity("generator");
   if (transport == kTcpEncrypted) {

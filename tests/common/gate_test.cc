@@ -59,7 +59,7 @@ class GateTest : public ::testing::TestWithParam<Kind> {
     return client.get();
   }
   std::string MakeEndpoint() const {
-    if (std::string(GetParam().transport) == "tcp") return StrCat("tcp://127.0.0.1:", testing::FreePort());
+    if (std::string(GetParam().transport) == "tcp") return StrCat("tcp://127.0.0.1:", FreePort());
     return "ipc://" + (folder_.path() / "data.ipc").string();
   }
 
@@ -177,6 +177,15 @@ TEST_F(RunKeys, AreForTheirOwnerAloneAndStayAsTheyAre) {
   EXPECT_TRUE(fs::exists(keys_ / "teacher@c.secret")) << "a host that the topology gained";
 }
 
+TEST_F(RunKeys, AreAllOthersAfterARotation) {
+  const std::string secret = ReadFile(keys_ / "generator.secret"), server = ReadFile(keys_ / "server.public");
+  RotateRunKeys(keys_, kUsers, true);
+  EXPECT_NE(ReadFile(keys_ / "generator.secret"), secret);
+  EXPECT_NE(ReadFile(keys_ / "server.public"), server);
+  EXPECT_FALSE(fs::exists(keys_ / "token")) << "an encrypted run has none";
+  EXPECT_EQ(fs::status(keys_).permissions(), fs::perms::owner_all);
+}
+
 TEST_F(RunKeys, ThatOthersMayReadAreRefusedWithTheCureAndWithoutTheKey) {
   const std::string secret = ReadFile(keys_ / "generator.secret");
   fs::permissions(keys_ / "generator.secret", fs::perms(0640));
@@ -205,7 +214,7 @@ TEST(ServerAddress, AnIpcFileIsForItsOwnerAlone) {
 }
 
 TEST(ServerAddress, ByNameIsBoundByNumber) {
-  const std::string endpoint = StrCat("tcp://localhost:", testing::FreePort());
+  const std::string endpoint = StrCat("tcp://localhost:", FreePort());
   Server server(endpoint);
   EXPECT_NE(testing::Join(server, endpoint, "generator"), nullptr);
 }

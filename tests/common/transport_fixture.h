@@ -1,18 +1,14 @@
 // Envelopes, endpoints and a broker's first answer for tests of anything that sends.
 #pragma once
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <filesystem>
 #include <future>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "common/transport/client.h"
 #include "common/transport/server.h"
+#include "tests/support/free_port.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd::testing {
@@ -40,19 +36,6 @@ inline Envelope Message(wire::Kind kind, std::string node = "broker") {
   envelope.run_id = kRun;
   envelope.epoch = kEpoch;
   return envelope;
-}
-
-/// A port that nothing listens on now.
-inline int FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) throw std::runtime_error("no free port");
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  close(fd);
-  return ntohs(address.sin_port);
 }
 
 /// The next message that reaches `server`, or nothing after `timeout`.

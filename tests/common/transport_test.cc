@@ -25,7 +25,7 @@ constexpr std::chrono::milliseconds kBriefly{100};
 class TransportTest : public ::testing::TestWithParam<const char*> {
  protected:
   std::string MakeEndpoint() const {
-    if (std::string(GetParam()) == "tcp") return StrCat("tcp://127.0.0.1:", testing::FreePort());
+    if (std::string(GetParam()) == "tcp") return StrCat("tcp://127.0.0.1:", FreePort());
     return "ipc://" + (folder_.path() / "data.ipc").string();
   }
 

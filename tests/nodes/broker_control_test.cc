@@ -4,6 +4,7 @@
 #include "common/metrics/work_count.h"
 #include "common/transport/heartbeat.h"
 #include "tests/nodes/broker_fixture.h"
+#include "tests/support/free_port.h"
 
 namespace sgmd {
 namespace {
@@ -29,6 +30,53 @@ TEST_F(BrokerControlTest, StatusMergesBeats) {
   EXPECT_EQ(status["nodes"][0]["name"], "generator");
   EXPECT_EQ(status["nodes"][0]["alive"], true);
   EXPECT_EQ(status["nodes"][0]["progress"], WorkDone());
+}
+
+// What `curl` would get.
+std::string Page(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  std::string text;
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) {
+    const std::string request = "GET /metrics HTTP/1.0\r\n\r\n";
+    if (write(fd, request.data(), request.size()) > 0) {
+      char block[4096];
+      for (ssize_t size = 0; (size = read(fd, block, sizeof block)) > 0;)
+        text.append(block, static_cast<std::size_t>(size));
+    }
+  }
+  close(fd);
+  return text;
+}
+
+TEST_F(BrokerControlTest, MetricsShowWhatTheStatusSays) {
+  const int port = FreePort();
+  plan_.topology.metrics.listen = StrCat("127.0.0.1:", port);
+  Start();
+  const auto generator = Join("generator");
+  Heartbeat heartbeat(plan_.topology.transport.control, Identity("generator"), 0.05);
+  heartbeat.Report({{"step", 4}, {"generator_loss", 0.5}});
+  std::string page;
+  for (int i = 0; i < 100 && page.find("sgmd_step 4") == std::string::npos; ++i) {
+    std::this_thread::sleep_for(milliseconds(50));
+    page = Page(port);
+  }
+  using testing::HasSubstr;
+  EXPECT_THAT(page, HasSubstr("sgmd_step 4"));
+  EXPECT_THAT(page, HasSubstr("sgmd_scalar{name=\"generator_loss\"} 0.5"));
+  EXPECT_THAT(page, HasSubstr("sgmd_node_up{node=\"generator\",state=\"working\"} 1"));
+  EXPECT_THAT(page, HasSubstr("sgmd_cache{name=\"misses\"} 0"));
+}
+
+TEST_F(BrokerControlTest, APortThatIsTakenStopsNoRun) {
+  const int port = FreePort();
+  plan_.topology.metrics.listen = StrCat("127.0.0.1:", port);
+  const Server other(StrCat("tcp://127.0.0.1:", port));
+  Start();
+  EXPECT_EQ(Status(*Control("client.1"))["state"], "running");
 }
 
 TEST_F(BrokerControlTest, ScaleGoesToTheLauncher) {

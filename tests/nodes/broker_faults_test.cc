@@ -289,6 +289,7 @@ TEST_F(BrokerFaultsTest, AStalledTeachersLeaseGoesToAnother) {
   const auto other = Join("teacher.1");
   const Heartbeat others_beats(plan_.topology.transport.control, Identity("teacher.1"), 0.05);
   other->Send(Credit(1));
+  std::this_thread::sleep_for(milliseconds(1200));  // at work: Receive would count as waiting, in all of this process
   const auto lease = other->Receive(kSoon);
   ASSERT_TRUE(lease);
   EXPECT_EQ(lease->attempt, 2U);

@@ -1,6 +1,9 @@
 // In strict mode the real pipeline gives the weights of the serial loop, bit for bit, whatever the topology.
 #include <gtest/gtest.h>
 
+#include <signal.h>
+
+#include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -121,6 +124,18 @@ TEST(Replay, WithoutTeacherMatchesTheRecordedRun) {
   const std::string replayed = run.run().string() + "-replay";
   EXPECT_EQ(TinyRun::NewestState(replayed), TinyRun::NewestState(run.run()));
   EXPECT_FALSE(std::filesystem::exists(replayed + "/logs/teacher.0.log"));
+}
+
+TEST(Replay, OfADrainedRunEndsWhereItsRecordEnds) {
+  TinyRun run(100000, "[diversity]\nweight = 0.5\nnoise_bank = 360\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  ::kill(up.pid, SIGTERM);
+  ASSERT_EQ(up.Wait(kPatience), kExitDrained) << up.Output();
+  const Process replay = run.Launch({"replay", run.topology()});
+  ASSERT_EQ(replay.Wait(kPatience), kExitFinished) << replay.Output();
+  EXPECT_NE(replay.Output().find("the record ends at step "), std::string::npos) << replay.Output();
+  EXPECT_EQ(TinyRun::NewestState(run.run().string() + "-replay"), TinyRun::NewestState(run.run()));
 }
 
 TEST(Replay, OfWhatWasNotRecordedSaysSo) {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "common/storage/atomic_folder.h"
+#include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -131,7 +132,7 @@ TEST_F(PlanTest, SlurmsJobOnOneHostIsALauncherThatDrainsInTime) {
   const Process job = run.Start({"/bin/bash", run.folder() / "job.sh"});
   ASSERT_TRUE(run.WaitForCheckpoint(5, 60)) << job.Output();
   ::kill(job.pid, SIGTERM);
-  EXPECT_EQ(job.Wait(60), 0) << job.Output();
+  EXPECT_EQ(job.Wait(60), kExitDrained) << job.Output();
   EXPECT_THAT(job.Output(), HasSubstr("drained and checkpointed"));
 }
 

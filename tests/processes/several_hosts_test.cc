@@ -229,7 +229,7 @@ TEST_F(SeveralHosts, RefuseKeysThatOthersMayRead) {
   const auto keys = run_->run() / "keys";
   namespace fs = std::filesystem;
   EXPECT_EQ(fs::status(keys).permissions(), fs::perms::owner_all);
-  fs::permissions(keys / "client.secret", fs::perms(0640));
+  fs::permissions(keys / "launcher@b.secret", fs::perms(0640));
   const Process b = Up("b");
   EXPECT_EQ(b.Wait(30), 1);
   EXPECT_THAT(b.Output(), HasSubstr("chmod 600"));
