@@ -9,8 +9,8 @@
 namespace sgmd {
 
 /// One end of the messages between two processes, over as many connections as it takes. Numbered messages are kept by
-/// their sender until the other end says that it has them, and arrive once and in order. ZeroMQ itself forgets what lies
-/// in the pipe of a connection that breaks.
+/// their sender until the other end says that it has them, and arrive once and in order. ZeroMQ itself forgets what
+/// lies in the pipe of a connection that breaks.
 ///
 ///   event                                      what happens
 ///   Push                                       the message gets the next number and is kept

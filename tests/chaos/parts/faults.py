@@ -70,7 +70,8 @@ def _rule(rng, family, detail, teachers):
         return f"{detail}={action}:{rng.choice([5, 30, 100])}%" if often else f"{detail}={action}@1!"
     if family == "message":
         place = rng.choice(MESSAGE_PLACES)
-        process = rng.choice(["", "[broker]", "[generator]", "[fake_score]", "[teacher]"])
+        senders = ["", "[broker]", "[generator]", "[fake_score]", "[teacher]"]
+        process = "" if place.endswith("receive") else rng.choice(senders)  # the broker's
         action = f"delay({rng.choice([20, 200, 1000])}ms)" if detail == "delay" else detail
         return f"{place}{process}={action}:{rng.choice([1, 3, 10])}%"
     return ""
