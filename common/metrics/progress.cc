@@ -37,9 +37,10 @@ ProgressLine::~ProgressLine() { Finish(); }
 
 void ProgressLine::Update(std::int64_t done, std::string_view detail) {
   pace_.Mark(static_cast<double>(done));
+  const bool just_complete = done == total_ && done_ != total_;
   done_ = done;
   const std::chrono::duration<double> silent = std::chrono::steady_clock::now() - last_print_;
-  if (silent.count() >= (terminal_ ? 0.2 : quiet_seconds_) || done_ == total_) Print(detail);
+  if (silent.count() >= (terminal_ ? 0.2 : quiet_seconds_) || just_complete) Print(detail);
 }
 
 void ProgressLine::Print(std::string_view detail) {

@@ -63,8 +63,9 @@ RunState RunWatch::Now() {
   const auto history = ReadHistory(folder_);
   if (!history.empty()) state.since = history.back().time;
   state.live = AskBroker();
-  state.state = state.live.is_null() ? "starting" : state.live.value("state", "running");
   state.step = state.live.is_null() ? NewestStep(folder_) : state.live.value("step", std::int64_t{0});
+  const char* silent = state.step >= state.steps ? "finishing" : "starting";
+  state.state = state.live.is_null() ? silent : state.live.value("state", "running");
   return state;
 }
 

@@ -21,6 +21,7 @@ namespace sgmd {
 ///
 ///   running, draining, replay              it is up: the broker's word
 ///   starting                               it is up, and its broker does not answer yet
+///   finishing                              its steps are done, and its evaluator is not
 ///   finished, drained, failed, killed      it has ended: Outcome
 ///   never_started
 struct RunState {
