@@ -28,7 +28,6 @@ struct Client::Impl {
   Link link;
   LimitedLog log;
   bool welcome = false, owes_receipt = false;
-  std::uint64_t reported_gap = 0;  // after which number something was missing
   Clock::time_point next_hello{}, next_receipt{};
 
   MessageFaults<Outgoing> faults = SendFaults(channel());
@@ -97,10 +96,7 @@ struct Client::Impl {
   bool InOrder(std::uint64_t number) {
     const Link::Arrival arrival = link.OnArrival(number);
     owes_receipt = true;
-    if (arrival == Link::Arrival::kGap && reported_gap != link.received() + 1) {
-      reported_gap = link.received() + 1;  // once: the rest of what was on its way will come out of order too
-      SendNow(link.Say(wire::Kind::Missing));
-    }
+    if (arrival == Link::Arrival::kGap) SendNow(link.Say(wire::Kind::Missing));
     return arrival == Link::Arrival::kNext;
   }
 

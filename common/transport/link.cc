@@ -1,6 +1,7 @@
 #include "common/transport/link.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sgmd {
 
@@ -24,8 +25,10 @@ Envelope Link::Say(wire::Kind kind) const {
 }
 
 Link::Arrival Link::OnArrival(std::uint64_t number) {
-  if (number <= received_) return Arrival::kAgain;
-  if (number > received_ + 1) return Arrival::kGap;
+  if (number <= received_) return Arrival::kDrop;
+  if (number > received_ + 1) {
+    return std::exchange(asked_for_, received_ + 1) == received_ + 1 ? Arrival::kDrop : Arrival::kGap;
+  }
   received_ = number;
   return Arrival::kNext;
 }

@@ -15,8 +15,9 @@ namespace sgmd {
 ///   event                                      what happens
 ///   Push                                       the message gets the next number and is kept
 ///   a message with the number received + 1     kNext: it is dealt with, and received counts it
-///   a message with a lower number              kAgain: it was dealt with before, and is dropped
-///   a message with a higher number             kGap: it is dropped; the receiver asks for what it lacks (Missing)
+///   a message with a lower number              kDrop: it was dealt with before
+///   a message with a higher number             kGap: it is dropped, and the receiver asks for what it lacks (Missing);
+///                                              kDrop for those behind it, which come out of order too
 ///   Acknowledge(n), on every message           all up to n is forgotten
 ///   Rewind: a new connection, or Missing       all that is kept is sent again
 ///   Receipt: "I have sent n"                   a receiver with less than n asks for what it lacks, since the receipt
@@ -25,7 +26,7 @@ namespace sgmd {
 /// A state machine without sockets or clocks. Messages without a number (0) pass by it: what is asked again anyway.
 class Link {
  public:
-  enum class Arrival { kNext, kAgain, kGap };
+  enum class Arrival { kNext, kDrop, kGap };
 
   void Push(Envelope envelope);
   /// The next message that this connection has not been given, with a receipt for what came; null when there is none.
@@ -51,6 +52,7 @@ class Link {
   std::deque<Envelope> kept_;  // numbers acknowledged_ + 1 on
   std::size_t given_ = 0;      // of kept_, to this connection
   std::uint64_t acknowledged_ = 0, received_ = 0;
+  std::uint64_t asked_for_ = 0;  // the number that was missing last
 };
 
 /// Whether messages of this kind are numbered. Others are repeated by whoever needs the answer: what lets a process in,

@@ -25,17 +25,12 @@ std::optional<std::string> Peers::Take(const Server::Incoming& in) {
       Flush(peer);
       return {};
     default:
-      return e.number == 0 || InOrder(peer, e.number) ? std::optional(name->second) : std::nullopt;
+      break;
   }
-}
-
-bool Peers::InOrder(Peer& peer, std::uint64_t number) {
-  const Link::Arrival arrival = peer.link.OnArrival(number);
-  if (arrival == Link::Arrival::kGap && peer.reported_gap != peer.link.received() + 1) {
-    peer.reported_gap = peer.link.received() + 1;  // once: the rest of what was on its way will come out of order too
-    Send(peer.pipe, peer.link.Say(wire::Kind::Missing));
-  }
-  return arrival == Link::Arrival::kNext;
+  if (e.number == 0) return name->second;
+  const Link::Arrival arrival = peer.link.OnArrival(e.number);
+  if (arrival == Link::Arrival::kGap) Send(peer.pipe, peer.link.Say(wire::Kind::Missing));
+  return arrival == Link::Arrival::kNext ? std::optional(name->second) : std::nullopt;
 }
 
 void Peers::Welcome(const Server::Incoming& hello) {
@@ -43,10 +38,7 @@ void Peers::Welcome(const Server::Incoming& hello) {
   Peer& peer = peers_[e.node];
   // Of another process, or of another Client of the same one, which begins to count anew.
   const bool known = peer.process == 0 || peer.process == e.process;
-  if (!known || e.number < peer.link.received() || e.received < peer.link.acknowledged()) {
-    peer.link = Link();
-    peer.reported_gap = 0;
-  }
+  if (!known || e.number < peer.link.received() || e.received < peer.link.acknowledged()) peer.link = Link();
   names_.erase(peer.pipe);
   names_[hello.pipe] = e.node;
   peer.pipe = hello.pipe;

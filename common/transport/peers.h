@@ -45,10 +45,8 @@ class Peers {
     std::uint64_t process = 0;
     Link link;
     std::chrono::steady_clock::time_point heard{};
-    std::uint64_t reported_gap = 0;  // after which number something was missing
   };
 
-  bool InOrder(Peer& peer, std::uint64_t number);
   bool Send(const std::string& pipe, Envelope envelope);
   void Flush(Peer& peer);
 

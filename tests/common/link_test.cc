@@ -44,8 +44,10 @@ TEST(LinkTest, NumbersFromOneAndKeepsUntilAcknowledged) {
 TEST(LinkTest, DealsWithEachNumberOnceAndInOrder) {
   Link link;
   EXPECT_EQ(link.OnArrival(2), Link::Arrival::kGap);
+  EXPECT_EQ(link.OnArrival(3), Link::Arrival::kDrop) << "what is missing has been asked for";
   EXPECT_EQ(link.OnArrival(1), Link::Arrival::kNext);
-  EXPECT_EQ(link.OnArrival(1), Link::Arrival::kAgain);
+  EXPECT_EQ(link.OnArrival(1), Link::Arrival::kDrop);
+  EXPECT_EQ(link.OnArrival(3), Link::Arrival::kGap) << "another one is";
   EXPECT_EQ(link.OnArrival(2), Link::Arrival::kNext);
   EXPECT_EQ(link.received(), 2U);
 }
