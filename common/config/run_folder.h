@@ -25,6 +25,8 @@ struct RunFolder {
   std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
   std::filesystem::path Evaluation() const { return root / "evaluation"; }
   std::filesystem::path Teachers() const { return root / "teachers"; }  // how many `scale` said, and the topology then
+  std::filesystem::path Traces() const { return root / "trace"; }  // a file of each process (common/trace/trace.h)
+  std::filesystem::path Trace() const { return root / "trace.json"; }
   std::filesystem::path Student() const { return root / "student"; }
 };
 

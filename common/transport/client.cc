@@ -3,6 +3,7 @@
 #include "common/error/error.h"
 #include "common/log/limited_log.h"
 #include "common/metrics/work_count.h"
+#include "common/trace/trace.h"
 #include "common/transport/link.h"
 #include "common/transport/socket.h"
 
@@ -104,6 +105,7 @@ struct Client::Impl {
     auto raw = TryReceiveRaw(socket, /*has_pipe=*/false);
     *was_there = raw.has_value();
     if (!raw) return {};
+    const trace::Span span("decode");
     try {
       return Take(DecodeEnvelope(raw->header.bytes, std::move(raw->tensors)));
     } catch (const Error& error) {
@@ -115,6 +117,7 @@ struct Client::Impl {
   // Waits for something to read, at most until `deadline`; false when a signal came instead.
   bool Wait(std::optional<Clock::time_point> deadline) {
     const Waiting waiting;
+    const trace::Span span("wait");
     Flush();
     if (welcome && (owes_receipt || Clock::now() >= next_receipt)) SendReceipt();
     if (!welcome) SayHello();
@@ -160,6 +163,7 @@ Client::Client(const std::string& endpoint, NodeIdentity identity, Envelope hell
 Client::~Client() = default;
 
 void Client::Send(Envelope envelope) {
+  const trace::Span span("send", {.kind = wire::EnumNameKind(envelope.kind)});
   if (!IsNumbered(envelope.kind)) {
     impl_->SendNow(std::move(envelope));
     return;

@@ -14,6 +14,7 @@
 
 #include "common/error/error.h"
 #include "common/log/limited_log.h"
+#include "common/trace/trace.h"
 #include "common/transport/socket.h"
 
 namespace sgmd {
@@ -153,6 +154,7 @@ std::optional<Server::Incoming> Server::TryReceive() {
     }
     auto raw = TryReceiveRaw(impl_->socket, /*has_pipe=*/true);
     if (!raw) return {};
+    const trace::Span span("decode");
     try {
       Incoming in{raw->pipe, raw->user, DecodeEnvelope(raw->header.bytes, std::move(raw->tensors))};
       if (!failpoint::Any()) return in;
@@ -167,6 +169,7 @@ std::optional<Server::Incoming> Server::TryReceive() {
 std::int64_t Server::malformed() const { return impl_->malformed; }
 
 void Server::Wait(const std::vector<Server*>& servers, std::chrono::milliseconds timeout) {
+  const trace::Span span("wait");
   std::vector<zmq::pollitem_t> items;
   for (Server* server : servers) items.push_back({server->impl_->socket.handle(), 0, ZMQ_POLLIN, 0});
   try {

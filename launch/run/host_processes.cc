@@ -31,18 +31,43 @@ void HostProcesses::StartAll(std::uint64_t epoch) {
   hung_.clear();
   retired_.clear();
   said_waiting_ = false;
+  StartTrace();
   for (const RunCommand& command : CommandsHere()) supervisor_.Start(command.name, command.words, command.env);
 }
 
 std::vector<RunCommand> HostProcesses::CommandsHere() const {
   std::vector<RunCommand> commands = RunCommands(plan_, epoch_, options_.replay, programs_);
   std::erase_if(commands, [&](const RunCommand& command) { return command.place.host != options_.host; });
+  if (options_.trace.empty()) return commands;
+  for (RunCommand& command : commands) command.env["SGMD_TRACE"] = options_.trace;
   return commands;
+}
+
+// The head puts it together; with a run folder that all hosts share, from the files of all.
+void HostProcesses::StartTrace() {
+  if (options_.trace.empty() || options_.host != HostsOf(plan_.topology).front()) return;
+  std::vector<std::string> recorded;
+  for (const RunCommand& command : CommandsHere()) {
+    if (command.name != kEvaluator) recorded.push_back(command.name);
+  }
+  const RunFolder folder{plan_.topology.run.folder};
+  trace_.emplace(folder.Traces(), folder.Trace(), std::move(recorded));
+}
+
+// Nobody trains for the sake of a picture.
+void HostProcesses::CollectTrace(bool at_end) {
+  if (!trace_) return;
+  try {
+    for (const std::string& line : trace_->Poll(at_end)) console_->Say(line);
+  } catch (const Error& error) {
+    console_->Say(StrCat("there is no trace: ", error.message(), " (", error.where(), ")"));
+  }
 }
 
 std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
   failpoint::Hit("launcher.poll");
   KillHung();
+  CollectTrace(/*at_end=*/false);
   std::vector<ExitReport> ended = supervisor_.Poll(timeout);
   for (ExitReport& report : ended) {
     if (const auto hung = hung_.extract(report.name)) report.last_lines.push_back("error: " + hung.mapped().why);

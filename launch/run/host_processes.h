@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "launch/run/console.h"
 #include "launch/run/restart_budget.h"
 #include "launch/run/stall_watch.h"
+#include "launch/run/step_trace.h"
 #include "launch/run/supervisor.h"
 
 namespace sgmd {
@@ -21,6 +23,7 @@ struct SessionOptions {
   std::string host;     // the host that this is, one of the topology's; empty where it names none
   bool replay = false;  // no teachers, the broker serves from the cache
   bool quiet = false;   // no process output on the console, progress only
+  std::string trace;    // which steps to record, as common/trace/trace.h reads it; empty: none
 };
 
 class HostProcesses {
@@ -47,6 +50,8 @@ class HostProcesses {
   /// `count` teachers on all hosts together: starts and drains those of this host.
   void Scale(int count);
   void StopAll(std::chrono::milliseconds grace) { supervisor_.StopAll(grace); }
+  /// Puts together what the processes have recorded of the steps to trace, once all have (or `at_end`).
+  void CollectTrace(bool at_end);
   /// Of a run that ended in order at `since`, what is left here may end by itself. False when it has had its time: 10
   /// s, the evaluator 10 min, or 60 s where the run was `drained` before its last step. Says once that it waits for the
   /// evaluator, and at the end how to measure what it left.
@@ -63,6 +68,7 @@ class HostProcesses {
     Clock::time_point kill_at;
   };
   std::vector<RunCommand> CommandsHere() const;
+  void StartTrace();
   void KillHung();
 
   LaunchPlan plan_;  // with as many teachers as are wanted now
@@ -76,6 +82,7 @@ class HostProcesses {
   StallWatch stalls_;
   std::map<std::string, Hung> hung_;
   std::set<std::string> retired_;  // teachers told to leave
+  std::optional<StepTraceCollector> trace_;
   bool said_waiting_ = false;      // for the evaluator
 };
 

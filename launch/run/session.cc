@@ -292,6 +292,7 @@ void Session::EndInOrder() {
 
 void Session::End(int exit_code) {
   processes_.StopAll(kStopGrace);
+  processes_.CollectTrace(/*at_end=*/true);
   state_ = State::kEnded;
   exit_code_ = exit_code;
   if (!EndedInOrder(exit_code)) return;

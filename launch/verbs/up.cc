@@ -5,6 +5,7 @@
 
 #include "common/error/error.h"
 #include "common/error/text.h"
+#include "common/trace/trace.h"
 #include "launch/plan/memory_plan.h"
 #include "launch/plan/plan_checks.h"
 #include "launch/plan/teacher_scale.h"
@@ -20,7 +21,7 @@ namespace sgmd {
 namespace {
 
 struct UpOptions : PlanningOptions {
-  std::string host;
+  std::string host, trace;
   bool replay = false, quiet = false, fresh = false, detach = false;
 };
 
@@ -61,6 +62,7 @@ struct Prepared {
 
 // Nothing where it was refused in words.
 std::optional<Prepared> Prepare(const UpOptions& o) {
+  if (!o.trace.empty()) trace::ParseSteps(o.trace);  // may refuse
   LaunchPlan plan = PlanOf(o, o.replay);
   const std::int64_t of_topology = plan.topology.teacher.replicas;
   const std::string scaled = o.replay ? "" : ApplyRememberedTeachers(plan, SetsTeachers(o));
@@ -79,7 +81,7 @@ std::optional<Prepared> Prepare(const UpOptions& o) {
     return {};
   }
   RequireDevices(used, host);
-  const SessionOptions options{host, o.replay, o.quiet};
+  const SessionOptions options{host, o.replay, o.quiet, o.trace};
   const std::filesystem::path& folder = plan.topology.run.folder;
   if (!scaled.empty()) std::cerr << scaled << "\n";
   if (!head) {
@@ -115,6 +117,9 @@ Verb StartingVerb(CLI::App* verb, bool replay) {
   AddAllowOversize(*verb, *o);
   verb->add_flag("--detach", o->detach, "Return once the broker answers; the run goes on in the background");
   verb->add_flag("--quiet", o->quiet, "Progress only; process output goes to the logs");
+  verb->add_option("--trace", o->trace,
+                   "Record what every process does in some steps: steps=3 (the third of this start and the two after "
+                   "it) or steps=3@100; into <run folder>/trace.json, in Chrome's trace format");
   if (!replay) {
     AddOverrides(*verb, *o);
     verb->add_flag("--fresh", o->fresh, "Refuse to resume: the run folder must hold no checkpoint");
@@ -131,6 +136,7 @@ Verb UpVerb(CLI::App& app) {
               "up launch/topologies/laptop.toml\n"
               "up topology.toml --set experiment.steps=200 --quiet\n"
               "up topology.toml --detach && sgmd-launch wait topology.toml\n"
+              "up topology.toml --trace steps=3\n"
               "up topology.toml --host b"),
       false);
 }

@@ -3,6 +3,7 @@
 #include <iterator>
 
 #include "common/log/log.h"
+#include "common/trace/trace.h"
 
 namespace sgmd {
 namespace {
@@ -50,6 +51,7 @@ void AnswerWriter::Lose(const std::string& why) {
 }
 
 void AnswerWriter::Sync() {
+  const trace::Span span("wait for answers to be on disk");
   Lock lock(mutex_);
   flush_wanted_ = true;
   changed_.notify_all();
@@ -85,6 +87,7 @@ void AnswerWriter::Run() {
 }
 
 bool AnswerWriter::WriteOne(Lock& lock) {
+  const trace::Span span("write an answer");
   const Job job = queue_.front().job;
   if (!Attempt(lock, [&] { job(*table_); })) return false;
   unflushed_bytes_ += queue_.front().bytes;
@@ -96,6 +99,7 @@ bool AnswerWriter::WriteOne(Lock& lock) {
 }
 
 bool AnswerWriter::Flush(Lock& lock) {
+  const trace::Span span("flush answers");
   if (!Attempt(lock, [&] { table_->Flush(); })) return false;
   unflushed_.clear();
   unflushed_bytes_ = 0;

@@ -6,6 +6,7 @@
 #include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "common/trace/trace.h"
 
 namespace sgmd {
 namespace {
@@ -89,9 +90,10 @@ void Broker::DeliverLastWords() {
 bool Broker::IsOfUser(const Server::Incoming& in) const { return UserOf(plan_, in.envelope.node) == in.user; }
 
 void Broker::OnData(const Server::Incoming& in) {
+  const Envelope& e = in.envelope;
+  const trace::Span span("deal with", {e.step, e.index, wire::EnumNameKind(e.kind)});
   const auto node = data_peers_.Take(in);
   if (!node) return;
-  const Envelope& e = in.envelope;
   if (e.kind == wire::Kind::Hello) return OnHello(in);
   if (!members_.Joined(*node)) return LogDebug("dropped a ", wire::EnumNameKind(e.kind), " of ", *node, ", which left");
   const Route* route = RouteOf(Socket::kData, e.kind, *node);
@@ -156,6 +158,7 @@ void Broker::OnHello(const Server::Incoming& in) {
 
 void Broker::OnControl(const Server::Incoming& in) {
   const Envelope& e = in.envelope;
+  const trace::Span span("deal with", {.kind = wire::EnumNameKind(e.kind)});
   if (e.kind == wire::Kind::Beat) return OnBeat(in);
   const auto node = control_peers_.Take(in);
   if (!node) return;
@@ -231,6 +234,7 @@ void Broker::UpdateMetrics() {
 
 void Broker::OnTick() {
   failpoint::Hit("broker.tick");
+  const trace::Span span("look after the members");
   members_.Tick();
   UpdateMetrics();
   teachers_.ExpireLeases();

@@ -5,6 +5,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/signals/signals.h"
+#include "common/trace/trace.h"
 #include "nodes/broker/broker.h"
 #include "nodes/broker/replay_check.h"
 
@@ -29,6 +30,9 @@ int main(int argc, char** argv) {
       return 0;
     }
     if (options.epoch == 0) throw sgmd::Error("--epoch is missing");
-    return sgmd::Broker(sgmd::LoadRun(run), options).Run(stop);
+    const sgmd::LaunchPlan plan = sgmd::LoadRun(run);
+    const sgmd::trace::Recording recording(sgmd::RunFolder{run}.Traces(), "broker", plan.start.step,
+                                           plan.experiment.max_staleness + 1);
+    return sgmd::Broker(plan, options).Run(stop);
   });
 }

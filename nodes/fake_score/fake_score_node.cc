@@ -9,6 +9,7 @@
 #include "common/log/log.h"
 #include "common/metrics/work_count.h"
 #include "common/storage/checkpoint_store.h"
+#include "common/trace/trace.h"
 #include "nodes/ring/frames.h"
 
 namespace sgmd {
@@ -56,6 +57,7 @@ int FakeScoreNode::Run(const StopRequests& stop) {
 }
 
 void FakeScoreNode::OnMessage(const Envelope& message) {
+  const trace::Span span("take in", {.kind = wire::EnumNameKind(message.kind)});
   switch (message.kind) {
     case wire::Kind::ScoredSample:
       return scored_.Add(FromEnvelope<message::ScoredSample>(message));
@@ -96,6 +98,7 @@ void FakeScoreNode::Advance() {
 
 void FakeScoreNode::AnswerGradient(const message::ScoredSample& scored) {
   const message::Sample& sample = scored.sample;
+  const trace::Span span("gradient", {sample.ticket.step, sample.ticket.index});
   InnerSample inner{ToTensor(sample.x_g), PromptsFromFrame(sample.prompts)};
   const GeneratorGradient result =
       fake_.Gradient(inner.x_g, ToTensor(sample.x_s), ToTensor(sample.sigma), ToTensor(scored.velocity), inner.prompts);
@@ -112,9 +115,11 @@ void FakeScoreNode::RunInnerUpdates() {
   for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
     loss = 0;
     for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
+      const trace::Span span("inner forward and backward", {step_, index});
       loss += fake_.Accumulate(step_, update, index);
       CountWork();
     }
+    const trace::Span span("inner optimizer", {step_});
     report = fake_.Update();
   }
   if (experiment().inner.updates > 0)
@@ -127,6 +132,7 @@ void FakeScoreNode::RunInnerUpdates() {
 bool FakeScoreNode::AlignIfDue() {
   if (experiment().objective.alignment == 0) return true;
   if (!student_.Complete(step_)) return false;
+  const trace::Span span("align", {step_});
   fake_.Align(student_.Take(step_));
   CountWork();
   return true;
@@ -143,6 +149,7 @@ void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report
 
 void FakeScoreNode::StageCheckpointIfOrdered() {
   if (!orders_.Take(step_)) return;
+  const trace::Span span("checkpoint", {step_});
   CheckpointOrders::Parts parts = StagedParts();
   Send(parts);
   orders_.Remember(std::move(parts));

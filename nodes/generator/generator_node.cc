@@ -8,6 +8,7 @@
 #include "common/log/log.h"
 #include "common/metrics/work_count.h"
 #include "common/storage/atomic_folder.h"
+#include "common/trace/trace.h"
 #include "nodes/generator/weight_chunks.h"
 #include "nodes/ring/frames.h"
 #include "pipeline/flow/flow_matching.h"
@@ -32,12 +33,13 @@ void RequireFinite(const TensorFrame& rollout, const char* what, const message::
 // Adds the time of a scope to a sum, in seconds.
 class Timed {
  public:
-  explicit Timed(double* sum) : sum_(sum) {}
+  Timed(double* sum, const char* name, trace::About about) : sum_(sum), span_(name, about) {}
   ~Timed() { *sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
 
  private:
   double* sum_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  trace::Span span_;
 };
 
 }  // namespace
@@ -84,7 +86,7 @@ int GeneratorNode::Train(const StopRequests& stop) {
     failpoint::Hit("generator.step");
     double seconds = 0;
     {
-      const Timed timed(&seconds);
+      const Timed timed(&seconds, "step", {landed_});
       while (!draining && next_rollout_ < end() && admission_.Admits(next_rollout_, landed_)) {
         RollOut(next_rollout_++);
       }
@@ -125,7 +127,7 @@ void GeneratorNode::Finish() {
 }
 
 void GeneratorNode::RollOut(std::int64_t step) {
-  const Timed timed(&rollout_seconds_);
+  const Timed timed(&rollout_seconds_, "roll out", {step});
   const bool due = step > 0 && step > checkpoints_->committed() && step % experiment().checkpoint.every == 0;
   if (due && (admission_.max_staleness > 0 || monitor_.healthy())) OrderCheckpoint(step);
   anchors_.Ask(step);  // before its samples: the broker holds the fake score's checkpoint for what it has been asked
@@ -149,6 +151,7 @@ void GeneratorNode::RollOut(std::int64_t step) {
 void GeneratorNode::SendFreshSamples(std::int64_t step) {
   for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
     for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
+      const trace::Span span("roll out for the inner loop", {step, index});
       const SamplePlan plan = PlanFreshSample(experiment(), generator_.bank(), step, index, update);
       const TensorFrame x_g = ToFrame(generator_.RollOut(plan).x_g);
       RequireFinite(x_g, "rollout for the inner loop", {step, index});
@@ -162,14 +165,20 @@ void GeneratorNode::Land(std::int64_t step) {
   Terms terms{{"in_flight", static_cast<double>(gradients_.in_flight())}};
   if (experiment().diversity.weight > 0) AccumulateAnchors(step, terms);
   AccumulateGradients(step, terms);
-  const AdamW::StepReport report = generator_.Update();
+  const AdamW::StepReport report = Update(step);
   ++landed_;
   if (experiment().objective.alignment > 0) SendWeights(step);
   if (experiment().inner.source == InnerSource::kFreshAfter) SendFreshSamples(step);
   ReportStep(step, report, std::move(terms));
 }
 
+AdamW::StepReport GeneratorNode::Update(std::int64_t step) {
+  const trace::Span span("optimizer", {step});
+  return generator_.Update();
+}
+
 void GeneratorNode::SendWeights(std::int64_t step) {
+  const trace::Span span("send weights", {step});
   for (const message::StudentWeights& chunk : ChunksOf(step, generator_.model().trained())) {
     client_.Send(ToEnvelope(chunk));
     CountWork();
@@ -181,8 +190,8 @@ void GeneratorNode::SendWeights(std::int64_t step) {
 void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
   const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
   for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
-    WaitUntil([&] { return anchors_.Has({step, index}); });
-    const Timed timed(&backward_seconds_);
+    WaitUntil("wait for an anchor", {step, index}, [&] { return anchors_.Has({step, index}); });
+    const Timed timed(&backward_seconds_, "diversity forward and backward", {step, index});
     const Anchors::Arrived anchor = anchors_.Take({step, index});
     terms["diversity_loss"] += share * generator_.AccumulateDiversity(anchor.plan, ToTensor(anchor.answer.x_a));
     terms["anchor_hit_rate"] += anchor.answer.cache_hit ? share : 0;
@@ -193,8 +202,8 @@ void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
 void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
   const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
   for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
-    WaitUntil([&] { return gradients_.Has({step, index}); });
-    const Timed timed(&backward_seconds_);
+    WaitUntil("wait for a gradient", {step, index}, [&] { return gradients_.Has({step, index}); });
+    const Timed timed(&backward_seconds_, "forward and backward", {step, index});
     const auto [sample, answer] = gradients_.Take({step, index});
     generator_.Accumulate(sample.plan, sample.x_exit, ToTensor(answer.gradient));
     for (const auto& [name, value] : answer.terms) terms[name] += share * value;
@@ -205,8 +214,8 @@ void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
 }
 
 template <typename Condition>
-void GeneratorNode::WaitUntil(Condition condition) {
-  const Timed timed(&wait_seconds_);
+void GeneratorNode::WaitUntil(const char* what, trace::About about, Condition condition) {
+  const Timed timed(&wait_seconds_, what, about);
   while (!condition()) {
     if (const auto message = client_.Receive(kForEver)) OnMessage(*message);
   }
@@ -228,6 +237,7 @@ void GeneratorNode::OnMessage(const Envelope& message) {
 }
 
 void GeneratorNode::ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms) {
+  const trace::Span span("report", {step});
   terms["grad_norm/student"] = report.gradient_norm;
   terms["generator_learning_rate"] = report.learning_rate;
   terms["rollout_sec"] = rollout_seconds_;
@@ -246,6 +256,7 @@ void GeneratorNode::OrderCheckpoint(std::int64_t step) {
 }
 
 void GeneratorNode::StageCheckpoint() {
+  const trace::Span span("checkpoint", {landed_});
   if (!monitor_.healthy() || checkpoints_->DeclinedByOther(landed_)) return checkpoints_->Decline(landed_);
   const std::filesystem::path staged = checkpoints_->Folder(landed_);
   if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());

@@ -10,6 +10,7 @@
 #include "common/metrics/event_writer.h"
 #include "common/metrics/tags.h"
 #include "common/signals/signals.h"
+#include "common/trace/trace.h"
 #include "nodes/generator/admission.h"
 #include "nodes/generator/anchors.h"
 #include "nodes/generator/checkpoint_commit.h"
@@ -46,11 +47,12 @@ class GeneratorNode {
   void RollOut(std::int64_t step);
   void SendFreshSamples(std::int64_t step);
   void Land(std::int64_t step);
+  AdamW::StepReport Update(std::int64_t step);
   void SendWeights(std::int64_t step);
   void AccumulateAnchors(std::int64_t step, Terms& terms);
   void AccumulateGradients(std::int64_t step, Terms& terms);
   template <typename Condition>
-  void WaitUntil(Condition condition);
+  void WaitUntil(const char* what, trace::About about, Condition condition);
   void OnMessage(const Envelope& message);
   void ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms);
   void OrderCheckpoint(std::int64_t step);

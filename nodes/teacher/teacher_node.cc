@@ -6,6 +6,7 @@
 #include "common/log/log.h"
 #include "common/messages/ring.h"
 #include "common/metrics/work_count.h"
+#include "common/trace/trace.h"
 #include "nodes/ring/frames.h"
 #include "pipeline/training/teacher.h"
 
@@ -23,12 +24,14 @@ at::Tensor Answered(at::Tensor answer) {
 }
 
 message::Score ScoreFor(const message::ScoreLease& lease, Teacher& teacher) {
+  const trace::Span span("score", {lease.ticket.step, lease.ticket.index});
   const at::Tensor velocity =
       Answered(teacher.Score(ToTensor(lease.x_s), ToTensor(lease.sigma), PromptsFromFrame(lease.prompts)));
   return {lease.ticket, lease.lease, 0, ToFrame(velocity)};
 }
 
 message::Anchor AnchorFor(const message::AnchorLease& lease, Teacher& teacher) {
+  const trace::Span span("anchor", {lease.request.ticket.step, lease.request.ticket.index});
   const at::Tensor x_a =
       Answered(teacher.Anchor(ToTensor(lease.request.noise), PromptsFromFrame(lease.request.prompts)));
   return {lease.request.ticket, lease.lease, 0, ToFrame(x_a)};
