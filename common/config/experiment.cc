@@ -15,7 +15,8 @@ namespace {
 
 constexpr const char* kObjectives[] = {"sgmd", "dmd2", "tsg_fisher", "tsg_sim"};
 constexpr const char* kWeightings[] = {"lightx2v", "paper"};
-constexpr const char* kInnerSources[] = {"shared", "fresh", "fresh_after", "replay"};
+constexpr const char* kInnerSources[] = {"shared", "fresh", "fresh_after", "replay", "paired"};
+constexpr const char* kInnerOrders[] = {"after", "before"};
 constexpr const char* kExitDraws[] = {"micro_batch", "step"};
 constexpr const char* kPromptOrders[] = {"random", "epochs"};
 constexpr const char* kComputes[] = {"float32", "bfloat16"};
@@ -79,6 +80,34 @@ void CheckObjective(const TomlTable& table, const Experiment& e) {
   }
 }
 
+// Samples that are used in several steps are all used up at a checkpoint: none is kept in it.
+void CheckReuse(TomlTable root, const Experiment& e) {
+  const std::int64_t reuse = e.outer.reuse;
+  const auto fail = [&](const char* section, const char* key, std::int64_t value) {
+    root.Table(section).Fail(key, StrCat("\"", key, "\" is ", value, ", not a multiple of [outer] reuse = ", reuse),
+                             "scored samples are used in so many steps, and a checkpoint lies between them");
+  };
+  if (e.steps % reuse != 0) fail("experiment", "steps", e.steps);
+  if (e.checkpoint.every % reuse != 0) fail("checkpoint", "every", e.checkpoint.every);
+}
+
+void CheckInner(const TomlTable& table, const Experiment::Inner& inner) {
+  const bool before = inner.order == InnerOrder::kBefore;
+  if (before && inner.source == InnerSource::kFreshAfter) {
+    table.Fail("order", "\"order\" is \"before\", but \"source\" is \"fresh_after\"",
+               "those rollouts are made when the gradients have been used; fresh ones are made before");
+  }
+  if (inner.source != InnerSource::kPaired) return;
+  if (before) {
+    table.Fail("order", "\"order\" is \"before\", but \"source\" is \"paired\"",
+               "both gradients of a pair come from one pass of the network, before the update");
+  }
+  if (inner.updates != 1) {
+    table.Fail("updates", StrCat("\"updates\" is ", inner.updates, ", but \"source\" is \"paired\""),
+               "a pass of the network is shared with the one update after it: updates = 1");
+  }
+}
+
 void CheckDiversity(const TomlTable& table, const Experiment& e) {
   if (e.diversity.weight == 0) return;
   if (e.diversity.noise_bank % e.data.micro_batch != 0) {
@@ -107,6 +136,7 @@ void CheckLora(const TomlTable& lora, const Experiment::Lora& l) {
 std::span<const char* const> SpellingsOf(Objective) { return kObjectives; }
 std::span<const char* const> SpellingsOf(Weighting) { return kWeightings; }
 std::span<const char* const> SpellingsOf(InnerSource) { return kInnerSources; }
+std::span<const char* const> SpellingsOf(InnerOrder) { return kInnerOrders; }
 std::span<const char* const> SpellingsOf(ExitDraw) { return kExitDraws; }
 std::span<const char* const> SpellingsOf(PromptOrder) { return kPromptOrders; }
 std::span<const char* const> SpellingsOf(Compute) { return kComputes; }
@@ -127,7 +157,9 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
     root.Table("data").Fail("latent", "\"latent\" must be [channels, frames, height, width]");
   }
   CheckSchedule(root.Table("schedule"), e.schedule);
+  CheckReuse(root, e);
   CheckObjective(root.Table("objective"), e);
+  CheckInner(root.Table("inner"), e.inner);
   CheckDiversity(root.Table("diversity"), e);
   CheckLora(root.Table("lora"), e.lora);
   return e;

@@ -1,4 +1,4 @@
-// What is computed: an experiment file (experiments/*.toml). In strict mode (max_staleness = 0) its content alone
+// What is computed: an experiment file (experiments/*.toml). In strict mode ([outer] max_staleness = 0) its content alone
 // decides the weights; the topology decides only where and how fast.
 #pragma once
 
@@ -18,7 +18,9 @@ enum class Objective { kSgmd, kDmd2, kTsgFisher, kTsgSim };
 /// The form of the loss terms (pipeline/objectives/terms.h).
 enum class Weighting { kLightx2v, kPaper };
 /// Where the samples of the inner loop come from (pipeline/training/inner_samples.h).
-enum class InnerSource { kShared, kFresh, kFreshAfter, kReplay };
+enum class InnerSource { kShared, kFresh, kFreshAfter, kReplay, kPaired };
+/// Whether the fake score makes its updates of a step after it has given the step's gradients, or before.
+enum class InnerOrder { kAfter, kBefore };
 /// What one exit step of the student's rollout is drawn for.
 enum class ExitDraw { kMicroBatch, kStep };
 /// How prompts are drawn from the bank (pipeline/data/sample_plan.h).
@@ -30,6 +32,7 @@ enum class Compute { kFloat32, kBfloat16 };
 std::span<const char* const> SpellingsOf(Objective);
 std::span<const char* const> SpellingsOf(Weighting);
 std::span<const char* const> SpellingsOf(InnerSource);
+std::span<const char* const> SpellingsOf(InnerOrder);
 std::span<const char* const> SpellingsOf(ExitDraw);
 std::span<const char* const> SpellingsOf(PromptOrder);
 std::span<const char* const> SpellingsOf(Compute);
@@ -75,7 +78,6 @@ struct Experiment {
   std::string name;
   std::int64_t seed = 1;
   std::int64_t steps = 0;
-  std::int64_t max_staleness = 0;
 
   struct Model {
     std::filesystem::path teacher, prompts;
@@ -98,9 +100,14 @@ struct Experiment {
 
   ObjectiveSettings objective;
 
+  struct Outer {
+    std::int64_t max_staleness = 0, reuse = 1;
+  } outer;
+
   struct Inner {
     std::int64_t updates = 1;
     InnerSource source = InnerSource::kShared;
+    InnerOrder order = InnerOrder::kAfter;
     std::int64_t max_age = 4;
   } inner;
 
@@ -136,6 +143,7 @@ struct Experiment {
   } threads;
 
   std::int64_t rollbacks = 0;  // no key: times that the run went back to a checkpoint; makes new draws after each
+  std::vector<std::int64_t> pauses;  // no key: PausesOf the run
 };
 
 /// Which of the model's files must be there: weights and prompts too for a run, config.json to plan one, nothing to
@@ -150,6 +158,15 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
 
 /// exit_weights as the samples are drawn: with the diversity loss, which trains the first step, none exits there.
 std::vector<std::int64_t> ExitWeights(const Experiment& experiment);
+
+/// The step whose scored samples the generator is trained on in `step`: with [outer] reuse = U each is used in U steps,
+/// and only every U-th step rolls out and asks the teachers.
+inline std::int64_t RolloutStepOf(const Experiment& experiment, std::int64_t step) {
+  return step - step % experiment.outer.reuse;
+}
+inline bool RollsOut(const Experiment& experiment, std::int64_t step) {
+  return RolloutStepOf(experiment, step) == step;
+}
 
 /// The resolved experiment as TOML, every key explicit; LoadExperiment reads it back to an equal value.
 std::string ToToml(const Experiment& experiment);

@@ -70,6 +70,16 @@ void VisitObjective(FieldVisitor& v, Experiment& e) {
            "the fake score in every step: at most 2 GiB",
            kBeta},
           e.objective.alignment);
+  v.Section("outer", "The updates of the generator.");
+  v.Field({"max_staleness",
+           "0: strict, bitwise reproducible; N: as many further steps roll out while gradients are on their way",
+           {0, 16}},
+          e.outer.max_staleness);
+  v.Field({"reuse",
+           "how many updates a rollout and its teacher score serve, each with the gradient of the fake score of that "
+           "time and the student's exit step run again; `steps` and `every` are multiples of it",
+           {1, 64}},
+          e.outer.reuse);
   v.Section("inner", "The updates of the fake score in an outer iteration.");
   v.Default([&] { e.inner.updates = DefaultInnerUpdates(e.objective.name); });
   v.Field({"updates",
@@ -78,8 +88,12 @@ void VisitObjective(FieldVisitor& v, Experiment& e) {
           e.inner.updates);
   v.Field({"source",
            "which student samples it is trained on: those of the scores (`shared`), new rollouts before or after the "
-           "student's update (`fresh`, `fresh_after`), or recorded ones (`replay`)"},
+           "student's update (`fresh`, `fresh_after`), recorded ones (`replay`), or those of the scores with the very "
+           "noise that they are scored at, in the same pass of the network as the gradient (`paired`)"},
           e.inner.source);
+  v.Field({"order",
+           "whether the updates of a step come `after` the step's gradients, or `before` them, while the teachers score"},
+          e.inner.order);
   v.Field({"max_age", "how many steps old a replayed sample may be", kCountOrZero}, e.inner.max_age);
 }
 
@@ -137,10 +151,6 @@ void VisitFields(FieldVisitor& v, Experiment& e) {
   v.Field({"name", "a name for people", {}, Presence::kRequired, Decides::kNothing}, e.name);
   v.Field({"seed", "every draw is a function of it", {0, 9e18}}, e.seed);
   v.Field({"steps", "outer iterations", kCount, Presence::kRequired, Decides::kNothing}, e.steps);
-  v.Field({"max_staleness",
-           "0: strict, bitwise reproducible; 1: the next step rolls out while gradients are on their way",
-           {0, 1}},
-          e.max_staleness);
   VisitModelAndData(v, e);
   VisitSchedule(v, e.schedule);
   VisitObjective(v, e);

@@ -47,4 +47,18 @@ std::vector<std::string> RollbacksOf(const RunFolder& folder) {
   return lines;
 }
 
+std::vector<std::int64_t> PausesOf(const RunFolder& folder) {
+  std::vector<std::int64_t> steps;
+  std::ifstream file(folder.Pauses());
+  for (std::int64_t step = 0; file >> step;) steps.push_back(step);
+  if (file.is_open() && !file.eof()) throw Error("a line is not a step", folder.Pauses().string());
+  return steps;
+}
+
+void WritePauses(const RunFolder& folder, const std::vector<std::int64_t>& steps) {
+  std::string text;
+  for (const std::int64_t step : steps) text += StrCat(step, "\n");
+  WriteFileAtomically(folder.Pauses(), text);
+}
+
 }  // namespace sgmd

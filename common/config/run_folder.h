@@ -23,6 +23,7 @@ struct RunFolder {
   }                                                                   // its starts and ends (launch/run/run_history.h)
   std::filesystem::path Outcome() const { return root / "outcome"; }  // how the last start ended, for further hosts
   std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
+  std::filesystem::path Pauses() const { return root / "pauses"; }  // a line each: PausesOf
   std::filesystem::path Evaluation() const { return root / "evaluation"; }
   std::filesystem::path Teachers() const { return root / "teachers"; }  // how many `scale` said, and the topology then
   std::filesystem::path Traces() const { return root / "trace"; }  // a file of each process (common/trace/trace.h)
@@ -46,5 +47,11 @@ void WriteRunStart(const RunFolder& folder, const RunStart& start);
 
 /// The lines of `rollbacks`, oldest first; empty when the run never went back.
 std::vector<std::string> RollbacksOf(const RunFolder& folder);
+
+/// Steps before which all earlier ones were done, because the run was drained there: with max_staleness above 0 they
+/// decide which student a step was rolled out with, so a replay keeps to them. Empty when there are none; throws Error
+/// when the file holds something else.
+std::vector<std::int64_t> PausesOf(const RunFolder& folder);
+void WritePauses(const RunFolder& folder, const std::vector<std::int64_t>& steps);
 
 }  // namespace sgmd

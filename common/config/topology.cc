@@ -73,6 +73,7 @@ LaunchPlan LoadRun(const std::filesystem::path& run_folder) {
   }
   LaunchPlan plan = LoadLaunchPlan(folder.Topology());
   plan.experiment.rollbacks = static_cast<std::int64_t>(RollbacksOf(folder).size());
+  plan.experiment.pauses = PausesOf(folder);
   plan.start = ReadRunStart(folder);
   return plan;
 }

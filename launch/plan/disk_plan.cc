@@ -15,7 +15,8 @@ DiskPlan PlanDisk(const Experiment& e, const WanConfig& config) {
   const auto moments = [](const OptimizerConfig& optimizer) { return optimizer.beta1 == 0 ? 1.0 : 2.0; };
   DiskPlan disk;
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
-  disk.cache_step = latent * (samples + StepCostOf(e, false, false).uncached_anchors);
+  const StepCost cost = StepCostOf(e, false, false);
+  disk.cache_step = latent * (cost.rolled_out * samples + cost.uncached_anchors);
   disk.cache_run = disk.cache_step * static_cast<double>(e.steps);
   disk.checkpoint =
       4 * trained * (2 + moments(e.optimizer.generator) + moments(e.optimizer.fake_score) + (e.ema.decay > 0 ? 1 : 0));

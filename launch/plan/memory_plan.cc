@@ -68,7 +68,7 @@ double WeightCopies(const Setting& s, bool checkpoint_blocks) {
 // Latents that wait: on a GPU the inputs of exit steps alone, on the CPU also what is kept in main memory in either
 // case.
 double WaitingLatents(const Setting& s, Role role, bool cpu) {
-  const double in_flight = static_cast<double>(s.e.data.micro_batches * (1 + s.e.max_staleness));
+  const double in_flight = static_cast<double>(s.e.data.micro_batches * (1 + s.e.outer.max_staleness));
   const double anchors = s.diversity() ? 2 : 0;  // noise and x_a
   if (role == Role::kGenerator)
     return in_flight * (cpu ? 5 + anchors : 1);  // and two noises, x_g and x_s of the message

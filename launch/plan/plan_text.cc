@@ -35,7 +35,7 @@ std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::fil
                  ", guidance u + ", e.model.guidance, " (c - u), ", e.inner.updates,
                  e.inner.updates == 1 ? " inner update on " : " inner updates on ", Spell(e.inner.source), " samples, ",
                  e.lora.rank > 0 ? StrCat("adapters of rank ", e.lora.rank, ", ") : "", Spell(e.precision.compute),
-                 ", ", e.max_staleness == 0 ? "strict" : "pipelined", "\n");
+                 ", ", e.outer.max_staleness == 0 ? "strict" : "pipelined", "\n");
   text += StrCat("teacher     ", e.model.teacher.string(), "\nprompts     ", e.model.prompts.string(), "\nrun folder  ",
                  t.run.folder.string(), "\ncache       ",
                  t.cache.enabled ? StrCat(t.cache.folder.string(), ", at most ", t.cache.limit_gib, " GiB") : "off",

@@ -83,24 +83,28 @@ TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional
   const NodeName generator{Role::kGenerator}, fake_score{Role::kFakeScore};
   Schedule schedule(plan, config, tflops);
   const std::vector<double> start(static_cast<std::size_t>(e.data.micro_batches), 0.0);
-  const std::vector<double> rolled = RunAll(schedule, generator, start, batch * cost.rollout);
+  const double rollouts = batch * cost.rolled_out;  // a mean over outer iterations
+  const std::vector<double> rolled = RunAll(schedule, generator, start, rollouts * cost.rollout);
   std::vector<double> scored;
-  for (const double at : rolled) scored.push_back(schedule.Run(schedule.FreeTeacher(), at, batch * cost.score));
+  for (const double at : rolled) scored.push_back(schedule.Run(schedule.FreeTeacher(), at, rollouts * cost.score));
   const double anchors = cost.uncached_anchors * cost.anchor / static_cast<double>(start.size());
   std::vector<double> anchored;
   for (const double at : start)
     anchored.push_back(anchors > 0 ? schedule.Run(schedule.FreeTeacher(), at, anchors) : at);
-  const std::vector<double> gradients = RunAll(schedule, fake_score, scored, batch * cost.gradient);
-  const auto roll_out_inner = [&] { return RunAll(schedule, generator, start, batch * updates * cost.fresh); };
-  const bool after = e.inner.source == InnerSource::kFreshAfter;
+  const auto roll_out_inner = [&] { return RunAll(schedule, generator, rolled, batch * updates * cost.fresh); };
+  const auto run_inner = [&](const std::vector<double>& ready) {
+    RunAll(schedule, fake_score, ready, batch * updates * cost.inner);
+  };
+  const bool fresh_after = e.inner.source == InnerSource::kFreshAfter, before = e.inner.order == InnerOrder::kBefore;
   std::vector<double> inner;
-  if (!after) inner = roll_out_inner();
+  if (!fresh_after) inner = roll_out_inner();
+  if (before) run_inner(inner);
+  const std::vector<double> gradients = RunAll(schedule, fake_score, scored, batch * cost.gradient);
   RunAll(schedule, generator, anchored, batch * cost.diversity);
   RunAll(schedule, generator, gradients, batch * cost.exit_step);
-  if (after) inner = roll_out_inner();
-  for (double& at : inner) at = std::max(at, gradients.back());
-  RunAll(schedule, fake_score, inner, batch * updates * cost.inner);
-  return schedule.Result(e.max_staleness == 0);
+  if (fresh_after) inner = roll_out_inner();
+  if (!before) run_inner(inner);
+  return schedule.Result(e.outer.max_staleness == 0);
 }
 
 std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops) {

@@ -1,6 +1,7 @@
 #include "nodes/broker/replay_check.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <tuple>
@@ -15,20 +16,21 @@ using Place = std::tuple<std::int64_t, std::uint8_t, std::int32_t>;  // step, ki
 
 struct Record {
   std::set<Place> there, gone;
+  std::map<std::int64_t, std::int64_t> of_step;  // how many are there
   std::int64_t evicted = 0, scored_steps = 0;
   std::uint64_t rollbacks = 0;
 };
 
-Record RecordOf(const AnswerTable& table, const Digest& run_id, std::int64_t steps) {
+Record RecordOf(const AnswerTable& table, const Experiment& e) {
   Record record;
-  table.VisitPlaces(run_id, [&](const AnswerPlace& place, const Digest& key) {
-    if (place.step >= steps) return;
+  table.VisitPlaces(ExperimentDigest(e), [&](const AnswerPlace& place, const Digest& key) {
+    if (place.step >= e.steps) return;
     const Place at{place.step, place.kind, place.index};
     record.rollbacks = std::max(record.rollbacks, place.rollbacks);
     if (place.kind == WorkOf(wire::Kind::Sample).order)
-      record.scored_steps = std::max(record.scored_steps, place.step + 1);
+      record.scored_steps = std::max(record.scored_steps, place.step + e.outer.reuse);
     if (table.Has(key)) {
-      record.there.insert(at);
+      if (record.there.insert(at).second) ++record.of_step[place.step];
     } else {
       record.gone.insert(at);
       if (table.WasEvicted(key)) ++record.evicted;
@@ -37,22 +39,26 @@ Record RecordOf(const AnswerTable& table, const Digest& run_id, std::int64_t ste
   return record;
 }
 
+// What a step asks the teachers for.
+std::int64_t AnswersOf(const Experiment& e, std::int64_t step) {
+  return e.data.micro_batches * ((RollsOut(e, step) ? 1 : 0) + (e.diversity.weight > 0 ? 1 : 0));
+}
+
 }  // namespace
 
 std::string ReplayCheckText(const LaunchPlan& plan) {
   const Experiment& e = plan.experiment;
   const auto table = AnswerTable::OpenToRead(plan.topology.cache.folder);
-  const Record record = RecordOf(*table, ExperimentDigest(e), e.steps);
-  const std::int64_t of_a_step = e.data.micro_batches * (e.diversity.weight > 0 ? kWorkKinds : 1);
-  std::int64_t complete = 0, in_step = 0;
-  for (const auto& [step, kind, index] : record.there) {  // in order of steps
-    if (step != complete) break;
-    if (++in_step < of_a_step) continue;
-    ++complete;
-    in_step = 0;
+  const Record record = RecordOf(*table, e);
+  std::int64_t answers = 0, complete = e.steps;
+  for (std::int64_t step = 0; step < e.steps; ++step) {
+    const auto there = record.of_step.find(step);
+    answers += AnswersOf(e, step);
+    if ((there == record.of_step.end() ? 0 : there->second) < AnswersOf(e, step)) complete = std::min(complete, step);
   }
+  complete = RolloutStepOf(e, complete);  // e.steps is a multiple, too
   return nlohmann::ordered_json{
-      {"answers", e.steps * of_a_step}, {"there", record.there.size()},
+      {"answers", answers}, {"there", record.there.size()},
       {"evicted", record.evicted},      {"lost", static_cast<std::int64_t>(record.gone.size()) - record.evicted},
       {"complete", complete},           {"recorded", record.scored_steps},
       {"rollbacks", record.rollbacks}}

@@ -13,16 +13,6 @@
 #include "nodes/ring/frames.h"
 
 namespace sgmd {
-namespace {
-
-std::vector<std::int64_t> LatentShape(const Experiment& e) {
-  std::vector<std::int64_t> shape{e.data.micro_batch};
-  shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
-  return shape;
-}
-
-}  // namespace
-
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
       latent_shape_(LatentShape(experiment())),
@@ -30,11 +20,13 @@ FakeScoreNode::FakeScoreNode(const RingNode& node)
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kFakeScore)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
-      scored_(latent_shape_, experiment().data.micro_batches) {
+      scored_(experiment()) {
   if (const std::int64_t step = node.plan.start.step; step > 0) {
     const CheckpointStore store(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id);
     fake_.LoadState(store.At(step, Spell(Role::kFakeScore)).folder);
     step_ = step;
+    psi_updates_ = step * experiment().inner.updates;
+    scored_.Finish(step - 1);
   }
   LogInfo("ready on ", node.device.str(), " at step ", step_);
 }
@@ -61,18 +53,25 @@ void FakeScoreNode::OnMessage(const Envelope& message) {
   switch (message.kind) {
     case wire::Kind::ScoredSample:
       return scored_.Add(FromEnvelope<message::ScoredSample>(message));
-    case wire::Kind::InnerSample: {
-      const auto fresh = FromEnvelope<message::InnerSample>(message);
-      RequireWhole(fresh, latent_shape_);
-      return fake_.samples().AddFresh(fresh.ticket.step, fresh.update, fresh.ticket.index,
-                                      {ToTensor(fresh.x_g), PromptsFromFrame(fresh.prompts)});
-    }
+    case wire::Kind::InnerSample:
+      return OnInnerSample(FromEnvelope<message::InnerSample>(message));
     case wire::Kind::StudentWeights:
       return student_.Add(FromEnvelope<message::StudentWeights>(message));
     case wire::Kind::CheckpointOrder:
       return OnCheckpointOrder(FromEnvelope<message::CheckpointOrder>(message).step);
     default:
       LogWarning("unexpected ", wire::EnumNameKind(message.kind));
+  }
+}
+
+void FakeScoreNode::OnInnerSample(const message::InnerSample& sample) {
+  RequireWhole(sample, latent_shape_);
+  InnerSample inner{ToTensor(sample.x_g), PromptsFromFrame(sample.prompts)};
+  const auto& [step, index] = sample.ticket;
+  if (HasRollouts(experiment().inner.source)) {
+    fake_.samples().AddFresh(step, sample.update, index, std::move(inner));
+  } else if (step >= RolloutStepOf(experiment(), step_)) {
+    fake_.samples().AddScored(step, index, std::move(inner));
   }
 }
 
@@ -83,28 +82,51 @@ void FakeScoreNode::OnCheckpointOrder(std::int64_t step) {
 
 // Everything that can be done with what has arrived.
 void FakeScoreNode::Advance() {
+  const bool before = experiment().inner.order == InnerOrder::kBefore;
   while (true) {
-    for (const message::ScoredSample& scored : scored_.Take(step_)) AnswerGradient(scored);
-    if (!inner_done_) {
-      if (!fake_.samples().Complete(step_)) return;
-      RunInnerUpdates();
-    }
+    if (before && !InnerLoopDone()) return;
+    if (!GradientsDone()) return;
+    if (!before && !InnerLoopDone()) return;
     if (!AlignIfDue()) return;
+    fake_.samples().Finish(step_);
     scored_.Finish(step_++);
     inner_done_ = false;
     StageCheckpointIfOrdered();
   }
 }
 
+// Of the step: those are given that can be.
+bool FakeScoreNode::GradientsDone() {
+  for (const message::ScoredSample& scored : scored_.Take(step_)) AnswerGradient(scored);
+  return scored_.AllTaken();
+}
+
+// The inner loop of the step; it is run if it can be.
+bool FakeScoreNode::InnerLoopDone() {
+  if (inner_done_ || !fake_.samples().Complete(step_)) return inner_done_;
+  RunInnerUpdates();
+  return true;
+}
+
 void FakeScoreNode::AnswerGradient(const message::ScoredSample& scored) {
   const message::Sample& sample = scored.sample;
-  const trace::Span span("gradient", {sample.ticket.step, sample.ticket.index});
-  InnerSample inner{ToTensor(sample.x_g), PromptsFromFrame(sample.prompts)};
-  const GeneratorGradient result =
-      fake_.Gradient(inner.x_g, ToTensor(sample.x_s), ToTensor(sample.sigma), ToTensor(scored.velocity), inner.prompts);
-  client_.Send(ToEnvelope(message::Gradient{sample.ticket, step_ * experiment().inner.updates, scored.cache_hit,
-                                            result.terms, ToFrame(result.gradient)}));
-  fake_.samples().AddScored(sample.ticket.step, sample.ticket.index, std::move(inner));
+  const message::Ticket ticket{step_, sample.ticket.index};
+  const trace::Span span("gradient", {ticket.step, ticket.index});
+  const at::Tensor x_g = ToTensor(sample.x_g), x_s = ToTensor(sample.x_s), sigma = ToTensor(sample.sigma),
+                   velocity = ToTensor(scored.velocity);
+  const std::vector<Digest> prompts = PromptsFromFrame(sample.prompts);
+  GeneratorGradient result;
+  if (experiment().inner.source == InnerSource::kPaired) {
+    FakeScore::Pair pair = fake_.GradientAndAccumulate(step_, ticket.index, x_g, x_s, sigma, velocity, prompts);
+    result = std::move(pair.generator);
+    paired_loss_ += pair.inner_loss;
+  } else {
+    result = fake_.Gradient(x_g, x_s, sigma, velocity, prompts);
+  }
+  client_.Send(
+      ToEnvelope(message::Gradient{ticket, psi_updates_, scored.cache_hit, result.terms, ToFrame(result.gradient)}));
+  if (!HasRollouts(experiment().inner.source))
+    fake_.samples().AddScored(sample.ticket.step, ticket.index, {x_g, prompts});
   CountWork();
 }
 
@@ -113,19 +135,25 @@ void FakeScoreNode::RunInnerUpdates() {
   double loss = 0;
   AdamW::StepReport report;
   for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
-    loss = 0;
-    for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
-      const trace::Span span("inner forward and backward", {step_, index});
-      loss += fake_.Accumulate(step_, update, index);
-      CountWork();
-    }
+    loss = experiment().inner.source == InnerSource::kPaired ? std::exchange(paired_loss_, 0) : Accumulate(update);
     const trace::Span span("inner optimizer", {step_});
     report = fake_.Update();
+    ++psi_updates_;
   }
   if (experiment().inner.updates > 0)
     ReportInnerLoop(loss / static_cast<double>(experiment().data.micro_batches), report);
-  fake_.samples().Finish(step_);
   inner_done_ = true;
+}
+
+// The gradients of an inner update; returns the sum of its losses.
+double FakeScoreNode::Accumulate(std::int64_t update) {
+  double loss = 0;
+  for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
+    const trace::Span span("inner forward and backward", {step_, index});
+    loss += fake_.Accumulate(step_, update, index);
+    CountWork();
+  }
+  return loss;
 }
 
 // False where it cannot be done yet.

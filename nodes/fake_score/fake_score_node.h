@@ -17,8 +17,12 @@
 
 namespace sgmd {
 
-/// Gradients of step k are taken with the parameters after k * R updates: all micro-batches of a step first, in the
-/// order in which they arrive (they do not touch parameters), then the R inner updates over them, in order of index.
+/// Gradients of step k are taken with the parameters after k * R updates ([inner] order = after): all micro-batches of a
+/// step first, as they arrive (they do not touch parameters), then the R inner updates, in order of index. With order =
+/// before the updates come first, while the teachers score, and gradients are taken after (k + 1) R of them.
+///
+/// With [outer] reuse = U the samples of a step serve the U - 1 after it, too: their gradients are given as soon as the
+/// step before is done, and nobody need ask for them.
 ///
 /// Checkpoints are staged when ordered, never by a count of its own. An order for step k comes before any sample of
 /// step k: the generator sends it first, and the broker keeps its messages in order. The inner loop of step k needs
@@ -42,10 +46,14 @@ class FakeScoreNode {
 
  private:
   void OnMessage(const Envelope& message);
-  void Advance();
+  void OnInnerSample(const message::InnerSample& sample);
   void OnCheckpointOrder(std::int64_t step);
+  void Advance();
+  bool GradientsDone();
+  bool InnerLoopDone();
   void AnswerGradient(const message::ScoredSample& scored);
   void RunInnerUpdates();
+  double Accumulate(std::int64_t update);
   bool AlignIfDue();
   void ReportInnerLoop(double loss, const AdamW::StepReport& report);
   void StageCheckpointIfOrdered();
@@ -62,7 +70,9 @@ class FakeScoreNode {
   EventWriter events_;
   Heartbeat heartbeat_;
   Client client_;
-  std::int64_t step_ = 0;    // steps done
+  std::int64_t step_ = 0;         // steps done
+  std::int64_t psi_updates_ = 0;  // of the fake score since the start of training
+  double paired_loss_ = 0;        // of the step so far, where inner gradients come with those of the generator
   bool inner_done_ = false;  // the inner loop of step_, which is not aligned
   ArrivedWeights student_;
   ScoredSamples scored_;

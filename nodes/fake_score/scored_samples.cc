@@ -1,7 +1,5 @@
 #include "nodes/fake_score/scored_samples.h"
 
-#include <algorithm>
-
 #include "common/error/error.h"
 
 namespace sgmd {
@@ -13,24 +11,40 @@ namespace {
 
 }  // namespace
 
+std::vector<std::int64_t> LatentShape(const Experiment& e) {
+  std::vector<std::int64_t> shape{e.data.micro_batch};
+  shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
+  return shape;
+}
+
+ScoredSamples::ScoredSamples(const Experiment& experiment) : experiment_(experiment), shape_(LatentShape(experiment)) {}
+
 void ScoredSamples::Add(message::ScoredSample scored) {
   const message::Ticket ticket = scored.sample.ticket;
-  if (ticket.index < 0 || ticket.index >= micro_batches_) Fail("scored sample", ticket, "is not of the experiment");
+  if (ticket.index < 0 || ticket.index >= experiment_.data.micro_batches || !RollsOut(experiment_, ticket.step))
+    Fail("scored sample", ticket, "is not of the experiment");
   if (scored.sample.x_g.view.shape != shape_)
     Fail("scored sample", ticket, "does not have the shape of the experiment's latents");
   if (!AllFinite(scored.velocity.view)) Fail("score", ticket, "holds an infinite value or no number");
-  if (ticket.step <= finished_ || !seen_.insert(ticket).second) return;
-  waiting_[ticket.step].push_back(std::move(scored));
+  if (ticket.step < RolloutStepOf(experiment_, finished_ + 1)) return;
+  scored_.try_emplace(ticket, std::move(scored));
 }
 
 std::vector<message::ScoredSample> ScoredSamples::Take(std::int64_t step) {
-  auto ready = waiting_.extract(step);
-  return ready ? std::move(ready.mapped()) : std::vector<message::ScoredSample>();
+  std::vector<message::ScoredSample> ready;
+  const std::int64_t rolled_out = RolloutStepOf(experiment_, step);
+  for (std::int32_t index = 0; index < experiment_.data.micro_batches; ++index) {
+    const auto it = scored_.find({rolled_out, index});
+    if (it == scored_.end() && experiment_.inner.source == InnerSource::kPaired) break;
+    if (it != scored_.end() && taken_.insert(index).second) ready.push_back(it->second);
+  }
+  return ready;
 }
 
 void ScoredSamples::Finish(std::int64_t step) {
   finished_ = step;
-  std::erase_if(seen_, [&](const message::Ticket& ticket) { return ticket.step <= step; });
+  taken_.clear();
+  std::erase_if(scored_, [&](const auto& entry) { return entry.first.step < RolloutStepOf(experiment_, step + 1); });
 }
 
 void RequireWhole(const message::InnerSample& sample, const std::vector<std::int64_t>& shape) {

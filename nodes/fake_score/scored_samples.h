@@ -6,31 +6,37 @@
 #include <set>
 #include <vector>
 
+#include "common/config/experiment.h"
 #include "common/messages/ring.h"
 
 namespace sgmd {
 
-/// Each ticket once: a sample that comes again, answered or not, changes nothing.
+/// Each micro-batch once a step: a sample that comes again, answered or not, changes nothing. With [outer] reuse = U the
+/// samples of a step that rolled out serve U steps, and are kept as long.
 class ScoredSamples {
  public:
-  /// `shape`: of the experiment's latents, [micro_batch, C, F, H, W]. `micro_batches`: of a step.
-  ScoredSamples(std::vector<std::int64_t> shape, std::int64_t micro_batches)
-      : shape_(std::move(shape)), micro_batches_(micro_batches) {}
+  explicit ScoredSamples(const Experiment& experiment);
 
   /// Throws Error when the experiment has no such sample.
   void Add(message::ScoredSample scored);
-  /// Those of `step` that have come and were not taken, in the order in which they came.
+  /// Those for `step` that are here and were not taken in it, in order of index; with [inner] source = paired only those
+  /// before which none is missing. `step` is the last one finished + 1, or the first.
   std::vector<message::ScoredSample> Take(std::int64_t step);
-  /// `step` is over: what still comes of it is dropped.
+  /// Whether all of a step were taken.
+  bool AllTaken() const { return static_cast<std::int64_t>(taken_.size()) == experiment_.data.micro_batches; }
+  /// `step` is over: what still comes of it, and serves no later one, is dropped.
   void Finish(std::int64_t step);
 
  private:
-  std::vector<std::int64_t> shape_;
-  std::int64_t micro_batches_;
-  std::map<std::int64_t, std::vector<message::ScoredSample>> waiting_;  // by step
-  std::set<message::Ticket> seen_;                                      // of steps that are not over
-  std::int64_t finished_ = -1;                                          // the last step that is
+  Experiment experiment_;
+  std::vector<std::int64_t> shape_;                          // [micro_batch, C, F, H, W]
+  std::map<message::Ticket, message::ScoredSample> scored_;  // of steps that may yet ask for them
+  std::set<std::int32_t> taken_;                             // of the step that is not over, indices
+  std::int64_t finished_ = -1;                               // the last step that is
 };
+
+/// [micro_batch, C, F, H, W].
+std::vector<std::int64_t> LatentShape(const Experiment& experiment);
 
 /// Throws Error where a rollout for the inner loop has another shape than `shape` or a value that is not finite.
 void RequireWhole(const message::InnerSample& sample, const std::vector<std::int64_t>& shape);

@@ -1,5 +1,6 @@
 #include "nodes/generator/generator_node.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "common/config/role.h"
@@ -47,7 +48,7 @@ class Timed {
 GeneratorNode::GeneratorNode(const RingNode& node)
     : node_(node),
       generator_(experiment(), node.device, node.plan.topology.generator.checkpoint_blocks),
-      admission_{experiment().max_staleness},
+      admission_{experiment().outer.max_staleness, experiment().checkpoint.every, experiment().pauses},
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kGenerator)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
@@ -82,14 +83,13 @@ int GeneratorNode::Train(const StopRequests& stop) {
   // A drain admits nothing new and lands what is in flight, so that the checkpoint lies on a step boundary.
   while (landed_ < end()) {
     const bool draining = heartbeat_.drain_requested() || stop.in_order;
-    if (draining && next_rollout_ == landed_) break;
+    if (draining && next_rollout_ == landed_ && RollsOut(experiment(), landed_)) break;
     failpoint::Hit("generator.step");
     double seconds = 0;
     {
       const Timed timed(&seconds, "step", {landed_});
-      while (!draining && next_rollout_ < end() && admission_.Admits(next_rollout_, landed_)) {
-        RollOut(next_rollout_++);
-      }
+      const auto may_begin = [&] { return !draining || !RollsOut(experiment(), next_rollout_); };
+      while (next_rollout_ < end() && admission_.Admits(next_rollout_, landed_) && may_begin()) Begin(next_rollout_++);
       if (ordered_.erase(landed_) > 0) StageCheckpoint();
       Land(landed_);
     }
@@ -126,24 +126,36 @@ void GeneratorNode::Finish() {
   }
 }
 
-void GeneratorNode::RollOut(std::int64_t step) {
+void GeneratorNode::Begin(std::int64_t step) {
   const Timed timed(&rollout_seconds_, "roll out", {step});
   const bool due = step > 0 && step > checkpoints_->committed() && step % experiment().checkpoint.every == 0;
-  if (due && (admission_.max_staleness > 0 || monitor_.healthy())) OrderCheckpoint(step);
+  if (due && monitor_.healthy()) OrderCheckpoint(step);
   anchors_.Ask(step);  // before its samples: the broker holds the fake score's checkpoint for what it has been asked
+  if (RollsOut(experiment(), step)) RollOut(step);
+  if (step + 1 < end()) anchors_.Ask(step + 1);
+  if (experiment().inner.source == InnerSource::kFresh) SendFreshSamples(step);
+}
+
+void GeneratorNode::RollOut(std::int64_t step) {
   for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
     SamplePlan plan = PlanSample(experiment(), generator_.bank(), step, index);
     const Generator::Rollout rollout = generator_.RollOut(plan);
     const TensorFrame x_g = ToFrame(rollout.x_g);
     RequireFinite(x_g, "rollout", {step, index});
     const TensorFrame x_s = ToFrame(AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma));
+    if (InnerLoopComesFirst())
+      client_.Send(ToEnvelope(message::InnerSample{{step, index}, 0, x_g, PromptsToFrame(plan.prompts)}));
     client_.Send(ToEnvelope(
         message::Sample{{step, index}, landed_, x_g, x_s, ToFrame(plan.score_sigma), PromptsToFrame(plan.prompts)}));
-    gradients_.Expect({step, index}, {std::move(plan), rollout.x_exit, landed_});
+    for (std::int64_t use = 0; use < experiment().outer.reuse; ++use)
+      gradients_.Expect({step + use, index}, {plan, rollout.x_exit, landed_});
     CountWork();
   }
-  if (step + 1 < end()) anchors_.Ask(step + 1);
-  if (experiment().inner.source == InnerSource::kFresh) SendFreshSamples(step);
+}
+
+// Whether the fake score is to have the samples before they are scored.
+bool GeneratorNode::InnerLoopComesFirst() const {
+  return experiment().inner.order == InnerOrder::kBefore && !HasRollouts(experiment().inner.source);
 }
 
 // Before the step's update they are rolled out while its gradients are on their way; after it, the fake score waits for
@@ -265,10 +277,21 @@ void GeneratorNode::StageCheckpoint() {
   checkpoints_->OnOwnFiles(landed_, std::move(files));
 }
 
+// Strict runs roll out the same with and without it.
+void GeneratorNode::RememberPause() const {
+  if (admission_.max_staleness == 0 || landed_ == experiment().steps || landed_ % experiment().checkpoint.every == 0)
+    return;
+  std::vector<std::int64_t> pauses = experiment().pauses;
+  if (std::ranges::find(pauses, landed_) != pauses.end()) return;
+  pauses.push_back(landed_);
+  WritePauses({node_.plan.topology.run.folder}, pauses);
+}
+
 // False where there is none because an update was skipped.
 bool GeneratorNode::CommitFinalCheckpoint() {
   if (checkpoints_->committed() == landed_) return true;
   if (!monitor_.healthy()) return false;
+  RememberPause();
   client_.Send(ToEnvelope(message::CheckpointOrder{landed_}));
   StageCheckpoint();
   while (!checkpoints_->Settled(landed_)) {

@@ -29,8 +29,8 @@ namespace sgmd {
 /// update k + 1. With [objective] alignment it sends the fake score the student's weights right after update k: before
 /// what it rolls out with them, and before it orders a checkpoint that is to hold what comes of them.
 ///
-/// After an update that was skipped there is no checkpoint: in strict mode it orders none, in pipelined mode it
-/// declines its part. A run that ends so leaves the last good checkpoint and its student.
+/// After an update that was skipped there is no checkpoint: it orders none. A run that ends so leaves the last good
+/// checkpoint and its student.
 class GeneratorNode {
  public:
   explicit GeneratorNode(const RingNode& node);
@@ -44,7 +44,9 @@ class GeneratorNode {
 
   int Train(const StopRequests& stop);
   void Finish();
+  void Begin(std::int64_t step);
   void RollOut(std::int64_t step);
+  bool InnerLoopComesFirst() const;
   void SendFreshSamples(std::int64_t step);
   void Land(std::int64_t step);
   AdamW::StepReport Update(std::int64_t step);
@@ -57,6 +59,7 @@ class GeneratorNode {
   void ReportStep(std::int64_t step, const AdamW::StepReport& report, Terms terms);
   void OrderCheckpoint(std::int64_t step);
   void StageCheckpoint();
+  void RememberPause() const;
   bool CommitFinalCheckpoint();
   CheckpointStore Store() const;
 
@@ -74,7 +77,7 @@ class GeneratorNode {
   Client client_;
   Anchors anchors_;
   std::int64_t landed_ = 0;  // updates done
-  std::int64_t next_rollout_ = 0;
+  std::int64_t next_rollout_ = 0;  // the next step to begin
   Gradients gradients_;
   std::set<std::int64_t> ordered_;  // checkpoints that it has yet to stage its part of
   double rollout_seconds_ = 0, wait_seconds_ = 0, backward_seconds_ = 0;  // of the current step

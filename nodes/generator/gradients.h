@@ -24,7 +24,7 @@ class Gradients {
     message::Gradient answer;
   };
 
-  /// `sample` was sent off. Once a ticket.
+  /// `sample` was sent off, and a gradient will come under `ticket`. Once a ticket.
   void Expect(const message::Ticket& ticket, Sample sample) { in_flight_[ticket] = std::move(sample); }
   /// Keeps the first gradient of a sample that is on its way and drops any other. Throws Error when it does not have
   /// the shape of the sample.

@@ -88,7 +88,9 @@ SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64
 }  // namespace
 
 SamplePlan PlanSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index) {
-  return Plan(experiment, bank, step, index, {"sample", "sample", step * experiment.data.micro_batches + index});
+  const std::int64_t rollouts = step / experiment.outer.reuse;  // before it
+  return Plan(experiment, bank, RolloutStepOf(experiment, step), index,
+              {"sample", "sample", rollouts * experiment.data.micro_batches + index});
 }
 
 SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,

@@ -16,7 +16,7 @@ namespace sgmd {
 /// One micro-batch of B samples. Tensors are float32 on the CPU.
 ///
 /// Prompts, by [data] prompt_order: `random`: each uniform over the bank, by itself. `epochs`: the samples of a run, in
-/// order of step, index and place in the micro-batch, take the prompts of one permutation of the bank after the other;
+/// order of rollout, index and place in the micro-batch, take the prompts of one permutation of the bank after the other;
 /// permutation n is a function of (run seed, n) and survives a rollback. The rollouts of the inner loop have a sequence
 /// of their own.
 ///
@@ -32,7 +32,7 @@ struct SamplePlan {
   at::Tensor score_noise;       // [B, C, F, H, W]
 };
 
-/// The sample that the generator is trained on.
+/// The sample that the generator is trained on in `step`: the one of RolloutStepOf it.
 SamplePlan PlanSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index);
 
 /// A rollout drawn only for inner update `update` (source = fresh or fresh_after). Its score fields are not used: the

@@ -59,7 +59,11 @@ GeneratorGradient ThroughFakeScore(
 at::Tensor ResidualContractionLoss(const VelocityModel& fake, const at::Tensor& x_g, const at::Tensor& sigma,
                                    const at::Tensor& noise, const Conditioning& condition, Weighting weighting) {
   const at::Tensor x_s = AddNoise(x_g, noise, sigma);
-  const at::Tensor velocity = fake.Forward(x_s, sigma, condition);
+  return ResidualContractionLoss(fake.Forward(x_s, sigma, condition), x_s, x_g, sigma, noise, weighting);
+}
+
+at::Tensor ResidualContractionLoss(const at::Tensor& velocity, const at::Tensor& x_s, const at::Tensor& x_g,
+                                   const at::Tensor& sigma, const at::Tensor& noise, Weighting weighting) {
   if (weighting == Weighting::kPaper) return 0.5 * at::mse_loss(CleanFromVelocity(x_s, velocity, sigma), x_g);
   return 0.5 * at::mse_loss(velocity, noise - x_g);
 }

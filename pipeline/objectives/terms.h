@@ -47,5 +47,8 @@ GeneratorGradient ThroughFakeScore(
 /// new draws, x_g has no gradient.
 at::Tensor ResidualContractionLoss(const VelocityModel& fake, const at::Tensor& x_g, const at::Tensor& sigma,
                                    const at::Tensor& noise, const Conditioning& condition, Weighting weighting);
+/// The same of a pass that was made: `velocity` = v_fake(x_s').
+at::Tensor ResidualContractionLoss(const at::Tensor& velocity, const at::Tensor& x_s, const at::Tensor& x_g,
+                                   const at::Tensor& sigma, const at::Tensor& noise, Weighting weighting);
 
 }  // namespace sgmd

@@ -9,6 +9,7 @@
 #include "common/storage/checkpoint_layout.h"
 #include "pipeline/data/sample_plan.h"
 #include "pipeline/objectives/objective_cost.h"
+#include "pipeline/objectives/shared_pass.h"
 #include "pipeline/objectives/terms.h"
 #include "pipeline/training/role_model.h"
 
@@ -38,20 +39,47 @@ FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool check
   WarnOfUncappedWeight(experiment);
 }
 
+ScoredSample FakeScore::OnDevice(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
+                                 const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) const {
+  const at::Device device = model_.device();
+  return {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device),
+          ConditionOn(prompts, bank_, model_)};
+}
+
+void FakeScore::CountInputBackward(std::int64_t samples) {
+  if (!DifferentiatesFakeScore(experiment_.objective.name)) return;
+  work_.backward_input += samples;
+  if (model_.block_checkpointing()) work_.recomputed += samples;
+}
+
 GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
                                       const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) {
-  const at::Device device = model_.device();
   model_.SetRequiresGrad(false);
-  GeneratorGradient result =
-      ComputeGeneratorGradient(experiment_.objective, model_,
-                               {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device),
-                                ConditionOn(prompts, bank_, model_)});
+  GeneratorGradient result = ComputeGeneratorGradient(experiment_.objective, model_,
+                                                      OnDevice(x_g, x_s, sigma, teacher_velocity, prompts));
   work_.forward += x_g.size(0);
-  if (DifferentiatesFakeScore(experiment_.objective.name)) {
-    work_.backward_input += x_g.size(0);
-    if (model_.block_checkpointing()) work_.recomputed += x_g.size(0);
-  }
+  CountInputBackward(x_g.size(0));
   result.gradient = result.gradient.to(at::kCPU).contiguous();
+  return result;
+}
+
+FakeScore::Pair FakeScore::GradientAndAccumulate(std::int64_t step, std::int64_t index, const at::Tensor& x_g,
+                                                 const at::Tensor& x_s, const at::Tensor& sigma,
+                                                 const at::Tensor& teacher_velocity,
+                                                 const std::vector<Digest>& prompts) {
+  model_.SetRequiresGrad(true);
+  const ScoredSample sample = OnDevice(x_g, x_s, sigma, teacher_velocity, prompts);
+  const at::Tensor noise = PlanSample(experiment_, bank_, step, index).score_noise.to(model_.device());
+  const SharedPass pass(model_);
+  Pair result{ComputeGeneratorGradient(experiment_.objective, pass, sample)};
+  const at::Tensor loss = ResidualContractionLoss(pass.velocity(), sample.x_s, sample.x_g, sample.sigma, noise,
+                                                  experiment_.objective.weighting);
+  (loss / static_cast<double>(experiment_.data.micro_batches)).backward();
+  work_.forward += x_g.size(0);
+  CountInputBackward(x_g.size(0));
+  CountTrainingBackward(model_, x_g.size(0), work_);
+  result.generator.gradient = result.generator.gradient.to(at::kCPU).contiguous();
+  result.inner_loss = loss.item<double>();
   return result;
 }
 

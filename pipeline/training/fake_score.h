@@ -28,6 +28,16 @@ class FakeScore {
   /// dL/dx_g of the experiment's objective; all tensors float32 CPU, shapes as in ScoredSample.
   GeneratorGradient Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
                              const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts);
+  /// For [inner] source = paired, whose samples and noise are the generator's: Gradient of micro-batch `index` of
+  /// `step`, and from the same pass of the network what Accumulate does. In order of index: the order of the sums
+  /// decides their last bit.
+  struct Pair {
+    GeneratorGradient generator;
+    double inner_loss = 0;
+  };
+  Pair GradientAndAccumulate(std::int64_t step, std::int64_t index, const at::Tensor& x_g, const at::Tensor& x_s,
+                             const at::Tensor& sigma, const at::Tensor& teacher_velocity,
+                             const std::vector<Digest>& prompts);
   /// Micro-batch `index` of inner update `update` in `step`, on samples() (which must be complete): adds the parameter
   /// gradients of the residual-contraction loss / micro_batches; returns the loss.
   double Accumulate(std::int64_t step, std::int64_t update, std::int64_t index);
@@ -47,6 +57,10 @@ class FakeScore {
   const Work& work() const { return work_; }
 
  private:
+  ScoredSample OnDevice(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
+                        const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) const;
+  void CountInputBackward(std::int64_t samples);
+
   Experiment experiment_;
   PromptBank bank_;
   WanTransformer model_;

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "common/error/error.h"
@@ -11,7 +12,7 @@
 namespace sgmd {
 
 void InnerSamples::AddScored(std::int64_t step, std::int64_t index, InnerSample sample) {
-  scored_[{step, 0, index}] = std::move(sample);
+  scored_.try_emplace({step, 0, index}, std::move(sample));
 }
 
 void InnerSamples::AddFresh(std::int64_t step, std::int64_t update, std::int64_t index, InnerSample sample) {
@@ -19,10 +20,11 @@ void InnerSamples::AddFresh(std::int64_t step, std::int64_t update, std::int64_t
 }
 
 bool InnerSamples::Complete(std::int64_t step) const {
+  if (experiment_.inner.source == InnerSource::kPaired || experiment_.inner.updates == 0) return true;
+  const bool fresh = HasRollouts(experiment_.inner.source);
   for (std::int64_t index = 0; index < experiment_.data.micro_batches; ++index) {
-    if (!scored_.contains({step, 0, index})) return false;
-    const std::int64_t rollouts = HasRollouts(experiment_.inner.source) ? experiment_.inner.updates : 0;
-    for (std::int64_t update = 0; update < rollouts; ++update) {
+    if (!fresh && !scored_.contains({RolloutStepOf(experiment_, step), 0, index})) return false;
+    for (std::int64_t update = 0; fresh && update < experiment_.inner.updates; ++update) {
       if (!fresh_.contains({step, update, index})) return false;
     }
   }
@@ -31,14 +33,15 @@ bool InnerSamples::Complete(std::int64_t step) const {
 
 const InnerSample& InnerSamples::For(std::int64_t step, std::int64_t update, std::int64_t index) const {
   if (HasRollouts(experiment_.inner.source)) return fresh_.at({step, update, index});
-  if (experiment_.inner.source == InnerSource::kShared) return scored_.at({step, 0, index});
+  if (experiment_.inner.source == InnerSource::kShared) return scored_.at({RolloutStepOf(experiment_, step), 0, index});
   const ReplayDraw draw = PlanReplay(experiment_, step, index, update);
-  return scored_.at({draw.step, 0, draw.index});
+  return scored_.at({RolloutStepOf(experiment_, draw.step), 0, draw.index});
 }
 
 void InnerSamples::Finish(std::int64_t step) {
-  const std::int64_t kept = experiment_.inner.source == InnerSource::kReplay ? experiment_.inner.max_age - 1 : -1;
-  std::erase_if(scored_, [&](const auto& entry) { return std::get<0>(entry.first) < step - kept; });
+  const std::int64_t age = experiment_.inner.source == InnerSource::kReplay ? experiment_.inner.max_age : 0;
+  const std::int64_t oldest = RolloutStepOf(experiment_, std::max<std::int64_t>(step + 1 - age, 0));
+  std::erase_if(scored_, [&](const auto& entry) { return std::get<0>(entry.first) < oldest; });
   std::erase_if(fresh_, [&](const auto& entry) { return std::get<0>(entry.first) <= step; });
 }
 

@@ -22,18 +22,20 @@ struct InnerSample {
 };
 
 /// The samples that update r of step k trains on, by [inner] source:
-///   shared       the scored micro-batches of step k, in order: no rollout beyond the generator's own
+///   shared       the scored micro-batches that the generator is trained on in step k, in order: no rollout beyond its
+///                own
 ///   fresh        rollouts of their own with the student before its update of step k: they need not wait for it
 ///   fresh_after  rollouts of their own with the student after its update of step k, as in the public trainer
 ///   replay       scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of
 ///                updates a step
+///   paired       none: the inner gradient comes from the same pass of the network as the generator's (FakeScore)
 /// The student before its update of step k has made k updates. Draws are functions of (seed, step, update, index), the
 /// same ones for fresh and fresh_after.
 class InnerSamples {
  public:
   explicit InnerSamples(const Experiment& experiment) : experiment_(experiment) {}
 
-  /// Micro-batch `index` of `step`, as the generator is trained on it.
+  /// Micro-batch `index` that was rolled out in `step`. One that is here already is left as it is.
   void AddScored(std::int64_t step, std::int64_t index, InnerSample sample);
   /// A rollout of `fresh` or `fresh_after`.
   void AddFresh(std::int64_t step, std::int64_t update, std::int64_t index, InnerSample sample);
@@ -41,7 +43,8 @@ class InnerSamples {
   bool Complete(std::int64_t step) const;
   /// `step` must be complete.
   const InnerSample& For(std::int64_t step, std::int64_t update, std::int64_t index) const;
-  /// Forgets what steps after `step` cannot ask for.
+  /// Forgets what steps after `step` cannot ask for. Scored samples of a step that rolled out serve those of
+  /// RolloutStepOf it, too.
   void Finish(std::int64_t step);
 
   /// What a resumed run needs: the recorded samples of `replay`, empty for the other sources.

@@ -43,6 +43,7 @@ StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) 
   cost.gradient = GradientThroughInput(e.objective.name, fake_again);
   cost.exit_step = Training(adapters, generator_again);
   cost.inner = Training(adapters, fake_again);
+  if (e.inner.source == InnerSource::kPaired) cost.inner -= 1;
   if (HasRollouts(e.inner.source)) cost.fresh = cost.rollout;
   cost.uncached_anchors = 0;
   if (diverse) {
@@ -52,9 +53,10 @@ StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) 
     cost.uncached_anchors =
         own_noise ? samples : std::min(samples, static_cast<double>(e.diversity.noise_bank) / steps);
   }
-  cost.generator = samples * (cost.rollout + cost.exit_step + cost.diversity + updates * cost.fresh);
+  cost.rolled_out = 1.0 / static_cast<double>(e.outer.reuse);
+  cost.generator = samples * (cost.rolled_out * cost.rollout + cost.exit_step + cost.diversity + updates * cost.fresh);
   cost.fake_score = samples * (cost.gradient + updates * cost.inner);
-  cost.teachers = samples * cost.score + cost.uncached_anchors * cost.anchor;
+  cost.teachers = samples * cost.rolled_out * cost.score + cost.uncached_anchors * cost.anchor;
   return cost;
 }
 

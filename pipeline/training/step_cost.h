@@ -7,8 +7,9 @@
 
 namespace sgmd {
 
-/// Work on one sample (work.h), a mean over the run where a draw decides. An outer iteration does each of the first
-/// three, `anchor` for uncached_anchors of its samples, and `inner` (with `fresh` where samples are fresh) R times.
+/// Work on one sample (work.h), a mean over the run where a draw decides. An outer iteration does `gradient` and
+/// `exit_step` on each of its samples, `rollout` and `score` where it rolls out (every `reuse`-th does), `anchor` for
+/// uncached_anchors of its samples, and `inner` (with `fresh` where samples are fresh) R times.
 struct StepCost {
   double rollout = 0;       // generator: student steps to the exit step, without gradient
   double score = 0;         // teacher: 2 with guidance, else 1
@@ -16,11 +17,13 @@ struct StepCost {
   double exit_step = 0;     // generator: the exit step again, with gradient
   double diversity = 0;     // generator: the first step with gradient, where the diversity loss is on; else 0
   double anchor = 0;        // teacher: the anchor of one sample, where the diversity loss is on; else 0
-  double inner = 0;         // fake score: one sample of one inner update
+  double inner = 0;         // fake score: one sample of one inner update; of `paired` ones without the shared pass
   double fresh = 0;         // generator: a further rollout for it; 0 where inner samples are not fresh
+  double rolled_out = 1;    // share of outer iterations that roll out
   double uncached_anchors;  // samples of an outer iteration whose anchor is computed: each of the bank once in a run
 
-  /// Of an outer iteration, forward-equivalents of all its samples.
+  /// Of an outer iteration, forward-equivalents of all its samples, a mean over those that roll out and those that do
+  /// not.
   double generator = 0, fake_score = 0, teachers = 0;
 };
 

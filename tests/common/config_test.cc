@@ -106,6 +106,9 @@ TEST_F(Config, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothing) {
   EXPECT_EQ(plain.schedule.exit, ExitDraw::kMicroBatch);
   EXPECT_EQ(load("[schedule]", "exit = \"step\"").schedule.exit, ExitDraw::kStep);
   EXPECT_EQ(load("[inner]", "source = \"fresh_after\"").inner.source, InnerSource::kFreshAfter);
+  EXPECT_EQ(load("[inner]", "source = \"paired\"").inner.source, InnerSource::kPaired);
+  EXPECT_EQ(load("[inner]", "order = \"before\"").inner.order, InnerOrder::kBefore);
+  EXPECT_EQ(load("[outer]", "max_staleness = 3").outer.max_staleness, 3);
   EXPECT_EQ(plain.data.prompt_order, PromptOrder::kRandom);
   EXPECT_EQ(load("[data]", "prompt_order = \"epochs\"").data.prompt_order, PromptOrder::kEpochs);
   EXPECT_EQ(load("[objective]", "weighting = \"paper\"\nweight_cap = 100").objective.weight_cap, 100);
@@ -114,9 +117,24 @@ TEST_F(Config, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothing) {
   EXPECT_EQ(ExperimentDigest(Load(With("[schedule]", "exit = \"micro_batch\""))), ExperimentDigest(plain));
   EXPECT_THAT(ErrorOf(With("[schedule]", "exit = \"rank\"")), HasSubstr("one of: micro_batch, step"));
   EXPECT_THAT(ErrorOf(With("[objective]", "alignment = 1")), HasSubstr("allowed: [0, 1)"));
+  EXPECT_THAT(ErrorOf(With("[outer]", "max_staleness = 17")), HasSubstr("allowed: [0, 16]"));
+  EXPECT_THAT(ErrorOf(With("[inner]", "order = \"before\"\nsource = \"fresh_after\"")), HasSubstr("fresh ones are made before"));
+  EXPECT_THAT(ErrorOf(With("[inner]", "order = \"before\"\nsource = \"paired\"")), HasSubstr("one pass of the network"));
+  EXPECT_THAT(ErrorOf(With("[inner]", "updates = 2\nsource = \"paired\"")), HasSubstr("updates = 1"));
   EXPECT_THAT(ErrorOf(With("[objective]", "weight_cap = 2")), HasSubstr("\"weighting\" is not \"paper\""));
   EXPECT_THAT(ErrorOf(With("[objective]", "alignment = 0.03") + "[lora]\nrank = 4\n"),
               HasSubstr("adapters are trained"));
+}
+
+TEST_F(Config, StepsAndCheckpointsAreMultiplesOfTheUsesOfASample) {
+  const std::string reuse = kExperiment + std::string("[outer]\nreuse = 4\n[checkpoint]\nevery = 8\n");
+  EXPECT_EQ(Load(reuse).outer.reuse, 4);
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string text = reuse;
+    return text.replace(text.find(from), from.size(), to);
+  };
+  EXPECT_THAT(ErrorOf(with("steps = 4", "steps = 5")), HasSubstr("\"steps\" is 5, not a multiple of [outer] reuse = 4"));
+  EXPECT_THAT(ErrorOf(with("every = 8", "every = 6")), HasSubstr("\"every\" is 6, not a multiple of [outer] reuse = 4"));
 }
 
 TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {

@@ -14,6 +14,7 @@ struct Case {
   const char *objective, *source;
   bool checkpoint_blocks, diversity;
   const char* more = "";
+  std::int64_t reuse = 1;
 };
 
 class StepCosts : public testing::TestWithParam<Case> {};
@@ -24,7 +25,8 @@ TEST_P(StepCosts, AreWhatTheRolesCount) {
   TinyRun run(2, StrCat("[objective]\nname = \"", c.objective, "\"\n[inner]\nsource = \"", c.source,
                         "\"\n[schedule]\nexit_weights = [0, 0, 1, 0]\n",
                         c.diversity ? "[diversity]\nweight = 0.05\nnoise_bank = 12\n" : "", c.more));
-  const Experiment e = run.experiment();
+  Experiment e = run.experiment();
+  e.outer.reuse = c.reuse;
   const double counted = RunSerially(e, run.folder() / "serial", 1, c.checkpoint_blocks).forward_equivalents_per_sample;
   const StepCost cost = StepCostOf(e, c.checkpoint_blocks, c.checkpoint_blocks);
   EXPECT_NEAR((cost.generator + cost.fake_score + cost.teachers) / 6, counted, 1e-9);
@@ -37,11 +39,14 @@ INSTANTIATE_TEST_SUITE_P(All, StepCosts,
                                          Case{"sgmd", "replay", false, false}, Case{"sgmd", "replay", true, true},
                                          Case{"dmd2", "shared", false, true}, Case{"dmd2", "shared", true, false},
                                          Case{"dmd2", "fresh", true, true}, Case{"dmd2", "replay", false, false},
+                                         Case{"sgmd", "paired", false, false}, Case{"sgmd", "paired", true, false},
+                                         Case{"sgmd", "shared", false, true, "", 2},
                                          Case{"sgmd", "fresh", true, true, "[lora]\nrank = 2\n"}),
                          [](const auto& info) {
                            const Case& c = info.param;
                            return StrCat(c.objective, "_", c.source, c.checkpoint_blocks ? "_again" : "",
-                                         c.diversity ? "_diverse" : "", *c.more ? "_adapters" : "");
+                                         c.diversity ? "_diverse" : "",
+                                         *c.more ? "_adapters" : "", c.reuse > 1 ? "_reused" : "");
                          });
 
 }  // namespace

@@ -58,7 +58,7 @@ TEST_F(TimePlans, AStrictStepEndsWithItsLastInnerUpdate) {
 }
 
 TEST_F(TimePlans, TheBusiestDeviceSetsThePaceOfAPipelinedRun) {
-  plan_.experiment.max_staleness = 1;
+  plan_.experiment.outer.max_staleness = 1;
   EXPECT_NEAR(Time().step_seconds, 12, 1e-9);
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "nodes/fake_score/scored_samples.h"
+#include "nodes/generator/admission.h"
 #include "nodes/generator/gradients.h"
 #include "nodes/ring/frames.h"
 #include "pipeline/training/inner_samples.h"
@@ -13,7 +14,9 @@
 namespace sgmd {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 message::ScoredSample Scored(std::int64_t step, std::int32_t index, float value = 1,
                              std::vector<std::int64_t> shape = {1, 2}) {
@@ -21,30 +24,81 @@ message::ScoredSample Scored(std::int64_t step, std::int32_t index, float value 
   return {{{step, index}, 0, x, x, ToFrame(at::full({1}, 0.5)), {}}, false, x};
 }
 
-TEST(ScoredSamples, GivesEachTicketOnceInTheOrderInWhichTheyCame) {
-  ScoredSamples samples({1, 2}, 3);
-  samples.Add(Scored(0, 1));
-  samples.Add(Scored(0, 0));
-  samples.Add(Scored(0, 1));
+Experiment OfThreeMicroBatches(std::int64_t reuse = 1, InnerSource source = InnerSource::kShared) {
+  Experiment e;
+  e.data.latent = {2};
+  e.data.micro_batches = 3;
+  e.outer.reuse = reuse;
+  e.inner.source = source;
+  return e;
+}
+
+std::vector<std::int32_t> IndicesOf(const std::vector<message::ScoredSample>& samples) {
+  std::vector<std::int32_t> indices;
+  for (const message::ScoredSample& sample : samples) indices.push_back(sample.sample.ticket.index);
+  return indices;
+}
+
+TEST(ScoredSamples, GivesEachTicketOnce) {
+  ScoredSamples samples(OfThreeMicroBatches());
+  for (const int index : {1, 0, 1}) samples.Add(Scored(0, index));
   samples.Add(Scored(1, 0));
-  const auto first = samples.Take(0);
-  ASSERT_EQ(first.size(), 2U);
-  EXPECT_EQ(first[0].sample.ticket.index, 1);
-  EXPECT_EQ(first[1].sample.ticket.index, 0);
+  EXPECT_THAT(IndicesOf(samples.Take(0)), ElementsAre(0, 1));
   samples.Add(Scored(0, 0));
-  EXPECT_TRUE(samples.Take(0).empty()) << "answered before";
+  EXPECT_THAT(samples.Take(0), IsEmpty()) << "answered before";
+  EXPECT_FALSE(samples.AllTaken());
+  samples.Add(Scored(0, 2));
+  EXPECT_THAT(IndicesOf(samples.Take(0)), ElementsAre(2));
+  EXPECT_TRUE(samples.AllTaken());
   samples.Finish(0);
   samples.Add(Scored(0, 2));
-  EXPECT_TRUE(samples.Take(0).empty()) << "its step is over";
-  EXPECT_EQ(samples.Take(1).size(), 1U);
+  EXPECT_THAT(IndicesOf(samples.Take(1)), ElementsAre(0)) << "step 0 is over";
+}
+
+TEST(ScoredSamples, GivesThemInEveryStepThatUsesThemAndInNoOther) {
+  ScoredSamples samples(OfThreeMicroBatches(/*reuse=*/2));
+  samples.Finish(3);  // it goes on at step 4
+  for (const int index : {0, 1, 2}) samples.Add(Scored(4, index));
+  for (const std::int64_t step : {4, 5}) {
+    EXPECT_THAT(IndicesOf(samples.Take(step)), ElementsAre(0, 1, 2)) << step;
+    EXPECT_TRUE(samples.AllTaken());
+    samples.Finish(step);
+  }
+  samples.Add(Scored(4, 0));
+  EXPECT_THAT(samples.Take(6), IsEmpty());
+  EXPECT_THAT(ErrorOf([&] { samples.Add(Scored(7, 0)); }), HasSubstr("not of the experiment"));
+}
+
+TEST(ScoredSamples, PairedOnesComeInOrderOfIndex) {
+  ScoredSamples samples(OfThreeMicroBatches(1, InnerSource::kPaired));
+  samples.Add(Scored(0, 1));
+  EXPECT_THAT(samples.Take(0), IsEmpty());
+  samples.Add(Scored(0, 0));
+  EXPECT_THAT(IndicesOf(samples.Take(0)), ElementsAre(0, 1));
 }
 
 TEST(ScoredSamples, RefusesWhatTheExperimentDoesNotHave) {
-  ScoredSamples samples({1, 2}, 3);
+  ScoredSamples samples(OfThreeMicroBatches());
   EXPECT_THAT(ErrorOf([&] { samples.Add(Scored(0, 3)); }), HasSubstr("not of the experiment"));
   EXPECT_THAT(ErrorOf([&] { samples.Add(Scored(0, 0, 1, {2, 1})); }), HasSubstr("shape"));
   EXPECT_THAT(ErrorOf([&] { samples.Add(Scored(4, 0, std::numeric_limits<float>::quiet_NaN())); }),
               HasSubstr("the score of step 4, micro-batch 0 holds an infinite value or no number"));
+}
+
+TEST(Admission, LetsSoManyStepsGoAheadAndNoneOverAPause) {
+  const Admission strict{0, 5, {}}, ahead{2, 5, {8}};
+  const auto last = [](const Admission& admission, std::int64_t landed) {
+    std::int64_t step = landed;
+    while (admission.Admits(step + 1, landed)) ++step;
+    return step;
+  };
+  for (const std::int64_t landed : {0, 3, 4, 5}) EXPECT_EQ(last(strict, landed), landed);
+  EXPECT_EQ(last(ahead, 0), 2);
+  EXPECT_EQ(last(ahead, 3), 4) << "the checkpoint of step 5";
+  EXPECT_EQ(last(ahead, 4), 4);
+  EXPECT_EQ(last(ahead, 5), 7);
+  EXPECT_EQ(last(ahead, 6), 7) << "it was drained at step 8";
+  EXPECT_EQ(last(ahead, 8), 9);
 }
 
 TEST(ScoredSamples, RefusesAnInnerSampleThatIsNotWhole) {

@@ -12,6 +12,7 @@
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/models/wan_transformer.h"
+#include "pipeline/objectives/shared_pass.h"
 #include "tests/support/tiny_config.h"
 
 namespace sgmd {
@@ -72,6 +73,37 @@ class ObjectiveTest : public testing::Test {
   WanTransformer fake_;
   at::Tensor x_g_, noise_, sigma_, velocity_, context_;
 };
+
+// Both gradients from one pass are those of two passes, for every objective, with and without checkpointed blocks.
+TEST_F(ObjectiveTest, ASharedPassGivesTheGradientsOfTwo) {
+  const auto parameter_gradients = [&] {
+    std::vector<at::Tensor> all;
+    for (const auto& [name, p] : fake_.parameters()) all.push_back(p.grad().clone());
+    for (const auto& [name, p] : fake_.parameters()) p.mutable_grad() = {};
+    return all;
+  };
+  for (const auto name : {Objective::kSgmd, Objective::kDmd2, Objective::kTsgFisher, Objective::kTsgSim}) {
+    for (const bool checkpointed : {false, true}) {
+      fake_.SetBlockCheckpointing(checkpointed);
+      const ObjectiveSettings settings{name, Weighting::kLightx2v, 0.5};
+      fake_.SetRequiresGrad(false);
+      const GeneratorGradient expected = ComputeGeneratorGradient(settings, fake_, Sample());
+      fake_.SetRequiresGrad(true);
+      ResidualContractionLoss(fake_, x_g_, sigma_, noise_, {context_}, settings.weighting).backward();
+      const std::vector<at::Tensor> own = parameter_gradients();
+
+      const SharedPass pass(fake_);
+      const GeneratorGradient found = ComputeGeneratorGradient(settings, pass, Sample());
+      for (const auto& [name, p] : fake_.parameters()) EXPECT_FALSE(p.grad().defined()) << name;
+      ResidualContractionLoss(pass.velocity(), Sample().x_s, x_g_, sigma_, noise_, settings.weighting).backward();
+      EXPECT_TRUE(at::allclose(found.gradient, expected.gradient, 1e-10, 1e-12)) << Spell(name) << checkpointed;
+      EXPECT_EQ(found.terms, expected.terms);
+      const std::vector<at::Tensor> shared = parameter_gradients();
+      for (std::size_t i = 0; i < own.size(); ++i)
+        EXPECT_TRUE(at::allclose(shared[i], own[i], 1e-10, 1e-12)) << fake_.parameters()[i].first;
+    }
+  }
+}
 
 TEST_F(ObjectiveTest, TsgFisherMatchesFiniteDifferences) {
   ExpectGradientOfStoppedLoss({Objective::kTsgFisher, Weighting::kPaper, 0.5});  // lambda is not its business

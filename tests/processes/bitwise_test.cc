@@ -87,34 +87,6 @@ TEST(StrictPipeline, WithAFakeScoreThatIsNeverUpdatedMatchesTheSerialLoop) {
   ExpectSerialWeights(run);
 }
 
-TEST(PipelinedRun, FinishesAndDiffersFromStrict) {
-  TinyRun strict(12), pipelined(12);
-  const std::string path = pipelined.folder() / "experiment.toml";
-  ASSERT_EQ(std::system(("sed -i 's/^steps = 12/steps = 12\\nmax_staleness = 1/' " + path).c_str()), 0);
-  const Process up = pipelined.Launch({"up", pipelined.topology()});
-  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
-  EXPECT_NE(TinyRun::NewestState(pipelined.run()), strict.SerialState());
-}
-
-TEST(PipelinedRun, WithFreshInnerSamplesAfterTheUpdateFinishes) {
-  TinyRun run(12, "[inner]\nsource = \"fresh_after\"\n");
-  const std::string path = run.folder() / "experiment.toml";
-  ASSERT_EQ(std::system(("sed -i 's/^steps = 12/steps = 12\\nmax_staleness = 1/' " + path).c_str()), 0);
-  const Process up = run.Launch({"up", run.topology()});
-  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
-  EXPECT_NE(TinyRun::NewestState(run.run()), "no checkpoint");
-}
-
-// Samples of a step are with the fake score before the weights that it aligns with in the step before.
-TEST(PipelinedRun, WithAlignmentFinishes) {
-  TinyRun run(12, "[objective]\nalignment = 0.25\n");
-  const std::string path = run.folder() / "experiment.toml";
-  ASSERT_EQ(std::system(("sed -i 's/^steps = 12/steps = 12\\nmax_staleness = 1/' " + path).c_str()), 0);
-  const Process up = run.Launch({"up", run.topology()});
-  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
-  EXPECT_NE(TinyRun::NewestState(run.run()), "no checkpoint");
-}
-
 TEST(Replay, WithoutTeacherMatchesTheRecordedRun) {
   TinyRun run(12);
   const Process up = run.Launch({"up", run.topology()});

@@ -55,9 +55,7 @@ TEST(Diversity, WithABankOfOneMicroBatchMatchesTheSerialLoop) {
 }
 
 TEST(Diversity, PipelinedRunFinishes) {
-  TinyRun run(12, kDiversity);
-  const std::string path = run.folder() / "experiment.toml";
-  ASSERT_EQ(std::system(("sed -i 's/^steps = 12/steps = 12\\nmax_staleness = 1/' " + path).c_str()), 0);
+  TinyRun run(12, StrCat(kDiversity, "[outer]\nmax_staleness = 1\n"));
   const Process up = run.Launch({"up", run.topology()});
   EXPECT_EQ(up.Wait(kPatience), 0) << up.Output();
 }

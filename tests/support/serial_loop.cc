@@ -4,7 +4,10 @@
 #include <ATen/Parallel.h>
 
 #include <chrono>
+#include <map>
+#include <vector>
 
+#include "nodes/generator/admission.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/training/fake_score.h"
 #include "pipeline/training/generator.h"
@@ -13,60 +16,122 @@
 namespace sgmd {
 namespace {
 
-void RunInnerLoop(const Experiment& e, std::int64_t step, Generator& generator, FakeScore& fake) {
-  for (std::int64_t update = 0; update < e.inner.updates; ++update) {
-    for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
-      if (HasRollouts(e.inner.source)) {
+// A run as one loop on one thread: what the processes must add up to, bit for bit.
+class SerialLoop {
+ public:
+  SerialLoop(const Experiment& experiment, bool checkpoint_blocks)
+      : e(experiment),
+        generator(e, at::kCPU, checkpoint_blocks),
+        fake(e, at::kCPU, checkpoint_blocks),
+        teacher_(e, at::kCPU) {}
+
+  void Run() {
+    const Admission admission{e.outer.max_staleness, e.checkpoint.every, e.pauses};
+    std::int64_t begun = 0;
+    for (std::int64_t step = 0; step < e.steps; ++step) {
+      while (begun < e.steps && admission.Admits(begun, step)) Begin(begun++);
+      TrainFakeScore(step);
+      TrainGenerator(step);
+    }
+  }
+
+  double Work() const {
+    return teacher_.work().ForwardEquivalents() + generator.work().ForwardEquivalents() +
+           fake.work().ForwardEquivalents();
+  }
+
+  const Experiment e;
+  Generator generator;
+  FakeScore fake;
+
+ private:
+  struct Scored {
+    SamplePlan plan;
+    Generator::Rollout rollout;
+    at::Tensor x_s, velocity;
+  };
+  bool FreshAfter() const { return e.inner.source == InnerSource::kFreshAfter; }
+
+  void Begin(std::int64_t step) {
+    for (std::int64_t m = 0; RollsOut(e, step) && m < e.data.micro_batches; ++m) {
+      Scored& s = scored_[{step, m}];
+      s.plan = PlanSample(e, generator.bank(), step, m);
+      s.rollout = generator.RollOut(s.plan);
+      s.x_s = AddNoise(s.rollout.x_g, s.plan.score_noise, s.plan.score_sigma);
+      s.velocity = teacher_.Score(s.x_s, s.plan.score_sigma, s.plan.prompts);
+      fake.samples().AddScored(step, m, {s.rollout.x_g, s.plan.prompts});
+    }
+    if (e.inner.source == InnerSource::kFresh) RollOutFresh(step);
+  }
+
+  void RollOutFresh(std::int64_t step) {
+    for (std::int64_t update = 0; update < e.inner.updates; ++update) {
+      for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
         const SamplePlan fresh = PlanFreshSample(e, generator.bank(), step, m, update);
         fake.samples().AddFresh(step, update, m, {generator.RollOut(fresh).x_g, fresh.prompts});
       }
-      fake.Accumulate(step, update, m);
     }
-    fake.Update();
   }
-  fake.samples().Finish(step);
-}
+
+  void TrainFakeScore(std::int64_t step) {
+    if (e.inner.order == InnerOrder::kBefore) RunInnerLoop(step);
+    gradients_.clear();
+    for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
+      const Scored& s = scored_.at({RolloutStepOf(e, step), m});
+      const auto& [plan, rollout, x_s, velocity] = s;
+      gradients_.push_back(
+          e.inner.source == InnerSource::kPaired
+              ? fake.GradientAndAccumulate(step, m, rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts).generator
+              : fake.Gradient(rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts));
+    }
+    if (e.inner.order == InnerOrder::kAfter && !FreshAfter()) RunInnerLoop(step);
+  }
+
+  void RunInnerLoop(std::int64_t step) {
+    for (std::int64_t update = 0; update < e.inner.updates; ++update) {
+      for (std::int64_t m = 0; e.inner.source != InnerSource::kPaired && m < e.data.micro_batches; ++m)
+        fake.Accumulate(step, update, m);
+      fake.Update();
+    }
+    fake.samples().Finish(step);
+  }
+
+  void TrainGenerator(std::int64_t step) {
+    for (std::int64_t m = 0; e.diversity.weight > 0 && m < e.data.micro_batches; ++m) {
+      const AnchorPlan plan = PlanAnchor(e, generator.bank(), step, m);
+      generator.AccumulateDiversity(plan, teacher_.Anchor(plan.noise, plan.prompts));
+    }
+    for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
+      const Scored& s = scored_.at({RolloutStepOf(e, step), m});
+      generator.Accumulate(s.plan, s.rollout.x_exit, gradients_[m].gradient);
+    }
+    generator.Update();
+    if (FreshAfter()) {
+      RollOutFresh(step);
+      RunInnerLoop(step);
+    }
+    if (e.objective.alignment > 0) fake.Align(generator.model().trained());
+    std::erase_if(scored_, [&](const auto& entry) { return entry.first.first < RolloutStepOf(e, step + 1); });
+  }
+
+  Teacher teacher_;
+  std::map<std::pair<std::int64_t, std::int64_t>, Scored> scored_;  // by step and micro-batch
+  std::vector<GeneratorGradient> gradients_;                        // of the step, by micro-batch
+};
 
 }  // namespace
 
 SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, int threads, bool checkpoint_blocks) {
   at::set_num_threads(threads);
-  Teacher teacher(e, at::kCPU);
-  Generator generator(e, at::kCPU, checkpoint_blocks);
-  FakeScore fake(e, at::kCPU, checkpoint_blocks);
+  SerialLoop loop(e, checkpoint_blocks);
   const auto start = std::chrono::steady_clock::now();
-  for (std::int64_t step = 0; step < e.steps; ++step) {
-    std::vector<SamplePlan> plans;
-    std::vector<Generator::Rollout> rollouts;
-    std::vector<at::Tensor> gradients;
-    for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
-      const SamplePlan& plan = plans.emplace_back(PlanSample(e, generator.bank(), step, m));
-      const Generator::Rollout& rollout = rollouts.emplace_back(generator.RollOut(plan));
-      const at::Tensor x_s = AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma);
-      const at::Tensor velocity = teacher.Score(x_s, plan.score_sigma, plan.prompts);
-      gradients.push_back(fake.Gradient(rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts).gradient);
-    }
-    for (std::int64_t m = 0; m < e.data.micro_batches; ++m)
-      fake.samples().AddScored(step, m, {rollouts[m].x_g, plans[m].prompts});
-    if (e.inner.source != InnerSource::kFreshAfter) RunInnerLoop(e, step, generator, fake);
-    for (std::int64_t m = 0; e.diversity.weight > 0 && m < e.data.micro_batches; ++m) {
-      const AnchorPlan plan = PlanAnchor(e, generator.bank(), step, m);
-      generator.AccumulateDiversity(plan, teacher.Anchor(plan.noise, plan.prompts));
-    }
-    for (std::int64_t m = 0; m < e.data.micro_batches; ++m)
-      generator.Accumulate(plans[m], rollouts[m].x_exit, gradients[m]);
-    generator.Update();
-    if (e.inner.source == InnerSource::kFreshAfter) RunInnerLoop(e, step, generator, fake);
-    if (e.objective.alignment > 0) fake.Align(generator.model().trained());
-  }
+  loop.Run();
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::filesystem::create_directories(out);
-  generator.SaveState(out);
-  fake.SaveState(out);
-  const double work =
-      teacher.work().ForwardEquivalents() + generator.work().ForwardEquivalents() + fake.work().ForwardEquivalents();
+  loop.generator.SaveState(out);
+  loop.fake.SaveState(out);
   return {seconds / static_cast<double>(e.steps),
-          work / static_cast<double>(e.steps * e.data.micro_batches * e.data.micro_batch)};
+          loop.Work() / static_cast<double>(e.steps * e.data.micro_batches * e.data.micro_batch)};
 }
 
 }  // namespace sgmd

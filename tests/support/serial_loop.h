@@ -12,7 +12,7 @@ struct SerialReport {
   double forward_equivalents_per_sample = 0;  // of one outer iteration
 };
 
-/// `checkpoint_blocks`: of both trained roles. Runs all steps of a strict experiment with `threads` CPU threads and
+/// `checkpoint_blocks`: of both trained roles. Runs all steps of an experiment with `threads` CPU threads and
 /// writes the roles' states into `out`, under the names that checkpoints use.
 SerialReport RunSerially(const Experiment& experiment, const std::filesystem::path& out, int threads = 1,
                          bool checkpoint_blocks = false);

@@ -180,7 +180,8 @@ std::string TinyRun::NewestState(const std::filesystem::path& run_folder) {
 }
 
 std::string TinyRun::SerialState() const {
-  const Experiment e = experiment();
+  Experiment e = experiment();
+  e.pauses = PausesOf({run()});
   RunSerially(e, folder_ / "serial");
   char name[32];
   std::snprintf(name, sizeof name, "step-%08lld\n", static_cast<long long>(e.steps));

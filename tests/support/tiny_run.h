@@ -52,7 +52,7 @@ class TinyRun {
   bool Kill(const std::string& word) const;
   /// The files of the newest checkpoint of `run_folder`, concatenated with their names: equal text, equal weights.
   static std::string NewestState(const std::filesystem::path& run_folder);
-  /// The same files as the serial loop makes them.
+  /// The same files as the serial loop makes them, with the pauses of the run so far.
   std::string SerialState() const;
 
  private:

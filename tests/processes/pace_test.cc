@@ -1,0 +1,96 @@
+// How the loops are paced: which student rolls out a step, which fake score gives its gradient, how often a sample is
+// used. Whatever it is, the processes give the weights of the serial loop, bit for bit.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "launch/run/exit_codes.h"
+#include "tests/support/tiny_run.h"
+
+namespace sgmd {
+namespace {
+
+constexpr double kPatience = 120;
+
+struct Case {
+  const char *name, *experiment;
+};
+
+class Pace : public testing::TestWithParam<Case> {};
+
+// Ten steps with a checkpoint in between, two teachers.
+TEST_P(Pace, MatchesTheSerialLoop) {
+  TinyRun run(10, GetParam().experiment, "[teacher]\nreplicas = 2\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  const std::string weights = TinyRun::NewestState(run.run());
+  EXPECT_EQ(weights, run.SerialState());
+  EXPECT_NE(weights, TinyRun(10).SerialState());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Pace,
+    testing::Values(
+        Case{"Staleness1", "[outer]\nmax_staleness = 1\n"}, Case{"Staleness3", "[outer]\nmax_staleness = 3\n"},
+        Case{"Staleness1FreshAfter", "[outer]\nmax_staleness = 1\n[inner]\nsource = \"fresh_after\"\n"},
+        Case{"Staleness2Fresh", "[outer]\nmax_staleness = 2\n[inner]\nsource = \"fresh\"\n"},
+        Case{"Staleness1Aligned", "[outer]\nmax_staleness = 1\n[objective]\nalignment = 0.25\n"},
+        Case{"Staleness2Diverse", "[outer]\nmax_staleness = 2\n[diversity]\nweight = 0.5\nnoise_bank = 12\n"},
+        Case{"Reuse5", "[outer]\nreuse = 5\n"},
+        Case{"Reuse5Replay", "[outer]\nreuse = 5\n[inner]\nsource = \"replay\"\nupdates = 2\nmax_age = 3\n"},
+        Case{"Reuse5FreshAfter", "[outer]\nreuse = 5\n[inner]\nsource = \"fresh_after\"\n"},
+        Case{"Reuse5Staleness2", "[outer]\nreuse = 5\nmax_staleness = 2\n"},
+        Case{"Reuse5Diverse", "[outer]\nreuse = 5\n[diversity]\nweight = 0.5\nnoise_bank = 0\n"},
+        Case{"Reuse5Aligned", "[outer]\nreuse = 5\n[objective]\nalignment = 0.25\n"},
+        Case{"Reuse5OneExitAStep", "[outer]\nreuse = 5\n[schedule]\nexit = \"step\"\n"},
+        Case{"Before", "[inner]\norder = \"before\"\n"},
+        Case{"BeforeTwoUpdates", "[inner]\norder = \"before\"\nupdates = 2\n"},
+        Case{"BeforeFresh", "[inner]\norder = \"before\"\nsource = \"fresh\"\n"},
+        Case{"BeforeReplay", "[inner]\norder = \"before\"\nsource = \"replay\"\nmax_age = 3\n"},
+        Case{"BeforeStaleness2", "[inner]\norder = \"before\"\n[outer]\nmax_staleness = 2\n"},
+        Case{"BeforeReuse5", "[inner]\norder = \"before\"\n[outer]\nreuse = 5\n"},
+        Case{"Paired", "[inner]\nsource = \"paired\"\n"},
+        Case{"PairedReuse5", "[inner]\nsource = \"paired\"\n[outer]\nreuse = 5\n"},
+        Case{"PairedStaleness1", "[inner]\nsource = \"paired\"\n[outer]\nmax_staleness = 1\n"},
+        Case{"PairedPaperWeighting", "[inner]\nsource = \"paired\"\n[objective]\nweighting = \"paper\"\nweight_cap = 9\n"},
+        Case{"PairedDmd2", "[inner]\nsource = \"paired\"\nupdates = 1\n[objective]\nname = \"dmd2\"\n"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+class PaceAndDeath : public testing::TestWithParam<Case> {};
+
+TEST_P(PaceAndDeath, OfTheGeneratorAndOfTheFakeScoreChangeNothing) {
+  TinyRun run(60, GetParam().experiment);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
+  ASSERT_TRUE(run.Kill("sgmd-generator"));
+  ASSERT_TRUE(run.WaitForCheckpoint(20, kPatience)) << up.Output();
+  ASSERT_TRUE(run.Kill("sgmd-fake-score"));
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+}
+
+// Where it was drained is a step between checkpoints, which decides who rolled out the steps after it.
+TEST_P(PaceAndDeath, ARunThatWasDrainedAndWentOnIsReplayedBitForBit) {
+  TinyRun run(60, GetParam().experiment);
+  const Process first = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
+  ::kill(first.pid, SIGTERM);
+  ASSERT_EQ(first.Wait(kPatience), kExitDrained) << first.Output();
+  const Process second = run.Launch({"up", run.topology()});
+  ASSERT_EQ(second.Wait(kPatience), kExitFinished) << second.Output();
+  const Process replay = run.Launch({"replay", run.topology()});
+  ASSERT_EQ(replay.Wait(kPatience), kExitFinished) << replay.Output();
+  const std::string weights = TinyRun::NewestState(run.run());
+  EXPECT_EQ(TinyRun::NewestState(run.run().string() + "-replay"), weights);
+  EXPECT_EQ(run.SerialState(), weights);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PaceAndDeath,
+                         testing::Values(Case{"Staleness2", "[outer]\nmax_staleness = 2\n"},
+                                         Case{"Reuse5", "[outer]\nreuse = 5\n"},
+                                         Case{"Reuse5Staleness1", "[outer]\nreuse = 5\nmax_staleness = 1\n"},
+                                         Case{"Before", "[inner]\norder = \"before\"\n"},
+                                         Case{"Paired", "[inner]\nsource = \"paired\"\n"}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace sgmd
