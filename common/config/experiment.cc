@@ -17,6 +17,7 @@ constexpr const char* kObjectives[] = {"sgmd", "dmd2", "tsg_fisher", "tsg_sim"};
 constexpr const char* kWeightings[] = {"lightx2v", "paper"};
 constexpr const char* kInnerSources[] = {"shared", "fresh", "fresh_after", "replay", "paired"};
 constexpr const char* kInnerOrders[] = {"after", "before"};
+constexpr const char* kInnerPacings[] = {"locked", "free"};
 constexpr const char* kExitDraws[] = {"micro_batch", "step"};
 constexpr const char* kPromptOrders[] = {"random", "epochs"};
 constexpr const char* kComputes[] = {"float32", "bfloat16"};
@@ -108,6 +109,23 @@ void CheckInner(const TomlTable& table, const Experiment::Inner& inner) {
   }
 }
 
+void CheckPace(TomlTable root, const Experiment& e) {
+  const bool free = e.inner.pace == InnerPacing::kFree;
+  if (free && (e.inner.source != InnerSource::kReplay || e.inner.order != InnerOrder::kAfter)) {
+    root.Table("inner").Fail("pace", StrCat("\"pace\" is \"free\", but \"source\" is \"", Spell(e.inner.source),
+                                            "\" and \"order\" \"", Spell(e.inner.order), "\""),
+                             "updates at any time are made on recorded samples: source = \"replay\", order = \"after\"");
+  }
+  if (e.inner.min > e.inner.max) root.Table("inner").Fail("min", "\"min\" is above \"max\"");
+  if (e.outer.land > e.data.micro_batches) {
+    root.Table("outer").Fail("land", StrCat("\"land\" is ", e.outer.land, ", and micro_batches ", e.data.micro_batches));
+  }
+  if (LandedMicroBatches(e) < e.data.micro_batches && !free) {
+    root.Table("outer").Fail("land", "\"land\" is below micro_batches, but [inner] \"pace\" is \"locked\"",
+                             "which micro-batches come first is a matter of timing, as a free pace is");
+  }
+}
+
 void CheckDiversity(const TomlTable& table, const Experiment& e) {
   if (e.diversity.weight == 0) return;
   if (e.diversity.noise_bank % e.data.micro_batch != 0) {
@@ -137,6 +155,7 @@ std::span<const char* const> SpellingsOf(Objective) { return kObjectives; }
 std::span<const char* const> SpellingsOf(Weighting) { return kWeightings; }
 std::span<const char* const> SpellingsOf(InnerSource) { return kInnerSources; }
 std::span<const char* const> SpellingsOf(InnerOrder) { return kInnerOrders; }
+std::span<const char* const> SpellingsOf(InnerPacing) { return kInnerPacings; }
 std::span<const char* const> SpellingsOf(ExitDraw) { return kExitDraws; }
 std::span<const char* const> SpellingsOf(PromptOrder) { return kPromptOrders; }
 std::span<const char* const> SpellingsOf(Compute) { return kComputes; }
@@ -160,6 +179,7 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
   CheckReuse(root, e);
   CheckObjective(root.Table("objective"), e);
   CheckInner(root.Table("inner"), e.inner);
+  CheckPace(root, e);
   CheckDiversity(root.Table("diversity"), e);
   CheckLora(root.Table("lora"), e.lora);
   return e;

@@ -21,6 +21,8 @@ enum class Weighting { kLightx2v, kPaper };
 enum class InnerSource { kShared, kFresh, kFreshAfter, kReplay, kPaired };
 /// Whether the fake score makes its updates of a step after it has given the step's gradients, or before.
 enum class InnerOrder { kAfter, kBefore };
+/// Whether a number decides how many updates it makes in a step, or how much time it has.
+enum class InnerPacing { kLocked, kFree };
 /// What one exit step of the student's rollout is drawn for.
 enum class ExitDraw { kMicroBatch, kStep };
 /// How prompts are drawn from the bank (pipeline/data/sample_plan.h).
@@ -33,6 +35,7 @@ std::span<const char* const> SpellingsOf(Objective);
 std::span<const char* const> SpellingsOf(Weighting);
 std::span<const char* const> SpellingsOf(InnerSource);
 std::span<const char* const> SpellingsOf(InnerOrder);
+std::span<const char* const> SpellingsOf(InnerPacing);
 std::span<const char* const> SpellingsOf(ExitDraw);
 std::span<const char* const> SpellingsOf(PromptOrder);
 std::span<const char* const> SpellingsOf(Compute);
@@ -101,14 +104,15 @@ struct Experiment {
   ObjectiveSettings objective;
 
   struct Outer {
-    std::int64_t max_staleness = 0, reuse = 1;
+    std::int64_t max_staleness = 0, reuse = 1, land = 0;
   } outer;
 
   struct Inner {
     std::int64_t updates = 1;
     InnerSource source = InnerSource::kShared;
     InnerOrder order = InnerOrder::kAfter;
-    std::int64_t max_age = 4;
+    InnerPacing pace = InnerPacing::kLocked;
+    std::int64_t min = 0, max = 4, max_age = 4;
   } inner;
 
   struct Diversity {
@@ -158,6 +162,16 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
 
 /// exit_weights as the samples are drawn: with the diversity loss, which trains the first step, none exits there.
 std::vector<std::int64_t> ExitWeights(const Experiment& experiment);
+
+/// How many micro-batches of an outer iteration train the generator: [outer] land, or all.
+inline std::int64_t LandedMicroBatches(const Experiment& experiment) {
+  return experiment.outer.land > 0 ? experiment.outer.land : experiment.data.micro_batches;
+}
+
+/// Updates of the fake score in an outer iteration; of a free pace the most that it may make.
+inline std::int64_t MostInnerUpdates(const Experiment& experiment) {
+  return experiment.inner.pace == InnerPacing::kFree ? experiment.inner.max : experiment.inner.updates;
+}
 
 /// The step whose scored samples the generator is trained on in `step`: with [outer] reuse = U each is used in U steps,
 /// and only every U-th step rolls out and asks the teachers.

@@ -80,6 +80,11 @@ void VisitObjective(FieldVisitor& v, Experiment& e) {
            "time and the student's exit step run again; `steps` and `every` are multiples of it",
            {1, 64}},
           e.outer.reuse);
+  v.Field({"land",
+           "how many micro-batches of an outer iteration train the generator, those that are scored first; the others "
+           "serve the fake score alone; 0: all. Fewer need [inner] pace = \"free\"",
+           kCountOrZero},
+          e.outer.land);
   v.Section("inner", "The updates of the fake score in an outer iteration.");
   v.Default([&] { e.inner.updates = DefaultInnerUpdates(e.objective.name); });
   v.Field({"updates",
@@ -94,6 +99,13 @@ void VisitObjective(FieldVisitor& v, Experiment& e) {
   v.Field({"order",
            "whether the updates of a step come `after` the step's gradients, or `before` them, while the teachers score"},
           e.inner.order);
+  v.Field({"pace",
+           "`locked`: the number of updates is `updates`; `free`: from `min` to `max`, whenever nothing is more urgent, "
+           "on recorded samples (source = \"replay\"). A free run is not a function of its files: what it did is "
+           "recorded, and a replay follows it bit for bit"},
+          e.inner.pace);
+  v.Field({"min", "fewest updates an outer iteration of a free pace", kCountOrZero}, e.inner.min);
+  v.Field({"max", "most updates an outer iteration of a free pace", kCount}, e.inner.max);
   v.Field({"max_age", "how many steps old a replayed sample may be", kCountOrZero}, e.inner.max_age);
 }
 

@@ -57,6 +57,19 @@ LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFi
 
 std::string ToToml(const Topology& t) { return ToToml(FieldTextsOf(t)); }
 
+namespace {
+
+void CopyRecord(const Experiment& experiment, const RunFolder& from, const RunFolder& to) {
+  WritePauses(to, PausesOf(from));
+  if (experiment.inner.pace != InnerPacing::kFree) return;
+  if (!std::filesystem::exists(from.Pace()))
+    throw Error("the run to replay has a free pace, and no record of it", from.Pace().string(),
+                "record the run with `up` first");
+  WriteFileAtomically(to.PaceToFollow(), ReadFile(from.Pace()));
+}
+
+}  // namespace
+
 void SaveRun(const LaunchPlan& plan) {
   const RunFolder folder{plan.topology.run.folder};
   std::filesystem::create_directories(folder.Experiment().parent_path());
@@ -64,6 +77,7 @@ void SaveRun(const LaunchPlan& plan) {
   topology.run.experiment = folder.Experiment();
   WriteFileAtomically(folder.Experiment(), ToToml(plan.experiment));
   WriteFileAtomically(folder.Topology(), ToToml(topology));
+  if (!plan.recorded.empty()) CopyRecord(plan.experiment, {plan.recorded}, folder);
 }
 
 LaunchPlan LoadRun(const std::filesystem::path& run_folder) {

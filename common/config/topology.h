@@ -82,7 +82,8 @@ Topology ReadTopology(const std::filesystem::path& path, const TomlOverrides& ov
 struct LaunchPlan {
   Topology topology;
   Experiment experiment;
-  RunStart start = {};  // of a run that is up, else all 0
+  RunStart start = {};             // of a run that is up, else all 0
+  std::filesystem::path recorded;  // of a replay: the folder of the run that it follows
 };
 
 /// As LoadExperiment. Also loads and validates the experiment it names. An override is of the file that has its
@@ -96,7 +97,8 @@ void ResolveDefaults(Topology& topology);
 std::string ToToml(const Topology& topology);
 
 /// Writes resolved/experiment.toml and resolved/topology.toml; LoadRun reads them back (nodes do), with the number of
-/// rollbacks and the start of the run.
+/// rollbacks, the pauses and the start of the run. Of a replay also what it follows: pauses and pace of the recorded
+/// run. Throws Error where that run has no pace to follow and must.
 void SaveRun(const LaunchPlan& plan);
 LaunchPlan LoadRun(const std::filesystem::path& run_folder);
 

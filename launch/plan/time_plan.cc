@@ -79,7 +79,7 @@ std::vector<double> RunAll(Schedule& schedule, const NodeName& node, const std::
 TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops) {
   const Experiment& e = plan.experiment;
   const StepCost cost = StepCostOf(plan);
-  const double batch = static_cast<double>(e.data.micro_batch), updates = static_cast<double>(e.inner.updates);
+  const double batch = static_cast<double>(e.data.micro_batch), updates = static_cast<double>(MostInnerUpdates(e));
   const NodeName generator{Role::kGenerator}, fake_score{Role::kFakeScore};
   Schedule schedule(plan, config, tflops);
   const std::vector<double> start(static_cast<std::size_t>(e.data.micro_batches), 0.0);

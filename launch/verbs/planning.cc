@@ -34,7 +34,7 @@ LaunchPlan PlanOf(const PlanningOptions& o, bool replay) {
                 o.target.string(), "name the topology file");
   }
   LaunchPlan plan = recorded ? LoadRun(o.target) : LoadLaunchPlan(o.target, FilesNeeded(o), o.overrides);
-  if (replay) plan.experiment.pauses = PausesOf({plan.topology.run.folder});
+  if (replay) plan.recorded = plan.topology.run.folder;
   if (o.run_folder.empty() && !replay) return plan;
   Topology& topology = plan.topology;
   topology.run.folder = o.run_folder.empty() ? std::filesystem::path(topology.run.folder.string() + "-replay")

@@ -1,6 +1,8 @@
 #include "nodes/fake_score/fake_score_node.h"
 
+#include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "common/config/role.h"
@@ -20,7 +22,8 @@ FakeScoreNode::FakeScoreNode(const RingNode& node)
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kFakeScore)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
-      scored_(experiment()) {
+      scored_(experiment()),
+      pace_{LandedMicroBatches(experiment()), experiment().inner.min, experiment().inner.max} {
   if (const std::int64_t step = node.plan.start.step; step > 0) {
     const CheckpointStore store(RunFolder{node.plan.topology.run.folder}.Checkpoints(), node.identity.run_id);
     fake_.LoadState(store.At(step, Spell(Role::kFakeScore)).folder);
@@ -28,18 +31,19 @@ FakeScoreNode::FakeScoreNode(const RingNode& node)
     psi_updates_ = step * experiment().inner.updates;
     scored_.Finish(step - 1);
   }
+  const RunFolder folder{node.plan.topology.run.folder};
+  if (experiment().inner.pace == InnerPacing::kFree) record_.emplace(folder.Pace(), folder.PaceToFollow(), step_);
   LogInfo("ready on ", node.device.str(), " at step ", step_);
 }
 
 int FakeScoreNode::Run(const StopRequests& stop) {
-  bool told = false;
+  bool told = false, more = false;
   while (true) {
-    const auto message = client_.Receive(std::chrono::milliseconds(-1));
+    const auto message = client_.Receive(std::chrono::milliseconds(more ? 0 : -1));
     if (stop.in_order && !std::exchange(told, true)) LogInfo("SIGTERM: it ends when the broker closes the run");
-    if (!message) continue;
-    if (message->kind == wire::Kind::Close) return 0;
-    OnMessage(*message);
-    Advance();
+    if (message && message->kind == wire::Kind::Close) return 0;
+    if (message) OnMessage(*message);
+    more = Advance();
     if (monitor_.must_roll_back()) {
       LogError("no finite gradient in the inner loops ", InnerLoops() - StabilityMonitor::kSkipsToRollBack, " to ",
                InnerLoops() - 1);
@@ -80,35 +84,72 @@ void FakeScoreNode::OnCheckpointOrder(std::int64_t step) {
   StageCheckpointIfOrdered();
 }
 
-// Everything that can be done with what has arrived.
-void FakeScoreNode::Advance() {
-  const bool before = experiment().inner.order == InnerOrder::kBefore;
-  while (true) {
-    if (before && !InnerLoopDone()) return;
-    if (!GradientsDone()) return;
-    if (!before && !InnerLoopDone()) return;
-    if (!AlignIfDue()) return;
-    fake_.samples().Finish(step_);
-    scored_.Finish(step_++);
-    inner_done_ = false;
-    StageCheckpointIfOrdered();
-  }
+// Does what can be done with what has arrived: all of it, or at a free pace one thing, because what arrives meanwhile
+// decides what is next. Whether there is more to do.
+bool FakeScoreNode::Advance() {
+  if (record_) return DoNext();
+  while (StepDone()) FinishStep();
+  return false;
 }
 
-// Of the step: those are given that can be.
-bool FakeScoreNode::GradientsDone() {
-  for (const message::ScoredSample& scored : scored_.Take(step_)) AnswerGradient(scored);
-  return scored_.AllTaken();
+// As far as it can be.
+bool FakeScoreNode::StepDone() {
+  const bool before = experiment().inner.order == InnerOrder::kBefore;
+  if (before && !InnerLoopDone()) return false;
+  for (const std::int32_t index : scored_.Ready(step_)) AnswerGradient(index);
+  if (scored_.taken() < experiment().data.micro_batches) return false;
+  if (!before && !InnerLoopDone()) return false;
+  return AlignIfDue();
+}
+
+void FakeScoreNode::FinishStep() {
+  fake_.samples().Finish(step_);
+  scored_.Finish(step_++);
+  inner_done_ = false;
+  StageCheckpointIfOrdered();
 }
 
 // The inner loop of the step; it is run if it can be.
 bool FakeScoreNode::InnerLoopDone() {
   if (inner_done_ || !fake_.samples().Complete(step_)) return inner_done_;
-  RunInnerUpdates();
+  failpoint::Hit("fake_score.step");
+  for (std::int64_t update = 0; update < experiment().inner.updates; ++update) RunInnerUpdate(update, step_);
+  if (experiment().inner.updates > 0) ReportInnerLoop();
+  inner_done_ = true;
   return true;
 }
 
-void FakeScoreNode::AnswerGradient(const message::ScoredSample& scored) {
+// The next thing at a free pace; false where it must wait for that.
+bool FakeScoreNode::DoNext() {
+  const std::vector<std::int32_t> ready = scored_.Ready(step_);
+  const InnerPace::Situation now{ready.empty() ? std::nullopt : std::optional<std::int64_t>(ready.front()),
+                                 fake_.samples().Newest(), scored_.taken(), free_updates_};
+  if (record_->follows() ? record_->Over() : pace_.Over(now)) return FinishFreeStep();
+  const auto next = record_->follows() ? record_->Next() : pace_.Next(now);
+  if (!next) return false;
+  const bool update = next->kind == PaceEvent::Kind::kUpdate;
+  if (update ? now.newest < next->number : !std::ranges::binary_search(ready, next->number)) return false;
+  if (update) {
+    RunInnerUpdate(free_updates_++, next->number);
+  } else {
+    AnswerGradient(static_cast<std::int32_t>(next->number));
+  }
+  record_->Did(*next);
+  return true;
+}
+
+bool FakeScoreNode::FinishFreeStep() {
+  if (!AlignIfDue()) return false;
+  failpoint::Hit("fake_score.step");
+  if (free_updates_ > 0) ReportInnerLoop();
+  free_updates_ = 0;
+  record_->FinishStep();
+  FinishStep();
+  return true;
+}
+
+void FakeScoreNode::AnswerGradient(std::int32_t index) {
+  const message::ScoredSample& scored = scored_.Take(step_, index);
   const message::Sample& sample = scored.sample;
   const message::Ticket ticket{step_, sample.ticket.index};
   const trace::Span span("gradient", {ticket.step, ticket.index});
@@ -130,27 +171,21 @@ void FakeScoreNode::AnswerGradient(const message::ScoredSample& scored) {
   CountWork();
 }
 
-void FakeScoreNode::RunInnerUpdates() {
-  failpoint::Hit("fake_score.step");
-  double loss = 0;
-  AdamW::StepReport report;
-  for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
-    loss = experiment().inner.source == InnerSource::kPaired ? std::exchange(paired_loss_, 0) : Accumulate(update);
-    const trace::Span span("inner optimizer", {step_});
-    report = fake_.Update();
-    ++psi_updates_;
-  }
-  if (experiment().inner.updates > 0)
-    ReportInnerLoop(loss / static_cast<double>(experiment().data.micro_batches), report);
-  inner_done_ = true;
+// On samples up to those of step `newest`.
+void FakeScoreNode::RunInnerUpdate(std::int64_t update, std::int64_t newest) {
+  const bool paired = experiment().inner.source == InnerSource::kPaired;
+  inner_.loss = paired ? std::exchange(paired_loss_, 0) : Accumulate(update, newest);
+  const trace::Span span("inner optimizer", {step_});
+  inner_.report = fake_.Update();
+  ++psi_updates_;
 }
 
 // The gradients of an inner update; returns the sum of its losses.
-double FakeScoreNode::Accumulate(std::int64_t update) {
+double FakeScoreNode::Accumulate(std::int64_t update, std::int64_t newest) {
   double loss = 0;
   for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
     const trace::Span span("inner forward and backward", {step_, index});
-    loss += fake_.Accumulate(step_, update, index);
+    loss += fake_.Accumulate(step_, update, index, newest);
     CountWork();
   }
   return loss;
@@ -166,11 +201,14 @@ bool FakeScoreNode::AlignIfDue() {
   return true;
 }
 
-void FakeScoreNode::ReportInnerLoop(double loss, const AdamW::StepReport& report) {
-  std::map<std::string, double> scalars = monitor_.Observe(step_, report, loss);
+// Of the last update of the step.
+void FakeScoreNode::ReportInnerLoop() {
+  const double loss = inner_.loss / static_cast<double>(experiment().data.micro_batches);
+  std::map<std::string, double> scalars = monitor_.Observe(step_, inner_.report, loss);
   scalars["fake_score_loss"] = loss;
-  scalars["grad_norm/critic"] = report.gradient_norm;
-  scalars["fake_score_learning_rate"] = report.learning_rate;
+  scalars["grad_norm/critic"] = inner_.report.gradient_norm;
+  scalars["fake_score_learning_rate"] = inner_.report.learning_rate;
+  scalars["inner_updates"] = static_cast<double>(psi_updates_);
   for (const auto& [name, value] : scalars) events_.Scalar(TagOf(name), step_, value);
   heartbeat_.Report(scalars);
 }
@@ -191,6 +229,7 @@ CheckpointOrders::Parts FakeScoreNode::StagedParts() {
   const std::filesystem::path staged = store.Stage(step_);
   if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());
   const std::vector<std::string> names = fake_.SaveState(staged);
+  if (record_) record_->Sync();
   CheckpointOrders::Parts parts;
   for (const std::string& name : names)
     parts.push_back({step_, name, DigestFile(staged / name), static_cast<std::int64_t>(names.size()), work});

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "common/messages/ring.h"
@@ -9,6 +10,8 @@
 #include "common/metrics/tags.h"
 #include "common/signals/signals.h"
 #include "nodes/fake_score/checkpoint_orders.h"
+#include "nodes/fake_score/inner_pace.h"
+#include "nodes/fake_score/pace_record.h"
 #include "nodes/fake_score/scored_samples.h"
 #include "nodes/fake_score/student_weights.h"
 #include "nodes/ring/join.h"
@@ -23,6 +26,8 @@ namespace sgmd {
 ///
 /// With [outer] reuse = U the samples of a step serve the U - 1 after it, too: their gradients are given as soon as the
 /// step before is done, and nobody need ask for them.
+///
+/// At a free pace it does what InnerPace says, one thing after the other, and PaceRecord keeps the order.
 ///
 /// Checkpoints are staged when ordered, never by a count of its own. An order for step k comes before any sample of
 /// step k: the generator sends it first, and the broker keeps its messages in order. The inner loop of step k needs
@@ -48,14 +53,17 @@ class FakeScoreNode {
   void OnMessage(const Envelope& message);
   void OnInnerSample(const message::InnerSample& sample);
   void OnCheckpointOrder(std::int64_t step);
-  void Advance();
-  bool GradientsDone();
+  bool Advance();
+  bool StepDone();
   bool InnerLoopDone();
-  void AnswerGradient(const message::ScoredSample& scored);
-  void RunInnerUpdates();
-  double Accumulate(std::int64_t update);
+  void FinishStep();
+  bool DoNext();
+  bool FinishFreeStep();
+  void AnswerGradient(std::int32_t index);
+  void RunInnerUpdate(std::int64_t update, std::int64_t newest);
+  double Accumulate(std::int64_t update, std::int64_t newest);
   bool AlignIfDue();
-  void ReportInnerLoop(double loss, const AdamW::StepReport& report);
+  void ReportInnerLoop();
   void StageCheckpointIfOrdered();
   CheckpointOrders::Parts StagedParts();
   void Send(const CheckpointOrders::Parts& parts);
@@ -76,6 +84,13 @@ class FakeScoreNode {
   bool inner_done_ = false;  // the inner loop of step_, which is not aligned
   ArrivedWeights student_;
   ScoredSamples scored_;
+  InnerPace pace_;
+  std::optional<PaceRecord> record_;  // with a free pace
+  std::int64_t free_updates_ = 0;     // of the step, at a free pace
+  struct {
+    double loss = 0;  // sum over micro-batches
+    AdamW::StepReport report;
+  } inner_;  // of the last update
   CheckpointOrders orders_;
 };
 

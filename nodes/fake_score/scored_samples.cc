@@ -30,15 +30,20 @@ void ScoredSamples::Add(message::ScoredSample scored) {
   scored_.try_emplace(ticket, std::move(scored));
 }
 
-std::vector<message::ScoredSample> ScoredSamples::Take(std::int64_t step) {
-  std::vector<message::ScoredSample> ready;
+std::vector<std::int32_t> ScoredSamples::Ready(std::int64_t step) const {
+  std::vector<std::int32_t> ready;
   const std::int64_t rolled_out = RolloutStepOf(experiment_, step);
   for (std::int32_t index = 0; index < experiment_.data.micro_batches; ++index) {
-    const auto it = scored_.find({rolled_out, index});
-    if (it == scored_.end() && experiment_.inner.source == InnerSource::kPaired) break;
-    if (it != scored_.end() && taken_.insert(index).second) ready.push_back(it->second);
+    const bool here = scored_.contains({rolled_out, index});
+    if (!here && experiment_.inner.source == InnerSource::kPaired) break;
+    if (here && !taken_.contains(index)) ready.push_back(index);
   }
   return ready;
+}
+
+const message::ScoredSample& ScoredSamples::Take(std::int64_t step, std::int32_t index) {
+  taken_.insert(index);
+  return scored_.at({RolloutStepOf(experiment_, step), index});
 }
 
 void ScoredSamples::Finish(std::int64_t step) {

@@ -19,11 +19,13 @@ class ScoredSamples {
 
   /// Throws Error when the experiment has no such sample.
   void Add(message::ScoredSample scored);
-  /// Those for `step` that are here and were not taken in it, in order of index; with [inner] source = paired only those
+  /// Indices for `step` that are here and were not taken in it, ascending; with [inner] source = paired only those
   /// before which none is missing. `step` is the last one finished + 1, or the first.
-  std::vector<message::ScoredSample> Take(std::int64_t step);
-  /// Whether all of a step were taken.
-  bool AllTaken() const { return static_cast<std::int64_t>(taken_.size()) == experiment_.data.micro_batches; }
+  std::vector<std::int32_t> Ready(std::int64_t step) const;
+  /// `index` must be ready; no longer afterwards.
+  const message::ScoredSample& Take(std::int64_t step, std::int32_t index);
+  /// How many of the step were taken.
+  std::int64_t taken() const { return static_cast<std::int64_t>(taken_.size()); }
   /// `step` is over: what still comes of it, and serves no later one, is dropped.
   void Finish(std::int64_t step);
 

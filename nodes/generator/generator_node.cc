@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 
 #include "common/config/role.h"
 #include "common/error/error.h"
@@ -155,7 +156,8 @@ void GeneratorNode::RollOut(std::int64_t step) {
 
 // Whether the fake score is to have the samples before they are scored.
 bool GeneratorNode::InnerLoopComesFirst() const {
-  return experiment().inner.order == InnerOrder::kBefore && !HasRollouts(experiment().inner.source);
+  const Experiment::Inner& inner = experiment().inner;
+  return inner.pace == InnerPacing::kFree || (inner.order == InnerOrder::kBefore && !HasRollouts(inner.source));
 }
 
 // Before the step's update they are rolled out while its gradients are on their way; after it, the fake score waits for
@@ -211,9 +213,21 @@ void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
   }
 }
 
+// Which micro-batches train the student in `step`, ascending. Waits where that is not known.
+std::vector<std::int32_t> GeneratorNode::Landing(std::int64_t step) {
+  const auto count = static_cast<std::size_t>(LandedMicroBatches(experiment()));
+  if (count < static_cast<std::size_t>(experiment().data.micro_batches)) {
+    WaitUntil("wait for gradients", {step}, [&] { return gradients_.Of(step).size() == count; });
+    return gradients_.Of(step);
+  }
+  std::vector<std::int32_t> all(count);
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
 void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
-  const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
-  for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
+  const double share = 1.0 / static_cast<double>(LandedMicroBatches(experiment()));
+  for (const std::int32_t index : Landing(step)) {
     WaitUntil("wait for a gradient", {step, index}, [&] { return gradients_.Has({step, index}); });
     const Timed timed(&backward_seconds_, "forward and backward", {step, index});
     const auto [sample, answer] = gradients_.Take({step, index});
@@ -223,6 +237,7 @@ void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
     terms["staleness"] += share * static_cast<double>(landed_ - sample.version);
     CountWork();
   }
+  gradients_.Forget(step);
 }
 
 template <typename Condition>

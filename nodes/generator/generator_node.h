@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
@@ -52,6 +53,7 @@ class GeneratorNode {
   AdamW::StepReport Update(std::int64_t step);
   void SendWeights(std::int64_t step);
   void AccumulateAnchors(std::int64_t step, Terms& terms);
+  std::vector<std::int32_t> Landing(std::int64_t step);
   void AccumulateGradients(std::int64_t step, Terms& terms);
   template <typename Condition>
   void WaitUntil(const char* what, trace::About about, Condition condition);

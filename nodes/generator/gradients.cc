@@ -19,4 +19,16 @@ Gradients::Arrived Gradients::Take(const message::Ticket& ticket) {
   return {std::move(in_flight_.extract(ticket).mapped()), std::move(arrived_.extract(ticket).mapped())};
 }
 
+std::vector<std::int32_t> Gradients::Of(std::int64_t step) const {
+  std::vector<std::int32_t> indices;
+  for (auto it = arrived_.lower_bound({step, 0}); it != arrived_.end() && it->first.step == step; ++it)
+    indices.push_back(it->first.index);
+  return indices;
+}
+
+void Gradients::Forget(std::int64_t step) {
+  std::erase_if(in_flight_, [&](const auto& entry) { return entry.first.step == step; });
+  std::erase_if(arrived_, [&](const auto& entry) { return entry.first.step == step; });
+}
+
 }  // namespace sgmd

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <vector>
 
 #include "common/messages/ring.h"
 #include "pipeline/data/sample_plan.h"
@@ -32,6 +33,11 @@ class Gradients {
   bool Has(const message::Ticket& ticket) const { return arrived_.contains(ticket); }
   /// Has() must be true; no longer afterwards.
   Arrived Take(const message::Ticket& ticket);
+
+  /// Micro-batches of `step` whose gradients are here and were not taken, ascending.
+  std::vector<std::int32_t> Of(std::int64_t step) const;
+  /// No further gradient of `step` is waited for.
+  void Forget(std::int64_t step);
 
   /// Samples that were not taken yet.
   std::size_t in_flight() const { return in_flight_.size(); }

@@ -119,12 +119,13 @@ AnchorPlan PlanAnchor(const Experiment& experiment, const PromptBank& bank, std:
   return plan;
 }
 
-ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {
+ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update,
+                      std::int64_t newest) {
   const auto draw = [&](const char* what, std::int64_t low, std::int64_t high) {
     return Integers(low, high, 1, DrawSeed(experiment, step, index, StrCat("replay.", update, ".", what)))
         .item<std::int64_t>();
   };
-  return {draw("step", std::max<std::int64_t>(0, step - experiment.inner.max_age), step + 1),
+  return {draw("step", std::max<std::int64_t>(0, newest - experiment.inner.max_age), newest + 1),
           draw("index", 0, experiment.data.micro_batches)};
 }
 

@@ -64,11 +64,13 @@ struct InnerPlan {
 };
 InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update);
 
-/// Which recorded micro-batch inner update `update` trains on in place `index` (source = replay): a step in
-/// [max(0, step - max_age), step], uniform, and a micro-batch of it, uniform.
+/// Which recorded micro-batch inner update `update` of `step` trains on in place `index` (source = replay): a step in
+/// [max(0, newest - max_age), newest], uniform, and a micro-batch of it, uniform. `newest`: with a locked pace `step`
+/// itself.
 struct ReplayDraw {
   std::int64_t step = 0, index = 0;
 };
-ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update);
+ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update,
+                      std::int64_t newest);
 
 }  // namespace sgmd

@@ -83,8 +83,8 @@ FakeScore::Pair FakeScore::GradientAndAccumulate(std::int64_t step, std::int64_t
   return result;
 }
 
-double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_t index) {
-  const auto& [x_g, prompts] = samples_.For(step, update, index);
+double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_t index, std::int64_t newest) {
+  const auto& [x_g, prompts] = samples_.For(step, update, index, newest);
   const InnerPlan plan = PlanInner(experiment_, step, index, update);
   const at::Device device = model_.device();
   model_.SetRequiresGrad(true);

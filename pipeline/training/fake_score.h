@@ -40,7 +40,11 @@ class FakeScore {
                              const std::vector<Digest>& prompts);
   /// Micro-batch `index` of inner update `update` in `step`, on samples() (which must be complete): adds the parameter
   /// gradients of the residual-contraction loss / micro_batches; returns the loss.
-  double Accumulate(std::int64_t step, std::int64_t update, std::int64_t index);
+  double Accumulate(std::int64_t step, std::int64_t update, std::int64_t index) {
+    return Accumulate(step, update, index, /*newest=*/step);
+  }
+  /// The same at a free pace, on samples up to those of step `newest`.
+  double Accumulate(std::int64_t step, std::int64_t update, std::int64_t index, std::int64_t newest);
   /// Implicit distribution alignment (wan_facts §5 "Also in LX"): psi becomes (1 - a) psi + a theta, a = [objective]
   /// alignment, without a change of the optimizer's state. `student` is what is trained of the generator, theta, in the
   /// same order and shapes (Error otherwise), on any device. In step k it is the last of all: theta has made its update

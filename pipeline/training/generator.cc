@@ -48,7 +48,7 @@ Generator::Rollout Generator::RollOut(const SamplePlan& plan) {
 void Generator::Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient) {
   const at::Tensor x_g = ExitStep(plan, x_exit);
   CountTrainingBackward(model_, x_exit.size(0), work_);
-  x_g.backward(gradient.to(model_.device()) / static_cast<double>(experiment_.data.micro_batches));
+  x_g.backward(gradient.to(model_.device()) / static_cast<double>(LandedMicroBatches(experiment_)));
 }
 
 double Generator::AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& x_a) {

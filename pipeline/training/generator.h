@@ -31,7 +31,7 @@ class Generator {
   };
   /// Euler from sigma 1 to the exit step, no gradient.
   Rollout RollOut(const SamplePlan& plan);
-  /// Re-runs the exit step with gradient and adds the parameter gradients of <dL/dx_g, x_g> / micro_batches.
+  /// Re-runs the exit step with gradient and adds the parameter gradients of <dL/dx_g, x_g> / LandedMicroBatches.
   void Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient);
   /// Adds the parameter gradients of the diversity loss / micro_batches; a forward and backward of its own. x_a float32
   /// CPU as Teacher::Anchor gives it. Returns the loss. In a step it comes before Accumulate: the order of sums decides

@@ -31,15 +31,28 @@ bool InnerSamples::Complete(std::int64_t step) const {
   return true;
 }
 
-const InnerSample& InnerSamples::For(std::int64_t step, std::int64_t update, std::int64_t index) const {
+std::optional<std::int64_t> InnerSamples::Newest() const {
+  std::map<std::int64_t, std::int64_t> here;
+  for (const auto& [key, sample] : scored_) ++here[std::get<0>(key)];
+  for (auto it = here.rbegin(); it != here.rend(); ++it) {
+    if (it->second == experiment_.data.micro_batches) return it->first;
+  }
+  return {};
+}
+
+const InnerSample& InnerSamples::For(std::int64_t step, std::int64_t update, std::int64_t index,
+                                     std::int64_t newest) const {
   if (HasRollouts(experiment_.inner.source)) return fresh_.at({step, update, index});
   if (experiment_.inner.source == InnerSource::kShared) return scored_.at({RolloutStepOf(experiment_, step), 0, index});
-  const ReplayDraw draw = PlanReplay(experiment_, step, index, update);
+  const ReplayDraw draw = PlanReplay(experiment_, step, index, update, newest);
   return scored_.at({RolloutStepOf(experiment_, draw.step), 0, draw.index});
 }
 
 void InnerSamples::Finish(std::int64_t step) {
-  const std::int64_t age = experiment_.inner.source == InnerSource::kReplay ? experiment_.inner.max_age : 0;
+  // At a free pace the newest may be of the step before.
+  const std::int64_t age = experiment_.inner.source != InnerSource::kReplay   ? 0
+                           : experiment_.inner.pace == InnerPacing::kFree ? experiment_.inner.max_age + 1
+                                                                              : experiment_.inner.max_age;
   const std::int64_t oldest = RolloutStepOf(experiment_, std::max<std::int64_t>(step + 1 - age, 0));
   std::erase_if(scored_, [&](const auto& entry) { return std::get<0>(entry.first) < oldest; });
   std::erase_if(fresh_, [&](const auto& entry) { return std::get<0>(entry.first) <= step; });

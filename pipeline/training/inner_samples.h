@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -27,7 +28,7 @@ struct InnerSample {
 ///   fresh        rollouts of their own with the student before its update of step k: they need not wait for it
 ///   fresh_after  rollouts of their own with the student after its update of step k, as in the public trainer
 ///   replay       scored micro-batches of the steps k - max_age .. k, drawn uniformly: no rollout, any number of
-///                updates a step
+///                updates a step. With a free pace of the steps n - max_age .. n, where n is the newest that is here
 ///   paired       none: the inner gradient comes from the same pass of the network as the generator's (FakeScore)
 /// The student before its update of step k has made k updates. Draws are functions of (seed, step, update, index), the
 /// same ones for fresh and fresh_after.
@@ -41,8 +42,10 @@ class InnerSamples {
   void AddFresh(std::int64_t step, std::int64_t update, std::int64_t index, InnerSample sample);
   /// Whether everything that the inner loop of `step` may ask for is here.
   bool Complete(std::int64_t step) const;
-  /// `step` must be complete.
-  const InnerSample& For(std::int64_t step, std::int64_t update, std::int64_t index) const;
+  /// The newest step that rolled out whose scored samples are all here; nothing where there is none.
+  std::optional<std::int64_t> Newest() const;
+  /// `newest` (with a locked pace `step` itself) must be complete.
+  const InnerSample& For(std::int64_t step, std::int64_t update, std::int64_t index, std::int64_t newest) const;
   /// Forgets what steps after `step` cannot ask for. Scored samples of a step that rolled out serve those of
   /// RolloutStepOf it, too.
   void Finish(std::int64_t step);

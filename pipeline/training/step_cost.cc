@@ -35,7 +35,7 @@ double MeanExit(const Experiment& e) {
 StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) {
   const bool adapters = e.lora.rank > 0, diverse = e.diversity.weight > 0;
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
-  const double updates = static_cast<double>(e.inner.updates),
+  const double updates = static_cast<double>(MostInnerUpdates(e)),
                steps = static_cast<double>(std::max<std::int64_t>(e.steps, 1));
   StepCost cost;
   cost.rollout = MeanExit(e) + 1;
@@ -54,8 +54,9 @@ StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) 
         own_noise ? samples : std::min(samples, static_cast<double>(e.diversity.noise_bank) / steps);
   }
   cost.rolled_out = 1.0 / static_cast<double>(e.outer.reuse);
-  cost.generator = samples * (cost.rolled_out * cost.rollout + cost.exit_step + cost.diversity + updates * cost.fresh);
-  cost.fake_score = samples * (cost.gradient + updates * cost.inner);
+  const double landed = static_cast<double>(LandedMicroBatches(e)) / static_cast<double>(e.data.micro_batches);
+  cost.generator = samples * (cost.rolled_out * cost.rollout + landed * cost.exit_step + cost.diversity + updates * cost.fresh);
+  cost.fake_score = samples * (landed * cost.gradient + updates * cost.inner);
   cost.teachers = samples * cost.rolled_out * cost.score + cost.uncached_anchors * cost.anchor;
   return cost;
 }

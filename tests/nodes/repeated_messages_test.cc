@@ -33,26 +33,27 @@ Experiment OfThreeMicroBatches(std::int64_t reuse = 1, InnerSource source = Inne
   return e;
 }
 
-std::vector<std::int32_t> IndicesOf(const std::vector<message::ScoredSample>& samples) {
-  std::vector<std::int32_t> indices;
-  for (const message::ScoredSample& sample : samples) indices.push_back(sample.sample.ticket.index);
-  return indices;
+// Takes what is ready.
+std::vector<std::int32_t> TakeAll(ScoredSamples& samples, std::int64_t step) {
+  const std::vector<std::int32_t> ready = samples.Ready(step);
+  for (const std::int32_t index : ready) EXPECT_EQ(samples.Take(step, index).sample.ticket.index, index);
+  return ready;
 }
 
 TEST(ScoredSamples, GivesEachTicketOnce) {
   ScoredSamples samples(OfThreeMicroBatches());
   for (const int index : {1, 0, 1}) samples.Add(Scored(0, index));
   samples.Add(Scored(1, 0));
-  EXPECT_THAT(IndicesOf(samples.Take(0)), ElementsAre(0, 1));
+  EXPECT_THAT(TakeAll(samples, 0), ElementsAre(0, 1));
   samples.Add(Scored(0, 0));
-  EXPECT_THAT(samples.Take(0), IsEmpty()) << "answered before";
-  EXPECT_FALSE(samples.AllTaken());
+  EXPECT_THAT(samples.Ready(0), IsEmpty()) << "answered before";
+  EXPECT_EQ(samples.taken(), 2);
   samples.Add(Scored(0, 2));
-  EXPECT_THAT(IndicesOf(samples.Take(0)), ElementsAre(2));
-  EXPECT_TRUE(samples.AllTaken());
+  EXPECT_THAT(TakeAll(samples, 0), ElementsAre(2));
+  EXPECT_EQ(samples.taken(), 3);
   samples.Finish(0);
   samples.Add(Scored(0, 2));
-  EXPECT_THAT(IndicesOf(samples.Take(1)), ElementsAre(0)) << "step 0 is over";
+  EXPECT_THAT(TakeAll(samples, 1), ElementsAre(0)) << "step 0 is over";
 }
 
 TEST(ScoredSamples, GivesThemInEveryStepThatUsesThemAndInNoOther) {
@@ -60,21 +61,21 @@ TEST(ScoredSamples, GivesThemInEveryStepThatUsesThemAndInNoOther) {
   samples.Finish(3);  // it goes on at step 4
   for (const int index : {0, 1, 2}) samples.Add(Scored(4, index));
   for (const std::int64_t step : {4, 5}) {
-    EXPECT_THAT(IndicesOf(samples.Take(step)), ElementsAre(0, 1, 2)) << step;
-    EXPECT_TRUE(samples.AllTaken());
+    EXPECT_THAT(TakeAll(samples, step), ElementsAre(0, 1, 2)) << step;
+    EXPECT_EQ(samples.taken(), 3);
     samples.Finish(step);
   }
   samples.Add(Scored(4, 0));
-  EXPECT_THAT(samples.Take(6), IsEmpty());
+  EXPECT_THAT(samples.Ready(6), IsEmpty());
   EXPECT_THAT(ErrorOf([&] { samples.Add(Scored(7, 0)); }), HasSubstr("not of the experiment"));
 }
 
 TEST(ScoredSamples, PairedOnesComeInOrderOfIndex) {
   ScoredSamples samples(OfThreeMicroBatches(1, InnerSource::kPaired));
   samples.Add(Scored(0, 1));
-  EXPECT_THAT(samples.Take(0), IsEmpty());
+  EXPECT_THAT(samples.Ready(0), IsEmpty());
   samples.Add(Scored(0, 0));
-  EXPECT_THAT(IndicesOf(samples.Take(0)), ElementsAre(0, 1));
+  EXPECT_THAT(TakeAll(samples, 0), ElementsAre(0, 1));
 }
 
 TEST(ScoredSamples, RefusesWhatTheExperimentDoesNotHave) {
@@ -123,7 +124,7 @@ TEST(InnerSamples, OneThatComesAgainChangesNothing) {
     samples.AddFresh(0, 0, index, {at::full({1}, 10 + index), {}});
   }
   ASSERT_TRUE(samples.Complete(0));
-  EXPECT_EQ(samples.For(0, 0, 0).x_g.item<float>(), 10);
+  EXPECT_EQ(samples.For(0, 0, 0, 0).x_g.item<float>(), 10);
   samples.Finish(0);
   samples.AddFresh(0, 0, 0, {at::full({1}, 10), {}});
   EXPECT_FALSE(samples.Complete(1));

@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
+
+#include "common/config/run_folder.h"
+#include "common/storage/atomic_folder.h"
 #include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
 
@@ -91,6 +95,51 @@ INSTANTIATE_TEST_SUITE_P(All, PaceAndDeath,
                                          Case{"Before", "[inner]\norder = \"before\"\n"},
                                          Case{"Paired", "[inner]\nsource = \"paired\"\n"}),
                          [](const auto& info) { return std::string(info.param.name); });
+
+constexpr char kFree[] =
+    "[inner]\nsource = \"replay\"\npace = \"free\"\nmin = 1\nmax = 6\n[outer]\nland = 2\nmax_staleness = 1\n";
+
+// The teachers are slow and die, the run is drained and goes on: what timing decided is done again.
+TEST(FreePace, IsReplayedBitForBitWithoutTeachers) {
+  TinyRun run(30, kFree, "[teacher]\nreplicas = 2\n[env]\nSGMD_FAILPOINTS = \"teacher.score=sleep(20):40%\"\n");
+  const Process first = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
+  ASSERT_TRUE(run.Kill("teacher.1"));
+  ASSERT_TRUE(run.WaitForCheckpoint(10, kPatience)) << first.Output();
+  ASSERT_TRUE(run.Kill("sgmd-fake-score"));
+  ASSERT_TRUE(run.WaitForCheckpoint(15, kPatience)) << first.Output();
+  ::kill(first.pid, SIGTERM);
+  ASSERT_EQ(first.Wait(kPatience), kExitDrained) << first.Output();
+  const Process second = run.Launch({"up", run.topology()});
+  ASSERT_EQ(second.Wait(kPatience), kExitFinished) << second.Output();
+  const Process replay = run.Launch({"replay", run.topology()});
+  ASSERT_EQ(replay.Wait(kPatience), kExitFinished) << replay.Output();
+  const std::filesystem::path replayed = run.run().string() + "-replay";
+  EXPECT_EQ(TinyRun::NewestState(replayed), TinyRun::NewestState(run.run()));
+  EXPECT_EQ(ReadFile(RunFolder{replayed}.Pace()), ReadFile(RunFolder{run.run()}.Pace()));
+}
+
+TEST(FreePace, LearnsMoreWhileSlowTeachersScore) {
+  const auto updates = [](const std::string& topology) {
+    TinyRun run(10, kFree, topology);
+    const Process up = run.Launch({"up", run.topology()});
+    EXPECT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+    const std::string pace = ReadFile(RunFolder{run.run()}.Pace());
+    return std::ranges::count(pace, 'u');
+  };
+  const auto of_slow = updates("[env]\nSGMD_FAILPOINTS = \"teacher.score=sleep(100)\"\n");
+  EXPECT_GT(of_slow, 10) << "the fewest that it may make";
+  EXPECT_LE(of_slow, 60) << "the most that it may make";
+}
+
+TEST(FreePace, WithoutARecordThereIsNoReplay) {
+  TinyRun run(5, kFree);
+  ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), kExitFinished);
+  std::filesystem::remove(RunFolder{run.run()}.Pace());
+  const Process replay = run.Launch({"replay", run.topology()});
+  EXPECT_EQ(replay.Wait(kPatience), kExitRefused) << replay.Output();
+  EXPECT_NE(replay.Output().find("no record of it"), std::string::npos) << replay.Output();
+}
 
 }  // namespace
 }  // namespace sgmd
