@@ -18,6 +18,7 @@ std::string TagOf(std::string_view scalar) {
       {"wait_sec", "time/wait_sec"},
       {"backward_sec", "time/backward_sec"},
       {"staleness", "pipeline/staleness"},
+      {"inner_updates", "pipeline/inner_updates"},
       {"in_flight", "pipeline/in_flight"},
       {"cache_hit_rate", "cache/hit_rate"},
       {"anchor_hit_rate", "cache/anchor_hit_rate"},

@@ -1,6 +1,7 @@
 #include "launch/run/step_trace.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -27,7 +28,7 @@ struct Window {
   double start, end;
 };
 
-json ReadFile(const std::filesystem::path& file) try {
+json ParsedFile(const std::filesystem::path& file) try {
   std::ifstream in(file);
   return json::parse(in);
 } catch (const json::exception& error) {
@@ -99,7 +100,7 @@ std::optional<StepTrace> ReadStepTrace(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder)) return {};
   std::map<std::string, json> files;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() == ".json") files[entry.path().stem()] = ReadFile(entry.path());
+    if (entry.path().extension() == ".json") files[entry.path().stem()] = ParsedFile(entry.path());
   }
   if (files.empty()) return {};
   StepTrace trace;

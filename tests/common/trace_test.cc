@@ -32,7 +32,8 @@ class TraceTest : public testing::Test {
   // The spans that were recorded, as "name step", in the order of their ends.
   std::vector<std::string> Spans() const {
     std::vector<std::string> spans;
-    for (const json& event : File()["traceEvents"]) {
+    const json file = File();
+    for (const json& event : file["traceEvents"]) {
       if (event["ph"] == "X")
         spans.push_back(StrCat(event["name"].get<std::string>(), " ", event["args"].value("step", -1)));
     }

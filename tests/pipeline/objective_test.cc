@@ -79,7 +79,7 @@ TEST_F(ObjectiveTest, ASharedPassGivesTheGradientsOfTwo) {
   const auto parameter_gradients = [&] {
     std::vector<at::Tensor> all;
     for (const auto& [name, p] : fake_.parameters()) all.push_back(p.grad().clone());
-    for (const auto& [name, p] : fake_.parameters()) p.mutable_grad() = {};
+    for (const auto& [name, p] : fake_.parameters()) p.mutable_grad() = at::Tensor();
     return all;
   };
   for (const auto name : {Objective::kSgmd, Objective::kDmd2, Objective::kTsgFisher, Objective::kTsgSim}) {
