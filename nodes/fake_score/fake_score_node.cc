@@ -122,8 +122,9 @@ bool FakeScoreNode::InnerLoopDone() {
 // The next thing at a free pace; false where it must wait for that.
 bool FakeScoreNode::DoNext() {
   const std::vector<std::int32_t> ready = scored_.Ready(step_);
+  const bool begun = fake_.samples().HasAny(step_);
   const InnerPace::Situation now{ready.empty() ? std::nullopt : std::optional<std::int64_t>(ready.front()),
-                                 fake_.samples().Newest(), scored_.taken(), free_updates_};
+                                 begun ? fake_.samples().Newest() : std::nullopt, scored_.taken(), free_updates_};
   if (record_->follows() ? record_->Over() : pace_.Over(now)) return FinishFreeStep();
   const auto next = record_->follows() ? record_->Next() : pace_.Next(now);
   if (!next) return false;

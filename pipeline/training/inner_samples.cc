@@ -31,6 +31,11 @@ bool InnerSamples::Complete(std::int64_t step) const {
   return true;
 }
 
+bool InnerSamples::HasAny(std::int64_t step) const {
+  const auto first = scored_.lower_bound({RolloutStepOf(experiment_, step), 0, 0});
+  return first != scored_.end() && std::get<0>(first->first) <= step;
+}
+
 std::optional<std::int64_t> InnerSamples::Newest() const {
   std::map<std::int64_t, std::int64_t> here;
   for (const auto& [key, sample] : scored_) ++here[std::get<0>(key)];

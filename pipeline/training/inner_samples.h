@@ -42,6 +42,8 @@ class InnerSamples {
   void AddFresh(std::int64_t step, std::int64_t update, std::int64_t index, InnerSample sample);
   /// Whether everything that the inner loop of `step` may ask for is here.
   bool Complete(std::int64_t step) const;
+  /// Whether a scored sample of `step`, or of the step that rolled out for it, is here.
+  bool HasAny(std::int64_t step) const;
   /// The newest step that rolled out whose scored samples are all here; nothing where there is none.
   std::optional<std::int64_t> Newest() const;
   /// `newest` (with a locked pace `step` itself) must be complete.
