@@ -17,7 +17,7 @@
 namespace sgmd {
 namespace {
 
-constexpr std::chrono::milliseconds kPoll{200}, kConnectPatience{300}, kGatherFailures{500};
+constexpr std::chrono::milliseconds kPoll{200}, kConnectPatience{300}, kGatherFailures{500}, kLastStatus{1000};
 constexpr std::chrono::seconds kStatusPeriod{1}, kStopGrace{5}, kRestartGrace{1}, kLongestLook{1};
 constexpr std::size_t kMaxRollbacks = 2;
 
@@ -163,6 +163,10 @@ bool Session::ConnectToBroker() {
 void Session::TalkToBroker() {
   if (Clock::now() < next_status_ || !ConnectToBroker()) return;
   next_status_ = Clock::now() + kStatusPeriod;
+  AskForStatus();
+}
+
+void Session::AskForStatus() {
   control_->Send(ToEnvelope(message::StatusRequest{}));
   while (const auto message = control_->Receive(std::chrono::milliseconds(50))) {
     OnMessage(*message);
@@ -191,7 +195,9 @@ void Session::OnStatus(const std::string& status_json) {
   console_.Progress(status_json);
   processes_.OnStatus(status_json);
   const auto status = nlohmann::json::parse(status_json);
-  has_progressed_ = has_progressed_ || status.value("step", std::int64_t{0}) > start_.step;
+  if (status.value("step", std::int64_t{0}) > start_.step) progressed_.insert(Role::kGenerator);
+  if (status.contains("scalars") && status["scalars"].contains("fake_score_learning_rate"))
+    progressed_.insert(Role::kFakeScore);
   draining_ =
       draining_ || status.value("state", "") == "draining";  // as another host, or a signal to the broker, asked
 }
@@ -235,9 +241,9 @@ void Session::Fail() {
   // The process that a signal ended is the cause, or else the first that failed.
   const auto by_signal = std::ranges::find_if(failures_, [](const ExitReport& f) { return f.signal != 0; });
   const ExitReport cause = by_signal != failures_.end() ? *by_signal : failures_.front();
+  const auto attempt = MayRecover(cause) ? budget_.OnEnd(cause.name) : std::nullopt;
   failures_.clear();
-  if (const auto attempt = MayRecover(cause) ? budget_.OnEnd(cause.name) : std::nullopt)
-    return Recover(cause, *attempt);
+  if (attempt) return Recover(cause, *attempt);
   processes_.StopAll(kStopGrace);
   TellFailure(cause);
   cause_ = StrCat(cause.name, " failed with ", cause.Summary());
@@ -245,9 +251,25 @@ void Session::Fail() {
 }
 
 // An error before the first step, or of a replay, would come again.
-bool Session::MayRecover(const ExitReport& cause) const {
+bool Session::MayRecover(const ExitReport& cause) {
   if (IsTeacher(cause.name) || cause.code == kExitRollBack) return false;
-  return cause.signal != 0 || (has_progressed_ && !replay_);
+  return cause.signal != 0 || (!replay_ && HasProgressed(cause.name));
+}
+
+// A fast run does many steps between two statuses. What a process that failed has done is in its last beat, which it
+// sends as it ends; where the broker failed, a checkpoint may tell. The generator may have done a step before the fake
+// score failed in its first, which would come again, too.
+bool Session::HasProgressed(const std::string& process) {
+  const auto node = ParseNodeName(process);
+  const Role role = node && node->role == Role::kFakeScore ? Role::kFakeScore : Role::kGenerator;
+  const auto until = Clock::now() + kLastStatus;
+  while (!progressed_.contains(role) && Clock::now() < until) {
+    if (NewestStep(plan_.topology.run.folder) > start_.step) return true;
+    if (!ConnectToBroker()) return false;
+    AskForStatus();
+    processes_.Poll(std::chrono::milliseconds(50));  // what ends now is not the cause
+  }
+  return progressed_.contains(role);
 }
 
 void Session::Recover(const ExitReport& cause, const RestartBudget::Attempt& attempt) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,8 @@ namespace sgmd {
 ///               three times in a row that it hangs
 ///   failing     500 ms are over, and it is the end of a    recovering; all processes are stopped
 ///               generator, fake score or broker that
-///               [restart] allows
+///               [restart] allows; where it was no signal,
+///               also a step of it was done (HasProgressed)
 ///   recovering  the pause is over                          running, as the next start of the run; if it was draining
 ///                                                          it drains again
 ///   failing     the same, not allowed: others that         ended; exit code 1, the last lines of the culprit are
@@ -66,11 +68,13 @@ class Session {
   void Drain();
   void OnMessage(const Envelope& message);
   void FailBy(const ExitReport& report);
+  void AskForStatus();
   void OnStatus(const std::string& status_json);
   void WatchBroker();
   void GoBack();
   void Fail();
-  bool MayRecover(const ExitReport& cause) const;
+  bool MayRecover(const ExitReport& cause);
+  bool HasProgressed(const std::string& process);
   void Recover(const ExitReport& cause, const RestartBudget::Attempt& attempt);
   void StartAgain(const std::string& process, const std::string& cause);
   void TellFailure(const ExitReport& cause);
@@ -88,7 +92,7 @@ class Session {
   Clock::time_point next_status_{};
   bool replay_;
   RestartBudget budget_;          // of the generator, the fake score and the broker
-  bool has_progressed_ = false;   // a step was done since this launcher started
+  std::set<Role> progressed_;     // trained roles that did a step since this launcher started, as the statuses told
   Clock::duration unanswered_{};  // since the broker's last status, without what this process slept through itself
   Clock::time_point last_look_{};
   std::vector<ExitReport> failures_;     // kFailing: at least one

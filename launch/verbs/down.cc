@@ -28,18 +28,24 @@ int Down(const std::filesystem::path& target, bool now) {
   const auto run = FindRunFolder(target);
   const auto holder = RunLock::HolderOf(run);
   if (!holder) throw Error("no run is up in this folder", run.string(), "start it with sgmd-launch up <topology.toml>");
+  std::unique_ptr<Client> drainer;  // it says so until the broker has it
   if (holder->machine == RunLock::ThisMachine()) {
     ::kill(holder->pid, now ? SIGQUIT : SIGTERM);
   } else if (now) {
     throw Error("the run is up on " + holder->machine, run.string(), "run it there with --now, or here without");
   } else {
-    ConnectToRun(run)->Send(ToEnvelope(message::Drain{}));
+    drainer = ConnectToRun(run);
+    drainer->Send(ToEnvelope(message::Drain{}));
   }
   std::cout << (now ? "killing" : "draining: waiting for the step and the checkpoint") << std::flush;
   for (int second = 0; RunLock::HolderOf(run); ++second) {
     const std::string waiting = !now && second % 10 == 3 ? WaitingFor(run) : "";
     std::cout << (waiting.empty() ? "." : "\nthe run waits for " + waiting + "\n") << std::flush;
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (drainer) {
+      drainer->Receive(std::chrono::seconds(1));
+    } else {
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+    }
   }
   std::cout << " down\n";
   return 0;

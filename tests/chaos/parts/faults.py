@@ -29,7 +29,8 @@ class Fault:
     target: str = ""        # the process it hits
     seconds: float = 0.0    # how long a stop or a full disk lasts
     rule: str = ""          # of SGMD_FAILPOINTS; such a fault needs no hand at its time
-    happened: bool = False
+    begun: bool = False     # its time has come; never with a rule
+    fired: bool = False     # it was done to the run, which was not at its end before
 
     @property
     def family(self):

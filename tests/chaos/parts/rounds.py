@@ -31,9 +31,15 @@ class Failed(Exception):
     """Why a round did not pass."""
 
 
+class Stopped(Exception):
+    """Somebody ends the rounds."""
+
+
 class Round:
-    def __init__(self, options, number, oracles):
-        self.options, self.number = options, number
+    """`stopping`: an event at which it ends what it started and raises Stopped."""
+
+    def __init__(self, options, number, oracles, stopping):
+        self.options, self.number, self.stopping = options, number, stopping
         self.rng = random.Random(f"{options.seed}/{number}")
         self.configuration = self.rng.choice(sorted(CONFIGURATIONS))
         self.teachers = self.rng.randint(1, 3)
@@ -58,12 +64,15 @@ class Round:
         for fault in self.faults:
             if fault.family == "disk" and fault.kind not in self.disks:
                 self.disks[fault.kind] = SmallDisk(self.run_folder, fault.kind.split(".")[1])
-        rules = [fault.rule for fault in self.faults if fault.rule]
+        rules = self.rules()
         for index, fault in enumerate(fault for fault in self.faults if fault.rule):
             if fault.family == "hang":
                 self.open_measures.append(Hang(fault.target, self.folder / "marks" / str(index)))
         self.environment = dict(os.environ, SGMD_FAILPOINTS=";".join(rules + [PACE]), SGMD_FAILPOINTS_MARKS=str(self.folder / "marks"),
                                 SGMD_FAILPOINTS_SEED=str(self.rng.randrange(1 << 32)), NO_COLOR="1")
+
+    def rules(self):
+        return [fault.rule for fault in self.faults if fault.rule]
 
     def command(self, verb):
         words = [self.options.build / "bin" / "sgmd-launch", verb, self.folder / "topology.toml"]
@@ -84,7 +93,9 @@ class Round:
             raise Failed(f"it is not at its end after {UPS} starts")
         self.wait_for_no_process("before it was started again")
         for fault, rng in self.pending_damage:
-            self.note("files: " + damage_files(self.run_folder, fault.kind.split(".")[1], rng))
+            done = damage_files(self.run_folder, fault.kind.split(".")[1], rng)
+            fault.fired = bool(done)
+            self.note("files: " + (done or "nothing, they were gone by then"))
         self.pending_damage = []
         self.ups += 1
         self.ended_by_us = False
@@ -98,7 +109,7 @@ class Round:
 
     def due(self, fault):
         since = self.started if fault.since == "start" else self.trained
-        if fault.rule or fault.happened or since is None or time.monotonic() < since + fault.at:
+        if fault.rule or fault.begun or since is None or time.monotonic() < since + fault.at:
             return False
         return fault.family != "files" or can_damage(self.run_folder, fault.kind.split(".")[1])
 
@@ -106,19 +117,27 @@ class Round:
         pid = self.launcher.pid if fault.target == "launcher" else processes.get(fault.target)
         if fault.target and fault.target != "all" and pid is None:
             return  # it is just being started: later
-        fault.happened = True
+        try:
+            self.do(fault, pid, processes)
+        except ProcessLookupError:
+            return  # it has just ended: later, to the next one of its name
+        fault.begun = True
+        fault.fired = fault.family != "files"  # those are damaged before the next start
         self.note(str(fault))
+
+    def do(self, fault, pid, processes):
         if fault.family == "kill":
             self.kill(fault, pid)
         elif fault.family == "stop":
             os.kill(pid, signal.SIGSTOP)
             self.stopped.append((time.monotonic() + fault.seconds, pid))
         elif fault.family == "term":
-            pids = processes.values() if fault.kind == "term.all" else [pid]
+            if fault.kind != "term.all":
+                os.kill(pid, signal.SIGTERM)
+            for each in processes.values() if fault.kind == "term.all" else ():
+                _signal(each, signal.SIGTERM)
             if fault.target.split(".")[0] != "teacher":
                 self.ended_by_us = True  # all of it, or a part that it cannot do without: it may drain
-            for each in pids:
-                os.kill(each, signal.SIGTERM)
         elif fault.family == "disk":
             self.disks[fault.kind].fill()
             self.stopped.append((time.monotonic() + fault.seconds, self.disks[fault.kind]))
@@ -126,11 +145,12 @@ class Round:
             self.end_it(fault)
 
     def kill(self, fault, pid):
+        recovery = Recovery(fault.target, self.run_folder)
+        os.kill(pid, signal.SIGKILL)
         if fault.target == "launcher":
             self.ended_by_us = True
         else:
-            self.open_measures.append(Recovery(fault.target, self.run_folder))
-        os.kill(pid, signal.SIGKILL)
+            self.open_measures.append(recovery)
 
     def end_it(self, fault):
         """In order or not; with damaged files before the next start where the fault is that."""
@@ -154,7 +174,7 @@ class Round:
     # --- how it ends --------------------------------------------------------------------------------------------------
 
     def run(self):
-        """Throws Failed saying why it did not pass."""
+        """Throws Failed saying why it did not pass, and Stopped."""
         self.started = time.monotonic()
         try:
             self.prepare()
@@ -163,12 +183,19 @@ class Round:
                 if time.monotonic() - self.started > self.limit:
                     raise Failed(f"it has not ended after {self.limit:.0f} s")
                 self.tick()
-                time.sleep(POLL_SECONDS)
+                self.pause()
             self.wait_for_no_process("at its end")
             self.compare()
         finally:
             self.seconds = time.monotonic() - self.started
             self.clean_up()
+            fired = watch.fired_rules(self.folder, self.rules())
+            for fault in self.faults:
+                fault.fired = fault.fired or fault.rule in fired
+
+    def pause(self):
+        if self.stopping.wait(POLL_SECONDS):
+            raise Stopped
 
     def tick(self):
         processes = watch.processes(self.run_folder)
@@ -198,7 +225,7 @@ class Round:
         if code == REFUSED and not start_failed:
             raise Failed("up refused to start: " + self.last_lines())
         if not self.ended_by_us and not start_failed and not self.crashed_by_rule(code):
-            self.by_hand.append(f"exit {code}")
+            self.by_hand.append(watch.cause_of_end(self.folder, code))
         self.up()
         return False
 
@@ -214,7 +241,7 @@ class Round:
         while (left := {name: pid for name, pid in watch.processes(self.run_folder).items()
                         if all(pid != helper.pid for helper in self.helpers)}) and time.monotonic() < until:
             self.go_on_after_stops()
-            time.sleep(POLL_SECONDS)
+            self.pause()
         if left:
             raise Failed(f"processes are left {when}: {left}")
 
@@ -227,13 +254,17 @@ class Round:
             raise Failed("there is no student")
 
     def clean_up(self):
+        """Nothing that the round started is left, whatever state it is in."""
         self.go_on_after_stops(everything=True)
         for process in [self.launcher] + self.helpers:
             if process and process.poll() is None:
                 process.kill()
                 process.wait()
-        for pid in watch.processes(self.run_folder).values():
-            _signal(pid, signal.SIGKILL)
+        until = time.monotonic() + 5
+        while (left := watch.processes(self.run_folder)) and time.monotonic() < until:
+            for pid in left.values():
+                _signal(pid, signal.SIGKILL)
+            time.sleep(POLL_SECONDS)
         for disk in self.disks.values():
             disk.remove()
 

@@ -1,5 +1,6 @@
-"""What can be seen of a run from outside: its processes, its steps, its checkpoints."""
+"""What can be seen of a run from outside: its processes, its steps, its checkpoints, its failpoints, its end."""
 import hashlib
+import json
 import os
 import pathlib
 
@@ -59,6 +60,31 @@ def checkpoints(run):
 def state(folder):
     """{name: digest} of the weights and moments in a folder."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(pathlib.Path(folder).glob("*.safetensors"))}
+
+
+def fired_rules(folder, rules):
+    """Those of `rules` (of SGMD_FAILPOINTS, from its beginning on) that have happened in the run of a round's folder: a rule of
+    once in all leaves its mark, every one a line of the process that it happened in."""
+    logs = [folder / "up.log", *(folder / "run" / "logs").glob("*.log*")]
+    said = b"".join(log.read_bytes() for log in logs if log.exists())
+    return {rule for index, rule in enumerate(rules)
+            if (folder / "marks" / str(index)).exists() or f"failpoint: {rule} at hit ".encode() in said}
+
+
+def cause_of_end(folder, code):
+    """Why the launcher of a round's folder ended with `code`, in words that are the same in every round."""
+    lines = []
+    try:
+        lines = (folder / "run" / "history.jsonl").read_text(errors="replace").splitlines()
+    except OSError:
+        pass
+    end = {}
+    try:
+        end = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        pass  # the launcher died as it wrote it
+    cause = end.get("cause", "") if end.get("event") == "end" and end.get("exit_code") == code else ""
+    return f"exit {code}" + (": " + cause.replace(str(folder) + "/", "") if cause else "")
 
 
 def differences(got, wanted):
