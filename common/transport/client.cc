@@ -31,13 +31,7 @@ struct Client::Impl {
   bool welcome = false, owes_receipt = false;
   Clock::time_point next_hello{}, next_receipt{};
 
-  MessageFaults<Outgoing> faults = SendFaults(channel());
-
-  // Launchers and who asks by hand are on the control socket, the roles on the other.
-  Channel channel() const {
-    const bool visitor = identity.node.starts_with("launcher") || identity.node.starts_with("client");
-    return visitor ? Channel::kControl : Channel::kData;
-  }
+  MessageFaults<Outgoing> faults = SendFaults(identity.channel);
 
   bool SendNow(Envelope envelope) {
     Stamp(envelope, identity);

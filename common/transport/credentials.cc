@@ -17,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kKeyText = 40, kKeyBytes = 32, kTokenBytes = 16;
+constexpr char kHexadecimal[] = "0123456789abcdef";
 constexpr char kServer[] = "server", kToken[] = "token", kPublic[] = ".public", kSecret[] = ".secret";
 
 void RequireCurve() {
@@ -52,8 +53,8 @@ void MakeToken(const fs::path& path) {
   if (::getrandom(bytes, sizeof bytes, 0) != static_cast<ssize_t>(sizeof bytes)) ThrowErrno("cannot draw", "a token");
   std::string text;
   for (const std::uint8_t byte : bytes) {
-    text += "0123456789abcdef"[byte >> 4];
-    text += "0123456789abcdef"[byte & 15];
+    text += kHexadecimal[byte >> 4];
+    text += kHexadecimal[byte & 15];
   }
   WritePrivately(path, text);
 }
@@ -74,7 +75,9 @@ std::string ReadPrivately(const fs::path& path) {
 std::string ReadKey(const fs::path& path) {
   const std::string key = ReadPrivately(path);
   std::uint8_t bytes[kKeyBytes];
-  if (key.size() != kKeyText || zmq_z85_decode(bytes, key.c_str()) == nullptr) {
+  // libzmq reads no further than a zero byte, and is content with a part of a key.
+  const bool whole = key.size() == kKeyText && key.find('\0') == std::string::npos;
+  if (!whole || zmq_z85_decode(bytes, key.c_str()) == nullptr) {
     throw Error("not a key", path.string(), "sgmd-launch keys --rotate makes new keys while the run is down");
   }
   return key;
@@ -82,7 +85,7 @@ std::string ReadKey(const fs::path& path) {
 
 std::string ReadToken(const fs::path& path) {
   std::string token = ReadPrivately(path);
-  if (token.size() == 2 * kTokenBytes) return token;
+  if (token.size() == 2 * kTokenBytes && token.find_first_not_of(kHexadecimal) == std::string::npos) return token;
   throw Error("not a token", path.string(), "sgmd-launch keys --rotate makes a new one while the run is down");
 }
 

@@ -13,6 +13,9 @@ namespace sgmd {
 /// A random number, the same for all of this process and another one after a restart. Not 0.
 std::uint64_t ProcessNumber();
 
+/// The broker's two sockets: the ring's messages go over one, beats, orders and questions over the other.
+enum class Channel { kData, kControl };
+
 /// Who this process is: stamped on every message it sends, and by its credentials what lets it in.
 struct NodeIdentity {
   std::string node;              // "generator", "fake_score", "teacher.0", "launcher", ...
@@ -20,6 +23,7 @@ struct NodeIdentity {
   std::uint64_t epoch = 0;       // start of the run, chosen by the launcher
   Credentials credentials = {};  // never part of a message
   std::uint64_t process = ProcessNumber();
+  Channel channel = Channel::kData;  // which socket its Client is on, for failpoints; never part of a message
 };
 
 /// Puts who it is on a message that this process sends.

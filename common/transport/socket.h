@@ -8,6 +8,7 @@
 #include <zmq.hpp>
 
 #include "common/transport/envelope.h"
+#include "common/transport/identity.h"
 #include "common/transport/message_faults.h"
 
 namespace sgmd {
@@ -39,8 +40,7 @@ struct Outgoing {
 bool SendEnvelope(zmq::socket_t& socket, const std::string& pipe, const Envelope& envelope,
                   MessageFaults<Outgoing>& faults);
 
-/// Which of the broker's two sockets it is, or is connected to.
-enum class Channel { kData, kControl };
+/// What failpoints do to the messages that go out on a socket of this channel.
 MessageFaults<Outgoing> SendFaults(Channel channel);
 
 /// The next whole message, or nothing when none is waiting. Zero-copy: frames own the received messages.

@@ -112,7 +112,9 @@ ExitReport FailureFrom(const Envelope& message) {
 NodeIdentity ControlIdentity(const LaunchPlan& plan, std::string name, std::uint64_t epoch) {
   const Topology& t = plan.topology;
   Credentials credentials = LoadCredentials(RunFolder{t.run.folder}.Keys(), UserOf(plan, name), t.transport.encrypt);
-  return {std::move(name), ExperimentDigest(plan.experiment), epoch, std::move(credentials)};
+  NodeIdentity identity{std::move(name), ExperimentDigest(plan.experiment), epoch, std::move(credentials)};
+  identity.channel = Channel::kControl;
+  return identity;
 }
 
 std::filesystem::path FindRunFolder(const std::filesystem::path& path) {

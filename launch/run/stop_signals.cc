@@ -11,7 +11,9 @@ volatile std::sig_atomic_t all = 0, interrupts = 0, quits = 0;
 }  // namespace
 
 void CountStopSignals() {
-  all = interrupts = quits = 0;
+  all = 0;
+  interrupts = 0;
+  quits = 0;
   struct sigaction action {};
   action.sa_handler = [](int signal) {
     all = all + 1;

@@ -37,7 +37,9 @@ void AnswerWriter::Add(Job job, std::size_t bytes) {
   Lock lock(mutex_);
   const auto has_room = [&] { return queue_.size() < kQueueLimit || !problem_.empty(); };
   if (!changed_.wait_for(lock, kRoomPatience, has_room)) return Lose("the disk is too slow");
-  if (queue_bytes_ + bytes > max_waiting_bytes_) return Lose(problem_);
+  // While it is failing, what is written and not flushed may have to be written again: it waits too.
+  const std::size_t waiting = queue_bytes_ + (problem_.empty() ? 0 : unflushed_bytes_);
+  if (waiting + bytes > max_waiting_bytes_) return Lose(problem_);
   queue_.push_back({std::move(job), bytes});
   queue_bytes_ += bytes;
   changed_.notify_all();

@@ -11,7 +11,7 @@ constexpr std::size_t kScoredRemembered = 4096;  // tickets: far more than are e
 
 bool Dispatcher::Add(std::uint64_t ticket, double cost) {
   if (ticket < scored_below_ || scored_.contains(ticket)) return false;
-  if (!open_.emplace(ticket, Open{cost}).second) return false;
+  if (!open_.emplace(ticket, Open{cost, {}}).second) return false;
   waiting_.insert(ticket);
   return true;
 }

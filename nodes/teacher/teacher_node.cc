@@ -1,5 +1,6 @@
 #include "nodes/teacher/teacher_node.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "common/failpoint/failpoint.h"
@@ -43,14 +44,14 @@ class Departure {
   explicit Departure(const StopRequests& stop) : stop_(stop) {}
 
   bool Due(const Heartbeat& heartbeat) {
-    if (stop_.in_order && !at_) at_ = Clock::now() + kNotice;
-    return at_ && Clock::now() >= *at_ && !heartbeat.drain_requested();
+    if (stop_.in_order) at_ = std::min(at_, Clock::now() + kNotice);
+    return Clock::now() >= at_ && !heartbeat.drain_requested();
   }
 
  private:
   using Clock = std::chrono::steady_clock;
   const StopRequests& stop_;
-  std::optional<Clock::time_point> at_;
+  Clock::time_point at_ = Clock::time_point::max();  // never, until it was asked
 };
 
 // The answer of `compute`, with what it cost.

@@ -49,15 +49,20 @@ inline std::optional<Server::Incoming> Next(Server& server, std::chrono::millise
 }
 
 /// A Client whose Hello `server` has answered with `answer`; `hello` receives what the server saw.
-inline std::unique_ptr<Client> Join(Server& server, const std::string& endpoint, const std::string& node,
+inline std::unique_ptr<Client> Join(Server& server, const std::string& endpoint, const NodeIdentity& identity,
                                     Envelope answer = Message(wire::Kind::Welcome),
                                     std::optional<Server::Incoming>* hello = nullptr) {
-  auto client = std::async(std::launch::async,
-                           [&] { return std::make_unique<Client>(endpoint, Identity(node), Envelope{}, kSoon); });
+  auto client =
+      std::async(std::launch::async, [&] { return std::make_unique<Client>(endpoint, identity, Envelope{}, kSoon); });
   auto incoming = Next(server);
   if (incoming) server.Send(incoming->pipe, answer);
   if (hello != nullptr) *hello = std::move(incoming);
   return client.get();
+}
+inline std::unique_ptr<Client> Join(Server& server, const std::string& endpoint, const std::string& node,
+                                    Envelope answer = Message(wire::Kind::Welcome),
+                                    std::optional<Server::Incoming>* hello = nullptr) {
+  return Join(server, endpoint, Identity(node), std::move(answer), hello);
 }
 
 }  // namespace sgmd::testing

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "common/error/error.h"
+#include "common/failpoint/failpoint.h"
 #include "common/transport/socket.h"
 #include "tests/common/transport_fixture.h"
 #include "tests/support/error_of.h"
@@ -257,6 +258,24 @@ TEST_P(TransportTest, AFrameOverTheLimitIsNotRead) {
   EXPECT_FALSE(Next(server, kBriefly));
   EXPECT_EQ(server.malformed(), 0);
   EXPECT_NE(Join(server, endpoint_, "generator"), nullptr);
+}
+
+// A client is on the channel that its identity says, whatever its name.
+TEST_P(TransportTest, FailpointsOfTheControlSocketAreOfItsClientsAlone) {
+  Server server(endpoint_);
+  NodeIdentity on_control = Identity("teacher.0");
+  on_control.channel = Channel::kControl;
+  const auto control = Join(server, endpoint_, on_control), data = Join(server, endpoint_, "launcher");
+  ::setenv("SGMD_FAILPOINTS", "control.send.StatusRequest=drop", 1);
+  failpoint::SetProcess("test");
+  control->Send(Message(wire::Kind::StatusRequest));
+  data->Send(Message(wire::Kind::StatusRequest));
+  const auto incoming = Next(server);
+  EXPECT_FALSE(Next(server, kBriefly));
+  ::unsetenv("SGMD_FAILPOINTS");
+  failpoint::SetProcess("test");
+  ASSERT_TRUE(incoming);
+  EXPECT_EQ(incoming->envelope.node, "launcher");
 }
 
 INSTANTIATE_TEST_SUITE_P(Endpoints, TransportTest, ::testing::Values("ipc", "tcp"),

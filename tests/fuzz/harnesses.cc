@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+#include <zmq.hpp>
 
 #include "common/config/experiment.h"
 #include "common/config/topology.h"
@@ -14,6 +15,7 @@
 #include "common/messages/ring.h"
 #include "common/storage/checkpoint_layout.h"
 #include "common/storage/safetensors.h"
+#include "common/transport/credentials.h"
 #include "nodes/broker/answer_value.h"
 #include "tests/support/temp_folder.h"
 
@@ -171,10 +173,39 @@ void ReadAnswer(Bytes bytes) {
   }
 }
 
+// The bytes as every file of a keys folder. A key that is taken is one to libzmq too, and stands for these bytes alone.
+void ReadKeys(Bytes bytes) {
+  static zmq::context_t context;
+  static zmq::socket_t socket(context, zmq::socket_type::dealer);
+  std::filesystem::path folder;
+  for (const char* name : {"generator.public", "generator.secret", "server.public", "server.secret", "token"}) {
+    const std::filesystem::path path = FileOf(name, bytes);
+    std::filesystem::permissions(path, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    folder = path.parent_path();
+  }
+  Expecting([&] {
+    const Credentials credentials = LoadCredentials(folder, "generator", /*encrypted=*/false);
+    UseCredentials(socket, credentials);
+    if (LoadGateKeys(folder, {}, /*encrypted=*/false).token != credentials.token)
+      throw std::logic_error("a token is not what was read");
+  });
+  Expecting([&] {
+    const Credentials credentials = LoadCredentials(folder, "generator", /*encrypted=*/true);
+    UseCredentials(socket, credentials);
+    std::uint8_t key[32] = {};
+    char text[41] = {};
+    zmq_z85_decode(key, credentials.public_key.c_str());
+    zmq_z85_encode(text, key, sizeof key);
+    const GateKeys keys = LoadGateKeys(folder, {"generator"}, /*encrypted=*/true);
+    if (!keys.users.contains(text)) throw std::logic_error("a key is not what was read");
+  });
+}
+
 constexpr Harness kHarnesses[] = {
-    {"envelope", ReadEnvelope},     {"message", ReadMessage},       {"safetensors", ReadSafetensors},
-    {"experiment", ReadExperiment}, {"topology", ReadTopologyFile}, {"manifest", ReadManifest},
-    {"answer", ReadAnswer},
+    {"envelope", ReadEnvelope},       {"message", ReadMessage},
+    {"safetensors", ReadSafetensors}, {"experiment", ReadExperiment},
+    {"topology", ReadTopologyFile},   {"manifest", ReadManifest},
+    {"answer", ReadAnswer},           {"keys", ReadKeys},
 };
 
 }  // namespace

@@ -95,7 +95,9 @@ class BrokerFixture : public testing::Test {
     return std::make_unique<Client>(plan_.topology.transport.data, Identity(node), ToEnvelope(hello), kSoon);
   }
   std::unique_ptr<Client> Control(const std::string& node) {
-    return std::make_unique<Client>(plan_.topology.transport.control, Identity(node), Envelope{}, kSoon);
+    NodeIdentity identity = Identity(node);
+    identity.channel = Channel::kControl;
+    return std::make_unique<Client>(plan_.topology.transport.control, identity, Envelope{}, kSoon);
   }
   void Exited(const std::string& node) { Control("launcher")->Send(ToEnvelope(message::NodeExited{node})); }
   nlohmann::json Status(Client& control) {

@@ -40,10 +40,11 @@ TEST(Lora, DownIsNormalOfDeviationOneOverRankAndUpIsZero) {
   const WanTransformer model = RandomModel(config).WithAdapters({16, 16.0}, 7);
   std::vector<at::Tensor> down;
   for (const auto& [name, p] : model.adapters()) {
-    if (name.ends_with(kLoraUp))
+    if (name.ends_with(kLoraUp)) {
       EXPECT_EQ(p.abs().max().item<double>(), 0) << name;
-    else
+    } else {
       down.push_back(p.flatten());
+    }
   }
   const at::Tensor all = at::cat(down);
   EXPECT_NEAR(all.std().item<double>(), 1.0 / 16, 1e-3);
