@@ -50,7 +50,7 @@ std::optional<TensorFrame> AnswerCache::Lookup(const Digest& key) {
 }
 
 void AnswerCache::Store(const Digest& key, const TensorFrame& answer) {
-  Write([key, answer](AnswerTable& table) { table.Put(key, EncodeAnswer(answer.view)); }, answer.view.bytes.size());
+  Write([key, answer](AnswerTable& table) { table.Put(key, EncodeAnswer(answer)); }, answer.view.bytes.size());
 }
 
 void AnswerCache::Record(const AnswerPlace& place, const Digest& key) {
