@@ -21,7 +21,7 @@ struct Record {
 
 Record RecordOf(const AnswerTable& table, const Digest& run_id, std::int64_t steps) {
   Record record;
-  table.VisitPlaces(run_id, [&](const AnswerPlace& place, const Digest& key) {
+  table.VisitPlaces(run_id, [&](const AnswerPlace& place, const Digest& key, bool evicted) {
     if (place.step >= steps) return;
     const Place at{place.step, place.kind, place.index};
     record.rollbacks = std::max(record.rollbacks, place.rollbacks);
@@ -31,7 +31,7 @@ Record RecordOf(const AnswerTable& table, const Digest& run_id, std::int64_t ste
       record.there.insert(at);
     } else {
       record.gone.insert(at);
-      if (table.WasEvicted(key)) ++record.evicted;
+      if (evicted) ++record.evicted;
     }
   });
   return record;

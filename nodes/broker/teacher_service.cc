@@ -122,6 +122,8 @@ void TeacherService::OnCredit(const std::string& teacher, const message::Credit&
 }
 
 void TeacherService::GrantLeases() {
+  held_back_ = dispatcher_.waiting() > 0 && answers_->IsBehind();
+  if (held_back_) return;
   while (const auto lease = dispatcher_.NextLease(std::chrono::steady_clock::now())) {
     Envelope message = pending_.at(lease->ticket).lease;
     message.request_id = lease->ticket;
@@ -217,11 +219,12 @@ void TeacherService::Lose(const std::string& teacher, const std::string& why) {
   GrantLeases();
 }
 
-void TeacherService::ExpireLeases() {
+void TeacherService::Tick() {
   const std::vector<std::string> late = dispatcher_.Expire(std::chrono::steady_clock::now());
-  if (late.empty()) return;
-  LogWarning(late.size(), " leases expired and are dispatched again; no more for ", Joined(late, ", "),
-             " until it answers");
+  if (!late.empty()) {
+    LogWarning(late.size(), " leases expired, and what is still wanted of them is dispatched again; no more for ",
+               Joined(late, ", "), " until it answers");
+  }
   GrantLeases();
 }
 

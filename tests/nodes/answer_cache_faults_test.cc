@@ -100,6 +100,8 @@ TEST(AnswerCacheFaults, AFullDiskHoldsABoundedNumberOfBytesAndCountsWhatIsLost) 
   for (int i = 1; i <= 40; ++i) cache.Store(Key(i), Velocity(1));
   EXPECT_GT(cache.stats().lost, 0);
   EXPECT_LE(cache.stats().waiting_bytes, static_cast<std::int64_t>(kBound));
+  EXPECT_FALSE(cache.IsBehind()) << "training goes on";
+  EXPECT_TRUE(cache.IsSafe(cache.RequestSafety())) << "no checkpoint waits for a disk that fails";
   disk.MakeRoom();
   EXPECT_TRUE(ProblemBecomes(cache, false)) << cache.stats().problem;
   cache.Store(Key(99), Velocity(1));
