@@ -97,7 +97,8 @@ std::string TeacherService::OnRequest(const Envelope& request) {
   }
   const std::uint64_t place = PlaceOf(request.kind, asked.ticket);
   const bool anchor = request.kind == wire::Kind::AnchorRequest;
-  if (!dispatcher_.Add(place, anchor ? static_cast<double>(experiment_.diversity.anchor_steps) : 1)) {
+  const double cost = anchor ? static_cast<double>(experiment_.diversity.anchor_steps) : 1;
+  if (!dispatcher_.Add(place, {cost, WorkOf(request.kind).order})) {
     LogDebug("dropped a ", wire::EnumNameKind(request.kind), " that was here before");
     return "";
   }
@@ -134,16 +135,17 @@ void TeacherService::GrantLeases() {
 
 std::string TeacherService::OnAnswer(const std::string& teacher, const Envelope& answer) {
   dispatcher_.Heard(teacher);
+  const auto now = std::chrono::steady_clock::now();
   const auto it = pending_.find(answer.request_id);
   if (it == pending_.end()) {
-    dispatcher_.Fill(answer.request_id);  // counts it as dropped
+    dispatcher_.Answer(teacher, answer.request_id, answer.attempt, now);  // counts it as dropped
     GrantLeases();
     return "";
   }
   try {
     const WorkResult result = ResultIn(answer, teacher, it->second.request.kind);
     if (!AllFinite(result.tensor.view)) return OnNotFinite(teacher, it->second);
-    dispatcher_.Fill(answer.request_id);
+    dispatcher_.Answer(teacher, answer.request_id, answer.attempt, now);
     Use(std::move(pending_.extract(it).mapped()), result);
     GrantLeases();
   } catch (const Error& error) {
