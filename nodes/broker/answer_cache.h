@@ -18,8 +18,7 @@ class AnswerCache : public AnswerStore {
   struct Options {
     double limit_gib = 1.0;  // of values; above it the oldest go first (AnswerTable says what the disk holds)
     bool replay = false;     // a damaged table is an error
-    std::chrono::milliseconds retry = std::chrono::seconds(3);
-    std::size_t max_waiting_bytes = AnswerWriter::kMaxWaitingBytes;
+    AnswerWriter::Limits writer{};
   };
 
   /// Opens or creates. Throws Error when another process has it open, when it is of another format version, and in a

@@ -42,8 +42,7 @@ rocksdb::Status AnswerSegments::Create() {
   // A number whose creation failed may be taken all the same.
   const std::uint64_t number = next_number_++;
   rocksdb::ColumnFamilyHandle* files = nullptr;
-  const auto options = all_.empty() ? db_.GetOptions() : db_.GetOptions(last().files.get());
-  const rocksdb::Status status = db_.CreateColumnFamily(options, NameOf(number), &files);
+  const rocksdb::Status status = db_.CreateColumnFamily(db_.GetOptions(), NameOf(number), &files);
   if (status.ok()) Add({number, std::unique_ptr<rocksdb::ColumnFamilyHandle>(files)});
   return status;
 }

@@ -50,8 +50,8 @@ struct SegmentCounts;
 ///
 /// A segment takes a sixteenth of the limit, or one value where that is more. When the next value would be above the
 /// limit, the oldest segments are dropped. So values are never more than the limit (or one value), and the disk holds
-/// less than the limit, one segment and 4 MiB. A place whose segment is below the oldest was evicted; one that has a
-/// segment and is not in it was lost.
+/// less than the limit, one segment, 4 MiB, and 66 bytes for every place that was ever recorded: places stay. One whose
+/// segment is below the oldest was evicted; any other whose answer is not there was lost.
 ///
 /// Reading is thread-safe; one thread writes. What writes throws DiskTrouble or TableDamaged.
 class AnswerTable {

@@ -11,8 +11,7 @@ constexpr std::chrono::seconds kWordPeriod{10};
 
 }  // namespace
 
-AnswerWriter::AnswerWriter(Opener open, std::chrono::milliseconds retry, std::size_t max_waiting_bytes)
-    : open_(std::move(open)), retry_(retry), max_waiting_bytes_(max_waiting_bytes) {
+AnswerWriter::AnswerWriter(Opener open, const Limits& limits) : open_(std::move(open)), limits_(limits) {
   try {
     table_ = open_();
   } catch (const DiskTrouble& failure) {
@@ -33,7 +32,7 @@ AnswerWriter::~AnswerWriter() {
 
 void AnswerWriter::Add(Job job, std::size_t bytes) {
   const Lock lock(mutex_);
-  if (queue_bytes_ + bytes > max_waiting_bytes_) {
+  if (queue_bytes_ + bytes > limits_.lost_above) {
     if (const std::string problem = Problem(); !problem.empty()) return Lose(problem);
   }
   queue_.push_back({std::move(job), bytes});
@@ -43,13 +42,13 @@ void AnswerWriter::Add(Job job, std::size_t bytes) {
 }
 
 std::string AnswerWriter::Problem() const {
-  if (!problem_.empty() || !began_ || Clock::now() - *began_ < kPatience) return problem_;
+  if (!problem_.empty() || !began_ || Clock::now() - *began_ < limits_.patience) return problem_;
   return "the disk does not answer";
 }
 
 bool AnswerWriter::IsBehind() const {
   const Lock lock(mutex_);
-  return queue_bytes_ > kBehindBytes && Problem().empty();
+  return queue_bytes_ > limits_.behind_above && Problem().empty();
 }
 
 void AnswerWriter::Lose(const std::string& why) {
@@ -106,7 +105,7 @@ void AnswerWriter::Run() {
     if (done && FlushIsDue()) done = Flush(lock);
     if (done) continue;
     if (stopping_) return;
-    changed_.wait_for(lock, retry_, [&] { return stopping_; });
+    changed_.wait_for(lock, limits_.retry, [&] { return stopping_; });
   }
 }
 

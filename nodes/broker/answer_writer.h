@@ -23,10 +23,10 @@ namespace sgmd {
 ///   writing   a job or a flush fails (full disk,      failing; all that was not flushed waits again
 ///             too many open files, a broken disk)
 ///   writing   a job or a flush takes longer than      failing, but for Flushed; writing when it ends
-///             kPatience
+///             `patience`
 ///   failing   `retry` has passed: it resumes or       writing, once all that waits is flushed
 ///             opens the table anew, and writes
-///   failing   more waits than max_waiting_bytes       failing; what comes now is dropped and counted as lost
+///   failing   more waits than `lost_above`            failing; what comes now is dropped and counted as lost
 ///   any       destruction                             -, after one more attempt; what it cannot write is lost
 ///
 /// No call but Sync waits for the disk. While it is writing, what waits has no bound of its own: whoever adds jobs asks
@@ -40,16 +40,18 @@ class AnswerWriter {
     std::string problem;  // why it is failing; empty when it is not
     std::int64_t waiting_bytes = 0, lost = 0;
   };
-  static constexpr std::size_t kMaxWaitingBytes = std::size_t{256} << 20, kBehindBytes = std::size_t{64} << 20;
-  static constexpr std::chrono::seconds kPatience{10};
+  struct Limits {
+    std::chrono::milliseconds retry = std::chrono::seconds(3), patience = std::chrono::seconds(10);
+    std::size_t behind_above = std::size_t{64} << 20, lost_above = std::size_t{256} << 20;  // bytes that wait
+  };
 
   /// `open`: makes the table, now (throws what it throws, but for DiskTrouble) and after failures.
-  AnswerWriter(Opener open, std::chrono::milliseconds retry, std::size_t max_waiting_bytes = kMaxWaitingBytes);
+  AnswerWriter(Opener open, const Limits& limits);
   ~AnswerWriter();
 
   /// `bytes`: what the job holds.
   void Add(Job job, std::size_t bytes);
-  /// Whether more than kBehindBytes wait and it is not failing: more should not be asked for.
+  /// Whether more than `behind_above` wait and it is not failing: more should not be asked for.
   bool IsBehind() const;
   /// Asks for all jobs so far to be flushed soon. Returns what Flushed is asked with.
   std::uint64_t RequestFlush();
@@ -80,8 +82,7 @@ class AnswerWriter {
   void Lose(const std::string& why);
 
   Opener open_;
-  std::chrono::milliseconds retry_;
-  std::size_t max_waiting_bytes_;
+  Limits limits_;
 
   mutable std::mutex mutex_;  // guards everything below
   std::condition_variable changed_;

@@ -81,7 +81,8 @@ void Run(const std::filesystem::path& folder, double limit_gib, double value_mib
   const AnswerStore::Stats stats = cache.stats();
   std::printf(
       "limit %.2f GiB, values of %.2f MiB, %.1f GiB written in %.1f s: %.0f MB/s, leases held back for %.1f s\n"
-      "longest call: write %.1f ms, miss %.1f ms, hit %.1f ms, request %.1f ms (all together %.2f s); safe after at most "
+      "longest call: write %.1f ms, miss %.1f ms, hit %.1f ms, request %.1f ms (all together %.2f s); safe after at "
+      "most "
       "%.2f s\n"
       "on disk at most %.3f GiB; %ld entries, %ld evicted, %ld lost\n",
       limit_gib, value_mib, written_gib, seconds, written_gib * 1073.74 / seconds, held_back, 1e3 * writes.seconds,

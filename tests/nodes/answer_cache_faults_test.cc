@@ -29,8 +29,9 @@ TensorFrame Velocity(float value) {
   return {{"velocity", DType::kF32, {static_cast<std::int64_t>(kFloats)}, std::as_bytes(std::span(*data))}, data};
 }
 
-AnswerCache::Options Options(std::size_t max_waiting_bytes = AnswerWriter::kMaxWaitingBytes) {
-  return {.limit_gib = 1.0 / 64, .retry = kRetry, .max_waiting_bytes = max_waiting_bytes};  // flushed after 1 MiB
+AnswerCache::Options Options(AnswerWriter::Limits writer = {}) {
+  writer.retry = kRetry;
+  return {.limit_gib = 1.0 / 64, .writer = writer};  // flushed after 1 MiB
 }
 
 bool ProblemBecomes(const AnswerCache& cache, bool there) {
@@ -92,7 +93,7 @@ TEST(AnswerCacheFaults, AFullDiskHoldsABoundedNumberOfBytesAndCountsWhatIsLost) 
   SmallDisk disk;
   if (!disk.mounted()) GTEST_SKIP() << "mounting is not permitted";
   constexpr std::size_t kBound = 4 << 20;
-  AnswerCache cache(disk.path() / "cache", Options(kBound));
+  AnswerCache cache(disk.path() / "cache", Options({.lost_above = kBound}));
   disk.Fill();
   cache.Store(Key(0), Velocity(1));
   cache.Sync();

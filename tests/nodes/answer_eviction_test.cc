@@ -17,7 +17,7 @@ namespace {
 using testing::HasSubstr;
 
 constexpr std::int64_t kLimit = 4 << 20, kSegment = kLimit / 16;
-constexpr std::size_t kValueBytes = 64 << 10;  // four of them a segment
+constexpr std::size_t kValueBytes = 64 << 10;      // four of them a segment
 constexpr std::chrono::milliseconds kAtOnce{250};  // a machine that is busy with other tests has its own pauses
 const Digest kExperiment{8, 8};
 
@@ -230,15 +230,37 @@ TEST(AnswerEviction, KeepsNobodyWaitingForADiskThatIsSlow) {
 
 TEST(AnswerEviction, IsBehindWhileMoreWaitsThanTheDiskTakes) {
   TempFolder folder;
-  AnswerCache cache(folder.path(), {.limit_gib = 1});
-  const FailpointsHere slow("cache.flush=sleep(1000)@1");
-  const TensorFrame answer = Velocity(8 << 20);
+  AnswerCache cache(folder.path(), {.limit_gib = 1, .writer = {.behind_above = 4 << 20}});
+  const FailpointsHere slow("cache.put=sleep(1000)@1");
+  const TensorFrame answer = Velocity(1 << 20);
+  for (int i = 0; i < 4; ++i) cache.Store(Key(i), answer);
   EXPECT_FALSE(cache.IsBehind());
-  for (int i = 0; i < 16; ++i) cache.Store(Key(i), answer);  // 32 MiB are being flushed
+  for (int i = 4; i < 8; ++i) cache.Store(Key(i), answer);
   EXPECT_TRUE(cache.IsBehind());
   cache.Sync();
   EXPECT_FALSE(cache.IsBehind());
   EXPECT_EQ(cache.stats().lost, 0);
+}
+
+TEST(AnswerEviction, ADiskThatDoesNotAnswerStopsNobodyAndCostsWhatIsAboveTheBound) {
+  TempFolder folder;
+  AnswerCache cache(
+      folder.path(),
+      {.limit_gib = 1,
+       .writer = {.patience = std::chrono::milliseconds(200), .behind_above = 2 << 20, .lost_above = 4 << 20}});
+  const FailpointsHere hung("cache.put=sleep(2000)@1");
+  const TensorFrame answer = Velocity(1 << 20);
+  for (int i = 0; i < 3; ++i) cache.Store(Key(i), answer);
+  EXPECT_TRUE(cache.IsBehind());
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_FALSE(cache.IsBehind());
+  EXPECT_THAT(cache.stats().problem, HasSubstr("does not answer"));
+  for (int i = 3; i < 8; ++i) cache.Store(Key(i), answer);
+  EXPECT_EQ(cache.stats().lost, 4);
+  EXPECT_FALSE(cache.IsSafe(cache.RequestSafety())) << "a checkpoint waits: it may answer yet";
+  cache.Sync();
+  EXPECT_EQ(cache.stats().problem, "");
+  EXPECT_TRUE(cache.Lookup(Key(3)));
 }
 
 }  // namespace
