@@ -74,6 +74,7 @@ TensorFrame DecodeTensor(const wire::TensorDesc& desc, Frame frame, const Envelo
     throw Error(StrCat("tensor ", tensor.view.name, ": shape and frame size disagree"));
   }
   if (Checksum(frame.bytes) != desc.checksum()) throw Error(StrCat("tensor ", tensor.view.name, ": checksum mismatch"));
+  tensor.checksum = desc.checksum();
   tensor.view.bytes = frame.bytes;
   tensor.owner = std::move(frame.owner);
   return tensor;
@@ -84,7 +85,7 @@ auto BuildTensors(flatbuffers::FlatBufferBuilder& builder, const Envelope& e) {
   for (const TensorFrame& tensor : e.tensors) {
     tensors.push_back(wire::CreateTensorDesc(builder, builder.CreateString(tensor.view.name),
                                              static_cast<wire::DType>(tensor.view.dtype),
-                                             builder.CreateVector(tensor.view.shape), Checksum(tensor.view.bytes)));
+                                             builder.CreateVector(tensor.view.shape), tensor.ChecksumOnce()));
   }
   return builder.CreateVector(tensors);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +21,11 @@ namespace sgmd {
 struct TensorFrame {
   TensorView view;
   std::shared_ptr<const void> owner;
+  /// XXH3-64 of view.bytes where somebody has verified it: what is passed on is not hashed again, and a byte that
+  /// changes in between is found by the next receiver. Whoever sets other bytes leaves it empty.
+  std::optional<std::uint64_t> checksum{};
+
+  std::uint64_t ChecksumOnce() const { return checksum ? *checksum : Checksum(view.bytes); }
 };
 
 /// The fields of wire::Header, owned. What they hold for each kind is common/messages' to know.
@@ -61,12 +67,13 @@ struct EnvelopeLimits {
   std::size_t max_frame_bytes = std::size_t{1} << 32;
 };
 
-/// The header frame of `envelope`, with a checksum computed for every tensor and one for the header itself.
+/// The header frame of `envelope`, with a checksum of every tensor, computed where it does not carry one, and one of
+/// the header itself.
 std::vector<std::byte> EncodeHeader(const Envelope& envelope);
 
 /// Verifies, in this order, sizes, the header's checksum, the flatbuffer (depth, tables, identifier), the number of
 /// frames, and for each tensor its shape with checked products against its frame's size, then its checksum. The tensors
-/// of the result share the frames' bytes. Throws Error saying which check failed.
+/// of the result share the frames' bytes and carry their checksums. Throws Error saying which check failed.
 Envelope DecodeEnvelope(std::span<const std::byte> header, std::vector<Frame> tensor_frames,
                         const EnvelopeLimits& limits = {});
 

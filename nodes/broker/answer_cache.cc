@@ -21,7 +21,7 @@ AnswerWriter::Opener OpenerOf(const std::filesystem::path& folder, const AnswerC
 }  // namespace
 
 AnswerCache::AnswerCache(const std::filesystem::path& folder, const Options& options)
-    : folder_(folder.string()), writer_(OpenerOf(folder, options), options.retry, options.max_waiting_bytes) {
+    : folder_(folder.string()), writer_(OpenerOf(folder, options), options.writer) {
   const auto table = writer_.table();
   if (!table && options.replay) throw Error(writer_.state().problem, folder_, "a replay needs the score cache");
   if (table && table->read_only()) LogWarning("score cache ", folder_, ": ", kReadOnly);
@@ -50,7 +50,7 @@ std::optional<TensorFrame> AnswerCache::Lookup(const Digest& key) {
 }
 
 void AnswerCache::Store(const Digest& key, const TensorFrame& answer) {
-  Write([key, answer](AnswerTable& table) { table.Put(key, EncodeAnswer(answer.view)); }, answer.view.bytes.size());
+  Write([key, answer](AnswerTable& table) { table.Put(key, EncodeAnswer(answer)); }, answer.view.bytes.size());
 }
 
 void AnswerCache::Record(const AnswerPlace& place, const Digest& key) {

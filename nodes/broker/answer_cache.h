@@ -16,10 +16,9 @@ namespace sgmd {
 class AnswerCache : public AnswerStore {
  public:
   struct Options {
-    double limit_gib = 1.0;  // of values; above it the oldest go first
+    double limit_gib = 1.0;  // of values; above it the oldest go first (AnswerTable says what the disk holds)
     bool replay = false;     // a damaged table is an error
-    std::chrono::milliseconds retry = std::chrono::seconds(3);
-    std::size_t max_waiting_bytes = AnswerWriter::kMaxWaitingBytes;
+    AnswerWriter::Limits writer{};
   };
 
   /// Opens or creates. Throws Error when another process has it open, when it is of another format version, and in a
@@ -31,8 +30,12 @@ class AnswerCache : public AnswerStore {
   /// Queues for the writer. A key that is there already is left as it is.
   void Store(const Digest& key, const TensorFrame& answer) override;
   void Record(const AnswerPlace& place, const Digest& key) override;
+  bool IsBehind() const override { return writer_.IsBehind(); }
   /// A checkpoint waits for it, so that a resumed run finds every earlier answer.
-  void Sync() override { writer_.Sync(); }
+  std::uint64_t RequestSafety() override { return writer_.RequestFlush(); }
+  bool IsSafe(std::uint64_t request) const override { return writer_.Flushed(request); }
+  /// Waits for both.
+  void Sync() { writer_.Sync(); }
   Stats stats() const override;
 
   void RecordFingerprint(const ScorerFingerprint& scorer);

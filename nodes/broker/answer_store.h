@@ -11,7 +11,8 @@
 
 namespace sgmd {
 
-/// Scores and anchors by content key (answer_key.h). All calls come from one thread.
+/// Scores and anchors by content key (answer_key.h). All calls come from one thread, which none of them keeps waiting
+/// for something to be written.
 class AnswerStore {
  public:
   struct Stats {
@@ -33,8 +34,12 @@ class AnswerStore {
   virtual void Store(const Digest& key, const TensorFrame& answer) = 0;
   /// Keeps that the request at `place` is answered by `key`: what is needed to tell whether a run can be replayed.
   virtual void Record(const AnswerPlace& place, const Digest& key) = 0;
-  /// Makes everything stored so far survive a crash.
-  virtual void Sync() = 0;
+  /// Whether so much waits to be stored that nothing more should be asked of teachers for now.
+  virtual bool IsBehind() const = 0;
+  /// Asks for everything stored so far to survive a crash. Returns what IsSafe is asked with.
+  virtual std::uint64_t RequestSafety() = 0;
+  /// Whether that is so, or never will be.
+  virtual bool IsSafe(std::uint64_t request) const = 0;
   virtual Stats stats() const = 0;
 };
 
@@ -47,7 +52,9 @@ class NoAnswers : public AnswerStore {
   }
   void Store(const Digest&, const TensorFrame&) override {}
   void Record(const AnswerPlace&, const Digest&) override {}
-  void Sync() override {}
+  bool IsBehind() const override { return false; }
+  std::uint64_t RequestSafety() override { return 0; }
+  bool IsSafe(std::uint64_t) const override { return true; }
   Stats stats() const override { return stats_; }
 
  private:

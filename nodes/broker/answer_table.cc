@@ -11,10 +11,8 @@
 namespace sgmd {
 namespace {
 
-constexpr double kEvictTo = 0.9;                // of the limit, so that eviction comes in batches
 constexpr std::uintmax_t kRoomBytes = 8 << 20;  // that a flush leaves to others
-// Eviction empties the oldest blob files; collection rewrites what still lives in this oldest part of them.
-constexpr double kCollectedPart = 0.25;
+constexpr std::uint64_t kNoSegment = ~std::uint64_t{0};
 
 const rocksdb::WriteOptions kNoLog = [] {
   rocksdb::WriteOptions options;
@@ -22,16 +20,9 @@ const rocksdb::WriteOptions kNoLog = [] {
   return options;
 }();
 
-// Calls visit(index key, entry) from the oldest entry on, until it returns false.
-template <typename Visit>
-void VisitIndex(rocksdb::DB& db, Visit visit) {
-  const std::unique_ptr<rocksdb::Iterator> it(db.NewIterator({}));
-  for (it->Seek("i"); it->Valid() && it->key().starts_with("i"); it->Next()) {
-    IndexEntry entry;
-    if (it->key().size() != 9 || it->value().size() != sizeof entry) continue;
-    std::memcpy(&entry, it->value().data(), sizeof entry);
-    if (!visit(it->key(), entry)) return;
-  }
+template <typename Struct>
+rocksdb::Slice SliceOf(const Struct& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
 }
 
 // What the system says where a test makes it fail.
@@ -41,18 +32,12 @@ rocksdb::Status Injected() { return rocksdb::Status::IOError(std::strerror(errno
 
 AnswerTable::Found AnswerTable::Get(const Digest& key, std::string* value) const {
   if (failpoint::Fails("cache.get")) return Found::kDamaged;
-  const rocksdb::Status status = db_->Get({}, DigestKey('s', key), value);
-  return status.ok() ? Found::kYes : status.IsNotFound() ? Found::kNo : Found::kDamaged;
+  return segments_->Get(key, value);
 }
 
 bool AnswerTable::Has(const Digest& key) const {
   std::string ignored;
   return Get(key, &ignored) == Found::kYes;
-}
-
-bool AnswerTable::WasEvicted(const Digest& key) const {
-  std::string ignored;
-  return db_->Get({}, DigestKey('e', key), &ignored).ok();
 }
 
 std::vector<std::string> AnswerTable::Fingerprints() const {
@@ -64,92 +49,67 @@ std::vector<std::string> AnswerTable::Fingerprints() const {
   return texts;
 }
 
-void AnswerTable::VisitPlaces(const Digest& experiment,
-                              const std::function<void(const AnswerPlace&, const Digest&)>& visit) const {
+void AnswerTable::VisitPlaces(const Digest& experiment, const PlaceVisitor& visit) const {
   const std::string prefix = DigestKey('t', experiment);
   const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}));
   for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix); it->Next()) {
-    Digest key;
-    if (it->key().size() != kPlaceKeyBytes || it->value().size() != sizeof key) continue;
-    std::memcpy(&key, it->value().data(), sizeof key);
-    visit(PlaceIn({it->key().data(), it->key().size()}, experiment), key);
+    PlaceEntry entry;
+    if (it->key().size() != kPlaceKeyBytes || it->value().size() != sizeof entry) continue;
+    std::memcpy(&entry, it->value().data(), sizeof entry);
+    visit(PlaceIn({it->key().data(), it->key().size()}, experiment), entry.key, entry.segment < segments_->oldest());
   }
 }
 
-void AnswerTable::CountEntries() {
-  VisitIndex(*db_, [&](const rocksdb::Slice& index_key, const IndexEntry& entry) {
-    next_sequence_ = NumberAt({index_key.data(), index_key.size()}, 1) + 1;
-    ++entries_;
-    bytes_ += static_cast<std::int64_t>(entry.size);
-    return true;
-  });
-}
-
 void AnswerTable::Put(const Digest& key, const std::string& value) {
-  if (Has(key)) return;
-  const IndexEntry entry{key, value.size()};
+  if (segments_->Holding(key) != nullptr) return;
+  const auto bytes = static_cast<std::int64_t>(value.size());
+  MakeRoomFor(bytes);
+  const AnswerSegments::Segment& segment = segments_->last();
   rocksdb::WriteBatch batch;
-  batch.Put(DigestKey('s', key), value);
-  batch.Put(IndexKey(next_sequence_++), {reinterpret_cast<const char*>(&entry), sizeof entry});
-  batch.Delete(DigestKey('e', key));
+  batch.Put(segment.files.get(), DigestKey('s', key), value);
+  batch.Put(CountsKey(segment.number), SliceOf(SegmentCounts{segment.entries + 1, segment.bytes + bytes}));
   Check(failpoint::Fails("cache.put") ? Injected() : db_->Write(kNoLog, &batch), "write");
-  ++entries_;
-  bytes_ += static_cast<std::int64_t>(value.size());
-  EvictIfOver();
+  segments_->CountPut(bytes);
+  last_put_ = key;
 }
 
-// Reads the whole index, which corruption is rare enough for.
+void AnswerTable::MakeRoomFor(std::int64_t bytes) {
+  if (segments_->last().bytes > 0 && segments_->last().bytes + bytes > segment_bytes_) {
+    Check(segments_->Create(), "begin a segment");
+    last_put_.reset();
+  }
+  while (segments_->all().size() > 1 && segments_->bytes() + bytes > limit_bytes_) {
+    const AnswerSegments::Segment& oldest = segments_->all().front();
+    const std::uint64_t number = oldest.number;
+    const std::int64_t entries = oldest.entries, kib = oldest.bytes >> 10;
+    Check(segments_->DropOldest(), "drop a segment");
+    Check(db_->Delete(kNoLog, CountsKey(number)), "write");
+    evicted_ += entries;
+    LogInfo("score cache: evicted the ", entries, " oldest entries, ", kib, " KiB");
+  }
+}
+
 void AnswerTable::Remove(const Digest& key) {
-  rocksdb::WriteBatch batch;
-  batch.Delete(DigestKey('s', key));
-  std::int64_t size = 0;
-  VisitIndex(*db_, [&](const rocksdb::Slice& index_key, const IndexEntry& entry) {
-    if (entry.key != key) return true;
-    batch.Delete(index_key);
-    size = static_cast<std::int64_t>(entry.size);
-    return false;
-  });
-  Check(db_->Write(kNoLog, &batch), "remove");
-  if (size > 0) --entries_;
-  bytes_ -= size;
+  while (AnswerSegments::Segment* segment = segments_->Holding(key)) {
+    rocksdb::WriteBatch batch;
+    batch.Delete(segment->files.get(), DigestKey('s', key));
+    batch.Put(CountsKey(segment->number), SliceOf(SegmentCounts{segment->entries - 1, segment->bytes}));
+    Check(db_->Write(kNoLog, &batch), "remove");
+    segments_->CountRemoved(*segment);
+  }
 }
 
 void AnswerTable::Record(const AnswerPlace& place, const Digest& key) {
-  const rocksdb::Slice value(reinterpret_cast<const char*>(&key), sizeof key);
-  Check(db_->Put(kNoLog, PlaceKey(place), value), "write");
+  const AnswerSegments::Segment* segment = key == last_put_ ? &segments_->last() : segments_->Holding(key);
+  const PlaceEntry entry{key, segment != nullptr ? segment->number : kNoSegment};
+  Check(db_->Put(kNoLog, PlaceKey(place), SliceOf(entry)), "write");
 }
 
 void AnswerTable::AddFingerprint(const std::string& text) { Check(db_->Put(kNoLog, "f" + text, ""), "write"); }
 
-void AnswerTable::EvictIfOver() {
-  if (bytes_ <= limit_bytes_) return;
-  std::int64_t left = bytes_, entries = 0;
-  const auto goal = static_cast<std::int64_t>(kEvictTo * static_cast<double>(limit_bytes_));
-  rocksdb::WriteBatch batch;
-  VisitIndex(*db_, [&](const rocksdb::Slice& index_key, const IndexEntry& entry) {
-    batch.Delete(DigestKey('s', entry.key));
-    batch.Delete(index_key);
-    batch.Put(DigestKey('e', entry.key), "");
-    ++entries;
-    left -= static_cast<std::int64_t>(entry.size);
-    return left > goal;
-  });
-  Check(db_->Write(kNoLog, &batch), "evict");
-  LogInfo("score cache: evicted the ", entries, " oldest entries, ", (bytes_ - left) >> 10, " KiB");
-  entries_ -= entries;
-  bytes_ = left;
-  evicted_ += entries;
-  // Deletes alone give no disk space back: the values lie in blob files. Collection is left to this moment because in
-  // every compaction it would rewrite values that are still wanted.
-  rocksdb::CompactRangeOptions collect;
-  collect.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
-  collect.blob_garbage_collection_age_cutoff = kCollectedPart;
-  Check(db_->CompactRange(collect, nullptr, nullptr), "compact");
-}
-
 void AnswerTable::Flush() {
   RequireRoom();
-  Check(failpoint::Fails("cache.flush") ? Injected() : db_->Flush({}), "flush");
+  Check(failpoint::Fails("cache.flush") ? Injected() : segments_->Flush(), "flush");
 }
 
 // Asked before the disk is full: a RocksDB that was built with its assertions ends the process when a write to a blob

@@ -7,17 +7,13 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/digest/digest.h"
 #include "common/error/error.h"
-
-namespace rocksdb {
-class DB;
-class Slice;
-class Status;
-}  // namespace rocksdb
+#include "nodes/broker/answer_segments.h"
 
 namespace sgmd {
 
@@ -42,21 +38,30 @@ class TableDamaged : public Error {
   using Error::Error;
 };
 
-/// RocksDB with blob files and without a write-ahead log: what was not flushed is lost in a crash. Entries:
-///   's' key[16]          -> value                    (answer_value.h)
-///   'i' sequence[8, BE]  -> key[16] size[8, LE]      insertion order, for eviction
-///   'e' key[16]          -> ""                       was evicted, and is not here now
-///   't' experiment[16] step[8, BE] kind[1] index[8, BE] rollbacks[8, BE] -> key[16]
-///   'f' fingerprint text -> ""                       whose answers the cache holds
-///   "version"            -> "sgmd-score-cache-1"
+struct SegmentCounts;
+
+/// RocksDB without a write-ahead log: what was not flushed is lost in a crash, and a flush makes all or nothing of it
+/// safe. Values lie in segments (answer_segments.h), column families with blob files; the default one holds the rest:
+///   in a segment:    's' key[16] -> value            (answer_value.h)
+///   by default:      't' experiment[16] step[8, BE] kind[1] index[8, BE] rollbacks[8, BE] -> key[16] segment[8, LE]
+///                    'c' segment[8, BE] -> entries[8, LE] bytes[8, LE]     what was put into it
+///                    'f' fingerprint text -> ""                            whose answers the cache holds
+///                    "version"            -> "sgmd-score-cache-2"
+///
+/// A segment takes a sixteenth of the limit, or one value where that is more. When the next value would be above the
+/// limit, the oldest segments are dropped. So values are never more than the limit (or one value), and the disk holds
+/// less than the limit, one segment, 4 MiB, and 66 bytes for every place that was ever recorded: places stay. One whose
+/// segment is below the oldest was evicted; any other whose answer is not there was lost.
+///
 /// Reading is thread-safe; one thread writes. What writes throws DiskTrouble or TableDamaged.
 class AnswerTable {
  public:
   enum class OnDamage { kSetAside, kFail };
-  enum class Found { kYes, kNo, kDamaged };
+  using Found = AnswerSegments::Found;
   struct Totals {
     std::int64_t entries = 0, bytes = 0, evicted = 0;
   };
+  using PlaceVisitor = std::function<void(const AnswerPlace& place, const Digest& key, bool evicted)>;
 
   /// Opens or creates; read-only where the file system is. A damaged folder is renamed to <folder>.damaged-<UTC time>
   /// and a new one is made, with a warning, or TableDamaged is thrown. Throws DiskTrouble, or another Error when
@@ -70,18 +75,16 @@ class AnswerTable {
   bool read_only() const { return read_only_; }
   /// Bytes after which what was put should be flushed.
   std::size_t flush_bytes() const { return flush_bytes_; }
-  Totals totals() const { return {entries_, bytes_, evicted_}; }
+  Totals totals() const { return {segments_->entries(), segments_->bytes(), evicted_}; }
 
   Found Get(const Digest& key, std::string* value) const;
   bool Has(const Digest& key) const;
-  bool WasEvicted(const Digest& key) const;
   std::vector<std::string> Fingerprints() const;
-  /// Every place of `experiment` that was recorded, in order of steps, with the key of its answer.
-  void VisitPlaces(const Digest& experiment,
-                   const std::function<void(const AnswerPlace& place, const Digest& key)>& visit) const;
+  /// Every place of `experiment` that was recorded, in order of steps, with the key of its answer and whether the
+  /// segment that held it was dropped; the answer may have been put again since.
+  void VisitPlaces(const Digest& experiment, const PlaceVisitor& visit) const;
 
-  /// A key that is there already is left as it is. Evicts the oldest entries above the limit, a tenth of it at a time;
-  /// the disk holds up to a quarter more, in blob files whose dead values have not been collected.
+  /// A key that is there already is left as it is.
   void Put(const Digest& key, const std::string& value);
   void Remove(const Digest& key);
   void Record(const AnswerPlace& place, const Digest& key);
@@ -94,19 +97,20 @@ class AnswerTable {
  private:
   AnswerTable(std::filesystem::path folder, std::int64_t limit_bytes);
   rocksdb::Status OpenDatabase(bool read_only);
+  SegmentCounts CountsOf(std::uint64_t segment) const;
   void CheckFormat();
-  void CountEntries();
-  void EvictIfOver();
+  void MakeRoomFor(std::int64_t bytes);
   void RequireRoom() const;
   void Check(const rocksdb::Status& status, const char* action) const;
 
   std::filesystem::path folder_;
-  std::int64_t limit_bytes_;
+  std::int64_t limit_bytes_, segment_bytes_;
   std::size_t flush_bytes_ = 0;
   bool read_only_ = false;
   std::unique_ptr<rocksdb::DB> db_;
-  std::uint64_t next_sequence_ = 0;
-  std::atomic<std::int64_t> entries_ = 0, bytes_ = 0, evicted_ = 0;
+  std::unique_ptr<AnswerSegments> segments_;
+  std::optional<Digest> last_put_;  // is in the last segment
+  std::atomic<std::int64_t> evicted_ = 0;
 };
 
 }  // namespace sgmd

@@ -9,11 +9,16 @@
 
 namespace sgmd {
 
-struct IndexEntry {
-  Digest key;
-  std::uint64_t size;
+struct SegmentCounts {
+  std::int64_t entries, bytes;
 };
-static_assert(sizeof(IndexEntry) == 24);
+static_assert(sizeof(SegmentCounts) == 16);
+
+struct PlaceEntry {
+  Digest key;
+  std::uint64_t segment;
+};
+static_assert(sizeof(PlaceEntry) == 24);
 
 inline std::string DigestKey(char kind, const Digest& key) {
   std::string text(17, kind);
@@ -34,9 +39,9 @@ inline std::uint64_t NumberAt(std::string_view text, std::size_t at) {
   return __builtin_bswap64(big_endian);
 }
 
-inline std::string IndexKey(std::uint64_t sequence) {
-  std::string text = "i";
-  AppendNumber(text, sequence);
+inline std::string CountsKey(std::uint64_t segment) {
+  std::string text = "c";
+  AppendNumber(text, segment);
   return text;
 }
 

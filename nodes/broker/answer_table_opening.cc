@@ -1,32 +1,45 @@
 // How the database of the answer cache is opened, whatever state it is in.
 #include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/table.h>
 
 #include <algorithm>
 #include <ctime>
+#include <limits>
+#include <map>
 #include <system_error>
 
 #include "common/log/log.h"
-#include "nodes/broker/answer_table.h"
+#include "nodes/broker/answer_table_keys.h"
 
 namespace sgmd {
 namespace {
 
 constexpr char kFormatKey[] = "version";
-constexpr char kFormat[] = "sgmd-score-cache-1";
+constexpr char kFormat[] = "sgmd-score-cache-2";
 constexpr std::uint64_t kMinBlobBytes = 512;  // smaller values stay in the tables
 constexpr std::size_t kFilesOfLimit = 16, kMinFileBytes = 64 << 10, kMaxFileBytes = 32 << 20;
+constexpr std::int64_t kSegmentsOfLimit = 16;
+constexpr std::size_t kManifestBytes = 1 << 20, kBloomBitsPerKey = 10;
 
 rocksdb::Options MakeOptions(std::size_t flush_bytes) {
   rocksdb::Options options;
   options.create_if_missing = true;
+  options.atomic_flush = true;
   options.enable_blob_files = true;
   options.min_blob_size = kMinBlobBytes;
   options.write_buffer_size = 2 * flush_bytes;  // flushed on purpose before it is full, so that a failure is noticed
-  options.blob_file_size = flush_bytes;
+  // Tables of keys are compacted in the background, and no write waits for that; blob files are never rewritten.
+  options.level0_slowdown_writes_trigger = options.level0_stop_writes_trigger = std::numeric_limits<int>::max();
+  options.soft_pending_compaction_bytes_limit = options.hard_pending_compaction_bytes_limit = 0;
   options.max_background_jobs = 2;
   options.max_bgerror_resume_count = 0;  // the writer resumes
+  options.max_manifest_file_size = kManifestBytes;
   options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
   options.keep_log_file_num = 2;
+  rocksdb::BlockBasedTableOptions tables;
+  tables.filter_policy.reset(rocksdb::NewBloomFilterPolicy(kBloomBitsPerKey));
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(tables));
   return options;
 }
 
@@ -68,20 +81,50 @@ void SetAside(const std::filesystem::path& folder, const std::string& why) {
 AnswerTable::AnswerTable(std::filesystem::path folder, std::int64_t limit_bytes)
     : folder_(std::move(folder)),
       limit_bytes_(limit_bytes),
+      segment_bytes_(limit_bytes / kSegmentsOfLimit),
       flush_bytes_(std::clamp(static_cast<std::size_t>(limit_bytes) / kFilesOfLimit, kMinFileBytes, kMaxFileBytes)) {}
 
 AnswerTable::~AnswerTable() = default;
 
 rocksdb::Status AnswerTable::OpenDatabase(bool read_only) {
-  rocksdb::DB* opened = nullptr;
   rocksdb::Options options = MakeOptions(flush_bytes_);
   // With all files held open, RocksDB 7.8 takes a database of one file for one without blob files, and finds nothing.
   if (read_only) options.max_open_files = 1000;
-  const rocksdb::Status status = read_only ? rocksdb::DB::OpenForReadOnly(options, folder_.string(), &opened)
-                                           : rocksdb::DB::Open(options, folder_.string(), &opened);
+  std::vector<std::string> names{rocksdb::kDefaultColumnFamilyName};
+  if (std::filesystem::exists(folder_ / "CURRENT")) {
+    const rocksdb::Status status = rocksdb::DB::ListColumnFamilies(options, folder_.string(), &names);
+    if (!status.ok()) return status;
+  }
+  std::vector<rocksdb::ColumnFamilyDescriptor> families;
+  for (const std::string& name : names) families.emplace_back(name, options);
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* opened = nullptr;
+  const rocksdb::Status status =
+      read_only ? rocksdb::DB::OpenForReadOnly(options, folder_.string(), families, &handles, &opened)
+                : rocksdb::DB::Open(options, folder_.string(), families, &handles, &opened);
+  if (!status.ok()) return status;
   db_.reset(opened);
   read_only_ = read_only;
+  segments_ = std::make_unique<AnswerSegments>(*db_);
+  std::map<std::uint64_t, std::unique_ptr<rocksdb::ColumnFamilyHandle>> segments;  // in ascending order
+  for (std::size_t i = 0; i < handles.size(); ++i) {
+    std::unique_ptr<rocksdb::ColumnFamilyHandle> handle(handles[i]);
+    if (const auto number = AnswerSegments::NumberIn(names[i])) segments[*number] = std::move(handle);
+  }
+  for (auto& [number, handle] : segments) {
+    const SegmentCounts counts = CountsOf(number);
+    segments_->Add({number, std::move(handle), counts.entries, counts.bytes});
+  }
   return status;
+}
+
+// None where nothing of it was flushed before a crash.
+SegmentCounts AnswerTable::CountsOf(std::uint64_t segment) const {
+  std::string text;
+  SegmentCounts counts{};
+  db_->Get({}, CountsKey(segment), &text);
+  if (text.size() == sizeof counts) std::memcpy(&counts, text.data(), sizeof counts);
+  return counts;
 }
 
 void AnswerTable::CheckFormat() {
@@ -118,7 +161,7 @@ std::shared_ptr<AnswerTable> AnswerTable::Open(const std::filesystem::path& fold
   }
   table->Check(status, "open");
   table->CheckFormat();
-  table->CountEntries();
+  if (!table->read_only_ && table->segments_->all().empty()) table->Check(table->segments_->Create(), "begin");
   return table;
 }
 

@@ -26,13 +26,14 @@ bool SizeFits(const TensorView& view) {
 
 }  // namespace
 
-std::string EncodeAnswer(const TensorView& view) {
+std::string EncodeAnswer(const TensorFrame& answer) {
+  const TensorView& view = answer.view;
   const Header header{kMagic,
                       kVersion,
                       static_cast<std::uint8_t>(view.dtype),
                       static_cast<std::uint8_t>(view.shape.size()),
                       0,
-                      Checksum(view.bytes)};
+                      answer.ChecksumOnce()};
   std::string value;
   value.reserve(sizeof header + 8 * view.shape.size() + view.bytes.size());
   value.append(reinterpret_cast<const char*>(&header), sizeof header);
@@ -56,6 +57,7 @@ std::optional<TensorFrame> DecodeAnswer(std::shared_ptr<const std::string> value
   frame.view.bytes = std::as_bytes(std::span(*value)).subspan(sizeof header + shape_bytes);
   if (!SizeFits(frame.view) || Checksum(frame.view.bytes) != header.checksum || !AllFinite(frame.view)) return {};
   frame.owner = std::move(value);
+  frame.checksum = header.checksum;
   return frame;
 }
 

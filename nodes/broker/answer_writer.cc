@@ -8,13 +8,11 @@
 namespace sgmd {
 namespace {
 
-constexpr std::size_t kQueueLimit = 64;  // jobs, while it is not failing
-constexpr std::chrono::seconds kRoomPatience{5}, kWordPeriod{10};
+constexpr std::chrono::seconds kWordPeriod{10};
 
 }  // namespace
 
-AnswerWriter::AnswerWriter(Opener open, std::chrono::milliseconds retry, std::size_t max_waiting_bytes)
-    : open_(std::move(open)), retry_(retry), max_waiting_bytes_(max_waiting_bytes) {
+AnswerWriter::AnswerWriter(Opener open, const Limits& limits) : open_(std::move(open)), limits_(limits) {
   try {
     table_ = open_();
   } catch (const DiskTrouble& failure) {
@@ -34,15 +32,26 @@ AnswerWriter::~AnswerWriter() {
 }
 
 void AnswerWriter::Add(Job job, std::size_t bytes) {
-  Lock lock(mutex_);
-  const auto has_room = [&] { return queue_.size() < kQueueLimit || !problem_.empty(); };
-  if (!changed_.wait_for(lock, kRoomPatience, has_room)) return Lose("the disk is too slow");
+  const Lock lock(mutex_);
   // While it is failing, what is written and not flushed may have to be written again: it waits too.
   const std::size_t waiting = queue_bytes_ + (problem_.empty() ? 0 : unflushed_bytes_);
-  if (waiting + bytes > max_waiting_bytes_) return Lose(problem_);
+  if (waiting + bytes > limits_.lost_above) {
+    if (const std::string problem = Problem(); !problem.empty()) return Lose(problem);
+  }
   queue_.push_back({std::move(job), bytes});
   queue_bytes_ += bytes;
+  ++added_;
   changed_.notify_all();
+}
+
+std::string AnswerWriter::Problem() const {
+  if (!problem_.empty() || !began_ || Clock::now() - *began_ < limits_.patience) return problem_;
+  return "the disk does not answer";
+}
+
+bool AnswerWriter::IsBehind() const {
+  const Lock lock(mutex_);
+  return queue_bytes_ > limits_.behind_above && Problem().empty();
 }
 
 void AnswerWriter::Lose(const std::string& why) {
@@ -52,12 +61,22 @@ void AnswerWriter::Lose(const std::string& why) {
   LogWarning("score cache: ", lost_, " answers are lost so far, and a replay will miss them: ", why);
 }
 
-void AnswerWriter::Sync() {
-  const trace::Span span("wait for answers to be on disk");
-  Lock lock(mutex_);
-  flush_wanted_ = true;
+std::uint64_t AnswerWriter::RequestFlush() {
+  const Lock lock(mutex_);
+  flush_to_ = added_;
   changed_.notify_all();
-  changed_.wait(lock, [&] { return !problem_.empty() || (queue_.empty() && unflushed_.empty() && !writing_); });
+  return added_;
+}
+
+bool AnswerWriter::Flushed(std::uint64_t request) const {
+  const Lock lock(mutex_);
+  return FlushedJobs() >= request || !problem_.empty();
+}
+
+void AnswerWriter::Sync() {
+  const std::uint64_t request = RequestFlush();
+  Lock lock(mutex_);
+  changed_.wait(lock, [&] { return FlushedJobs() >= request || !problem_.empty(); });
 }
 
 std::shared_ptr<AnswerTable> AnswerWriter::table() const {
@@ -67,11 +86,16 @@ std::shared_ptr<AnswerTable> AnswerWriter::table() const {
 
 AnswerWriter::State AnswerWriter::state() const {
   const std::lock_guard lock(mutex_);
-  return {problem_, static_cast<std::int64_t>(queue_bytes_), lost_};
+  return {Problem(), static_cast<std::int64_t>(queue_bytes_), lost_};
 }
 
-bool AnswerWriter::HasWork() const {
-  return !problem_.empty() || !queue_.empty() || (!unflushed_.empty() && (flush_wanted_ || stopping_));
+bool AnswerWriter::HasWork() const { return !problem_.empty() || !queue_.empty() || FlushIsDue(); }
+
+// Once the jobs that are to be flushed soon, or all when it ends or has failed, are written.
+bool AnswerWriter::FlushIsDue() const {
+  if (!problem_.empty()) return queue_.empty();
+  if (unflushed_.empty()) return false;
+  return FlushedJobs() < flush_to_ ? added_ - queue_.size() >= flush_to_ : stopping_ && queue_.empty();
 }
 
 void AnswerWriter::Run() {
@@ -80,11 +104,11 @@ void AnswerWriter::Run() {
     changed_.wait(lock, [&] { return stopping_ || HasWork(); });
     if (!HasWork()) return;
     bool done = problem_.empty() || Recover(lock);
-    while (done && !queue_.empty()) done = WriteOne(lock);
-    if (done && (flush_wanted_ || stopping_ || !problem_.empty())) done = Flush(lock);
+    while (done && !queue_.empty() && !FlushIsDue()) done = WriteOne(lock);
+    if (done && FlushIsDue()) done = Flush(lock);
     if (done) continue;
     if (stopping_) return;
-    changed_.wait_for(lock, retry_, [&] { return stopping_; });
+    changed_.wait_for(lock, limits_.retry, [&] { return stopping_; });
   }
 }
 
@@ -103,14 +127,17 @@ bool AnswerWriter::WriteOne(Lock& lock) {
 bool AnswerWriter::Flush(Lock& lock) {
   const trace::Span span("flush answers");
   if (!Attempt(lock, [&] { table_->Flush(); })) return false;
-  unflushed_.clear();
+  std::deque<Waiting> flushed;  // is freed without the lock: it may be megabytes
+  flushed.swap(unflushed_);
   unflushed_bytes_ = 0;
   if (queue_.empty()) {
-    flush_wanted_ = false;
     if (!problem_.empty()) LogInfo("score cache: answers are stored again; ", lost_, " were lost");
     problem_.clear();
   }
   changed_.notify_all();
+  lock.unlock();
+  flushed.clear();
+  lock.lock();
   return true;
 }
 
@@ -120,9 +147,14 @@ bool AnswerWriter::Recover(Lock& lock) {
       })) {
     return true;
   }
-  table_.reset();
-  std::shared_ptr<AnswerTable> opened;
-  if (!Attempt(lock, [&] { opened = open_(); })) return false;
+  std::shared_ptr<AnswerTable> closing = std::move(table_), opened;
+  const bool done = Attempt(lock, [&] {
+    // Whoever reads it must not be the one that closes it, which waits for the disk.
+    while (closing.use_count() > 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    closing.reset();
+    opened = open_();
+  });
+  if (!done) return false;
   table_ = std::move(opened);
   return true;
 }
@@ -130,7 +162,7 @@ bool AnswerWriter::Recover(Lock& lock) {
 // Only this thread changes table_ and takes from the queue, so `action` may use them without the lock.
 bool AnswerWriter::Attempt(Lock& lock, const std::function<void()>& action) {
   std::string why;
-  writing_ = true;
+  began_ = Clock::now();
   lock.unlock();
   try {
     action();
@@ -138,7 +170,7 @@ bool AnswerWriter::Attempt(Lock& lock, const std::function<void()>& action) {
     why = failure.what();
   }
   lock.lock();
-  writing_ = false;
+  began_.reset();
   changed_.notify_all();
   if (!why.empty()) OnFailure(why);
   return why.empty();

@@ -11,7 +11,7 @@
 namespace sgmd {
 namespace {
 
-constexpr std::chrono::milliseconds kTick{100};
+constexpr std::chrono::milliseconds kTick{100}, kTickForDisk{5};
 
 constexpr std::chrono::seconds kLastWords{3}, kVisit{600}, kMetricsPeriod{1};
 constexpr std::int64_t kControlFrameBytes = 1 << 20, kAlignmentFrameBytes = std::int64_t{2} << 30;
@@ -64,7 +64,7 @@ int Broker::Run(const StopRequests& stop) {
           plan_.topology.cache.enabled ? plan_.topology.cache.folder.string() : "off");
   while (!exit_code_ && !stop.now) {
     if (stop.in_order) Drain();
-    Server::Wait({&data_, &control_}, kTick);
+    Server::Wait({&data_, &control_}, checkpoints_.holds() || teachers_.HeldBack() ? kTickForDisk : kTick);
     while (auto in = control_.TryReceive()) OnControl(*in);
     while (auto in = exit_code_ ? std::nullopt : data_.TryReceive()) OnData(*in);
     if (!exit_code_) OnTick();
@@ -114,8 +114,8 @@ void Broker::DealWithData(const std::string& node, const Envelope& e) {
       return;
     case wire::Kind::Score:
     case wire::Kind::Anchor:
-      if (const std::string why = teachers_.OnAnswer(node, e); !why.empty()) return Fail(why);
-      return checkpoints_.Open();
+      if (const std::string why = teachers_.OnAnswer(node, e); !why.empty()) Fail(why);
+      return;
     case wire::Kind::Credit:
       return teachers_.OnCredit(node, FromEnvelope<message::Credit>(e));
     case wire::Kind::Leave:
@@ -123,8 +123,7 @@ void Broker::DealWithData(const std::string& node, const Envelope& e) {
     case wire::Kind::CheckpointPart: {
       const auto part = FromEnvelope<message::CheckpointPart>(e);
       work_.fake_score = part.forward_equivalents;
-      checkpoints_.Hold(part);
-      return checkpoints_.Open();
+      return checkpoints_.Hold(part);
     }
     default: {
       const auto finished = FromEnvelope<message::Finished>(e);
@@ -237,7 +236,8 @@ void Broker::OnTick() {
   const trace::Span span("look after the members");
   members_.Tick();
   UpdateMetrics();
-  teachers_.ExpireLeases();
+  teachers_.Tick();
+  checkpoints_.Open();
   data_peers_.Flush();
   control_peers_.Flush();
   control_peers_.ForgetVisitors("client.", kVisit);

@@ -1,6 +1,7 @@
 // What a checkpoint waits for before it may be committed.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "common/messages/life.h"
@@ -17,14 +18,21 @@ class CheckpointGate {
   /// Both outlive it.
   CheckpointGate(TeacherService& teachers, Members& members) : teachers_(teachers), members_(members) {}
 
-  void Hold(const message::CheckpointPart& part) { held_.push_back(part); }
-  /// Sends the generator the parts that need not wait any longer.
+  void Hold(const message::CheckpointPart& part) { held_.push_back({part, {}}); }
+  /// Sends the generator the parts that need not wait any longer: once in every round of the broker's loop.
   void Open();
+  bool holds() const { return !held_.empty(); }
 
  private:
+  struct Held {
+    message::CheckpointPart part;
+    std::optional<std::uint64_t> safety;  // the request for it, made when all earlier answers had come
+  };
+  bool MayPass(Held& held);
+
   TeacherService& teachers_;
   Members& members_;
-  std::vector<message::CheckpointPart> held_;
+  std::vector<Held> held_;
 };
 
 }  // namespace sgmd

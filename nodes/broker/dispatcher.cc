@@ -1,17 +1,21 @@
 #include "nodes/broker/dispatcher.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace sgmd {
 namespace {
 
-constexpr std::size_t kScoredRemembered = 4096;  // tickets: far more than are ever in flight
+constexpr std::size_t kScoredRemembered = 4096;    // tickets: far more than are ever in flight
+constexpr double kSlowFactor = 2, kNewest = 0.25;  // weight of the newest answer in a teacher's speed
+
+double Seconds(Dispatcher::Time::duration time) { return std::chrono::duration<double>(time).count(); }
 
 }  // namespace
 
-bool Dispatcher::Add(std::uint64_t ticket, double cost) {
+bool Dispatcher::Add(std::uint64_t ticket, Work work) {
   if (ticket < scored_below_ || scored_.contains(ticket)) return false;
-  if (!open_.emplace(ticket, Open{cost, {}}).second) return false;
+  if (!open_.emplace(ticket, Open{work, {}}).second) return false;
   waiting_.insert(ticket);
   return true;
 }
@@ -23,29 +27,83 @@ void Dispatcher::AddCredit(const std::string& teacher, int count) {
 }
 
 int Dispatcher::HeldBy(const std::string& teacher) const {
-  return static_cast<int>(std::count_if(leased_.begin(), leased_.end(),
-                                        [&](const auto& lease) { return lease.second.teacher == teacher; }));
+  return static_cast<int>(std::ranges::count(leases_, teacher, &Held::teacher));
+}
+
+bool Dispatcher::IsLeased(std::uint64_t ticket) const {
+  return std::ranges::find(leases_, ticket, &Held::ticket) != leases_.end();
+}
+
+std::optional<double> Dispatcher::SlowAfter(int kind) const {
+  std::optional<double> quickest;
+  for (const auto& [name, teacher] : teachers_) {
+    const auto answered = teacher.answered.find(kind);
+    const auto time = answered == teacher.answered.end() ? std::nullopt : answered->second.Percentile95();
+    if (time && (!quickest || *time < *quickest)) quickest = time;
+  }
+  if (!quickest) return {};
+  return std::max(kSlowFactor * *quickest, Seconds(kLeastSlow));
+}
+
+bool Dispatcher::IsSlow(const Held& lease, Time now) const {
+  if (now - lease.since <= kLeastSlow) return false;
+  const auto slow_after = SlowAfter(lease.work.kind);
+  return slow_after && Seconds(now - lease.since) > *slow_after;
+}
+
+// Of those that have no second lease and that another teacher can take.
+const Dispatcher::Held* Dispatcher::LowestSlow(Time now) const {
+  const Held* lowest = nullptr;
+  for (const Held& lease : leases_) {
+    const auto open = open_.find(lease.ticket);
+    if (open == open_.end() || (lowest != nullptr && lease.ticket > lowest->ticket)) continue;
+    if (std::ranges::count(leases_, lease.ticket, &Held::ticket) > 1 || !IsSlow(lease, now)) continue;
+    if (Choose(open->second, /*second=*/true) != nullptr) lowest = &lease;
+  }
+  return lowest;
+}
+
+// Null when there is none.
+const std::string* Dispatcher::Choose(const Open& open, bool second) const {
+  const std::string* chosen = nullptr;
+  std::tuple<int, double> least;
+  for (const auto& [name, teacher] : teachers_) {
+    if (teacher.credit == 0 || teacher.suspended || teacher.overdue) continue;
+    const int held = HeldBy(name);
+    if (teacher.slow && (second || held > 0)) continue;
+    if (second && std::ranges::find(open.holders, name) != open.holders.end()) continue;
+    const std::tuple<int, double> rank{held, teacher.seconds};
+    if (chosen != nullptr && rank >= least) continue;
+    chosen = &name;
+    least = rank;
+  }
+  return chosen;
 }
 
 std::optional<Dispatcher::Lease> Dispatcher::NextLease(Time now) {
-  if (waiting_.empty()) return {};
-  auto chosen = teachers_.end();
-  int fewest = 0;
-  for (auto it = teachers_.begin(); it != teachers_.end(); ++it) {
-    if (it->second.credit == 0 || it->second.suspended || it->second.overdue) continue;
-    const int held = HeldBy(it->first);
-    if (chosen != teachers_.end() && held >= fewest) continue;
-    chosen = it;
-    fewest = held;
+  const Held* slow = LowestSlow(now);
+  if (slow != nullptr && (waiting_.empty() || slow->ticket < *waiting_.begin())) {
+    const std::uint64_t ticket = slow->ticket;
+    teachers_.at(slow->teacher).slow = true;
+    ++speculated_;
+    return Grant(ticket, *Choose(open_.at(ticket), /*second=*/true), now);
   }
-  if (chosen == teachers_.end()) return {};
+  if (waiting_.empty()) return {};
   const std::uint64_t ticket = *waiting_.begin();
+  const std::string* teacher = Choose(open_.at(ticket), /*second=*/false);
+  if (teacher == nullptr) return {};
   waiting_.erase(waiting_.begin());
-  --chosen->second.credit;
+  return Grant(ticket, *teacher, now);
+}
+
+Dispatcher::Lease Dispatcher::Grant(std::uint64_t ticket, const std::string& teacher, Time now) {
   Open& open = open_.at(ticket);
-  leased_[ticket] = {chosen->first, now + std::chrono::duration_cast<Time::duration>(open.cost * lease_time_)};
-  open.holders.push_back(chosen->first);
-  return Lease{ticket, chosen->first, static_cast<std::uint32_t>(open.holders.size())};
+  open.holders.push_back(teacher);
+  const auto attempt = static_cast<std::uint32_t>(open.holders.size());
+  const auto lasts = std::chrono::duration_cast<Time::duration>(open.work.cost * lease_time_);
+  leases_.push_back({ticket, attempt, teacher, open.work, now, now + lasts});
+  --teachers_.at(teacher).credit;
+  return {ticket, teacher, attempt};
 }
 
 bool Dispatcher::Holds(const std::string& teacher, std::uint64_t ticket, std::uint32_t attempt) const {
@@ -60,7 +118,6 @@ bool Dispatcher::Fill(std::uint64_t ticket) {
     return false;
   }
   waiting_.erase(ticket);
-  leased_.erase(ticket);
   scored_.insert(ticket);
   if (scored_.size() > kScoredRemembered) {
     scored_below_ = *scored_.begin() + 1;
@@ -69,15 +126,41 @@ bool Dispatcher::Fill(std::uint64_t ticket) {
   return true;
 }
 
+bool Dispatcher::Answer(const std::string& teacher, std::uint64_t ticket, std::uint32_t attempt, Time now) {
+  const auto lease = std::ranges::find_if(leases_, [&](const Held& held) {
+    return held.ticket == ticket && held.attempt == attempt && held.teacher == teacher;
+  });
+  if (lease != leases_.end()) {
+    Measure(*lease, now);
+    leases_.erase(lease);
+  }
+  return Fill(ticket);
+}
+
+void Dispatcher::Measure(const Held& lease, Time now) {
+  Teacher& teacher = teachers_.at(lease.teacher);
+  if (!IsSlow(lease, now)) teacher.slow = false;
+  teacher.answered[lease.work.kind].Add(Seconds(now - lease.since));
+  // It computes one lease after the other.
+  const double seconds = Seconds(now - std::max(lease.since, teacher.last_answer)) / lease.work.cost;
+  teacher.seconds = teacher.seconds == 0 ? seconds : (1 - kNewest) * teacher.seconds + kNewest * seconds;
+  teacher.last_answer = now;
+}
+
 template <typename Predicate>
 int Dispatcher::Requeue(Predicate matches) {
-  const auto count = std::erase_if(leased_, [&](const auto& lease) {
-    if (!matches(lease.second)) return false;
-    waiting_.insert(lease.first);
+  std::vector<std::uint64_t> freed;
+  std::erase_if(leases_, [&](const Held& lease) {
+    if (!matches(lease)) return false;
+    freed.push_back(lease.ticket);
     return true;
   });
-  redispatched_ += static_cast<std::int64_t>(count);
-  return static_cast<int>(count);
+  int count = 0;
+  for (const std::uint64_t ticket : freed) {
+    if (open_.contains(ticket) && !IsLeased(ticket) && waiting_.insert(ticket).second) ++count;
+  }
+  redispatched_ += count;
+  return count;
 }
 
 int Dispatcher::Suspend(const std::string& teacher) {

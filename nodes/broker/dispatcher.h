@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "nodes/broker/recent_durations.h"
+
 namespace sgmd {
 
 /// State of a ticket, and what moves it:
@@ -17,14 +19,21 @@ namespace sgmd {
 ///   -         Add                                 waiting, true
 ///   any       Add                                 unchanged, false
 ///   waiting   NextLease (a teacher has credit)    leased; this teacher holds it under this attempt
-///   leased    Fill (stored, or any answer of a    scored, true: the first answer fills the slot
-///             teacher that Holds it)
-///   waiting   Fill (stored, or a late answer)     scored, true: a score is the same whoever computes it
+///   leased    NextLease (its one lease is slow)   leased twice; the first holder is slow, the second is not
+///   leased    Answer of a teacher that Holds it,  scored, true: the first answer fills the slot, also one that comes
+///   (twice),  or Fill from the store              late: a score is the same whoever computes it
+///   waiting
 ///   leased    Expire, Suspend or Release          waiting, at its old place in the order
-///   scored, - Fill                                unchanged, false: dropped and counted
+///   twice     Expire, Suspend or Release          leased, by the other one
+///   scored, - Fill, Answer                        unchanged, false: dropped and counted
+///
+/// A lease is slow once it is open for longer than twice the 95th percentile of the time in which the quickest teacher
+/// has answered work of its kind of late, and for kLeastSlow. The quickest, because a teacher that is always slow would
+/// be its own measure otherwise. There is no such time before a teacher has answered RecentDurations::kLeast.
 ///
 /// A teacher holds a ticket under each attempt that it was given, also after the lease expired, until the ticket is
-/// scored or the teacher is released.
+/// scored or the teacher is released. Its lease is open until it answers, also when another answer has come first: it
+/// still computes.
 ///
 /// State of a teacher, and what moves it:
 ///
@@ -36,12 +45,20 @@ namespace sgmd {
 ///   suspended AddCredit, Heard, Resume            free, or overdue if Resume found it so
 ///   any       Release                             -
 ///
+/// Beside that, it is slow from when its lease is given to a second teacher until it answers before a lease is slow. A
+/// slow teacher has one open lease at a time and is never the second one.
+///
 /// A teacher has credit for as many leases as it has asked for by AddCredit and not been given since. It keeps its
 /// credit while it is overdue or suspended; Release voids it.
 class Dispatcher {
  public:
   using Time = std::chrono::steady_clock::time_point;
+  static constexpr std::chrono::milliseconds kLeastSlow{500};  // a second lease costs more than it saves before that
 
+  struct Work {
+    double cost = 1;  // > 0: how many times the work of a score it is; its leases last as many times as long
+    int kind = 0;     // whose durations it is held against
+  };
   struct Lease {
     std::uint64_t ticket = 0;
     std::string teacher;
@@ -51,58 +68,77 @@ class Dispatcher {
   /// `lease_time`: an unanswered lease goes to the next teacher after this long.
   explicit Dispatcher(std::chrono::duration<double> lease_time) : lease_time_(lease_time) {}
 
-  /// Tickets are served in ascending order. `cost` > 0: how many times the work of a score it is; its leases last as
-  /// many times as long. False when this one has been here before.
-  bool Add(std::uint64_t ticket, double cost = 1);
+  /// Tickets are served in ascending order. False when this one has been here before.
+  bool Add(std::uint64_t ticket, Work work);
+  bool Add(std::uint64_t ticket) { return Add(ticket, Work{}); }
   void AddCredit(const std::string& teacher, int count);
-  /// The lowest waiting ticket to the teacher with credit that holds the fewest leases; nothing when either lacks.
+  /// The lowest ticket that waits or has one slow lease. It goes to the teacher with credit that has the fewest open
+  /// leases; of several to one that was not measured yet, then to the fastest; the second lease to none that holds it.
+  /// Nothing when either lacks.
   std::optional<Lease> NextLease(Time now);
   /// Whether `teacher` was given this ticket, which must not be scored, under this attempt.
   bool Holds(const std::string& teacher, std::uint64_t ticket, std::uint32_t attempt) const;
-  /// There is an answer. True when it fills the slot.
+  /// There is an answer in the store. True when it fills the slot.
   bool Fill(std::uint64_t ticket);
+  /// A teacher's answer, whoever's it is to use: its time is measured. True when it fills the slot.
+  bool Answer(const std::string& teacher, std::uint64_t ticket, std::uint32_t attempt, Time now);
   /// The teacher has sent an answer: it does not hang.
   void Heard(const std::string& teacher);
-  /// The teacher does not answer: its leases wait again and it gets no others. Returns how many leases it held.
+  /// The teacher does not answer: its leases wait again and it gets no others. Returns how many wait again.
   int Suspend(const std::string& teacher);
   /// It is alive, which does not say that it works.
   void Resume(const std::string& teacher);
   /// The teacher is gone or starts anew: its leases wait again, its credit is void, and it holds nothing. Returns how
-  /// many leases it had.
+  /// many wait again.
   int Release(const std::string& teacher);
   /// Leases past their deadline wait again, and whoever had them is overdue. Returns their names, one a lease.
   std::vector<std::string> Expire(Time now);
 
   int waiting() const { return static_cast<int>(waiting_.size()); }
-  int leased() const { return static_cast<int>(leased_.size()); }
+  /// Tickets, not leases.
+  int leased() const { return static_cast<int>(open_.size() - waiting_.size()); }
   std::int64_t redispatched() const { return redispatched_; }
+  std::int64_t speculated() const { return speculated_; }
   std::int64_t dropped() const { return dropped_; }
 
  private:
   struct Open {
-    double cost = 1;
+    Work work;
     std::vector<std::string> holders;  // by attempt - 1; empty once released
   };
-  struct Held {
+  struct Held {  // an open lease
+    std::uint64_t ticket;
+    std::uint32_t attempt;
     std::string teacher;
-    Time deadline;
+    Work work;
+    Time since, deadline;
   };
   struct Teacher {
     int credit = 0;
-    bool suspended = false, overdue = false;
+    bool suspended = false, overdue = false, slow = false;
+    std::map<int, RecentDurations> answered;  // by kind of work, from lease to answer
+    double seconds = 0;                       // that the work of a score takes it, of late; 0: not measured
+    Time last_answer{};
   };
   template <typename Predicate>
   int Requeue(Predicate matches);
   int HeldBy(const std::string& teacher) const;
+  bool IsLeased(std::uint64_t ticket) const;
+  bool IsSlow(const Held& lease, Time now) const;
+  std::optional<double> SlowAfter(int kind) const;
+  const Held* LowestSlow(Time now) const;
+  const std::string* Choose(const Open& open, bool second) const;
+  Lease Grant(std::uint64_t ticket, const std::string& teacher, Time now);
+  void Measure(const Held& lease, Time now);
 
   std::chrono::duration<double> lease_time_;
   std::set<std::uint64_t> waiting_;
-  std::map<std::uint64_t, Held> leased_;
+  std::vector<Held> leases_;            // also of scored tickets, until their teacher answers
   std::map<std::uint64_t, Open> open_;  // tickets that wait or are leased
   std::set<std::uint64_t> scored_;      // the newest of them; older ones are below scored_below_
   std::uint64_t scored_below_ = 0;
   std::map<std::string, Teacher> teachers_;
-  std::int64_t redispatched_ = 0, dropped_ = 0;
+  std::int64_t redispatched_ = 0, speculated_ = 0, dropped_ = 0;
 };
 
 }  // namespace sgmd

@@ -58,6 +58,7 @@ void MetricsPage::Update(const std::string& status) {
   impl_->SetNamed("scalar", json.at("scalars"));
   impl_->Set("leased", json.at("in_flight").get<double>());
   impl_->Set("waiting", json.at("queued").get<double>());
+  impl_->SetNamed("dispatcher", json.at("dispatcher"));
   impl_->SetNamed("cache", json.at("cache"));
   impl_->Set("malformed_messages", json.at("malformed").get<double>());
   for (const Json& node : json.at("nodes")) impl_->SetNode(node);

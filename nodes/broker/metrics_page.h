@@ -11,6 +11,7 @@ namespace sgmd {
 ///   sgmd_step, sgmd_steps, sgmd_seconds_per_step, sgmd_eta_seconds
 ///   sgmd_scalar{name}                    latest metrics of the trained roles, such as generator_loss
 ///   sgmd_leased, sgmd_waiting            requests with teachers, and for them
+///   sgmd_dispatcher{name}                redispatched, speculated, dropped
 ///   sgmd_cache{name}                     hits, misses, entries, bytes, corrupt, evicted, lost, ...
 ///   sgmd_malformed_messages
 ///   sgmd_node_up{node,state}             1 for the state that the node is in, 0 for those that it was in

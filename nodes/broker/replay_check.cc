@@ -23,7 +23,7 @@ struct Record {
 
 Record RecordOf(const AnswerTable& table, const Experiment& e) {
   Record record;
-  table.VisitPlaces(ExperimentDigest(e), [&](const AnswerPlace& place, const Digest& key) {
+  table.VisitPlaces(ExperimentDigest(e), [&](const AnswerPlace& place, const Digest& key, bool evicted) {
     if (place.step >= e.steps) return;
     const Place at{place.step, place.kind, place.index};
     record.rollbacks = std::max(record.rollbacks, place.rollbacks);
@@ -33,7 +33,7 @@ Record RecordOf(const AnswerTable& table, const Experiment& e) {
       if (record.there.insert(at).second) ++record.of_step[place.step];
     } else {
       record.gone.insert(at);
-      if (table.WasEvicted(key)) ++record.evicted;
+      if (evicted) ++record.evicted;
     }
   });
   return record;

@@ -30,6 +30,10 @@ Json CacheJson(const AnswerStore::Stats& s) {
           {"lost", s.lost},       {"hit_mb_per_s", s.HitMegabytesPerSecond()}};
 }
 
+Json DispatcherJson(const Dispatcher& d) {
+  return {{"redispatched", d.redispatched()}, {"speculated", d.speculated()}, {"dropped", d.dropped()}};
+}
+
 Json NodeJson(const std::string& name, const Members& members) {
   const Members::Member& member = members.all().at(name);
   const Members::State state = members.StateOf(member);
@@ -117,6 +121,7 @@ std::string StatusText(const RunProgress& run, const Members& members, const Tea
                     {"anchors", {{"asked", anchors.asked}, {"cached", anchors.cached}}},
                     {"in_flight", teachers.dispatcher().leased()},
                     {"queued", teachers.dispatcher().waiting()},
+                    {"dispatcher", DispatcherJson(teachers.dispatcher())},
                     {"malformed", malformed_messages},
                     {"nodes", nodes}};
   return status.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -128,7 +133,8 @@ void LogSummary(const LaunchPlan& plan, const TeacherService& teachers, const Tr
   const TeacherService::Counts &samples = teachers.samples(), &anchors = teachers.anchors();
   LogInfo("served ", samples.asked, " micro-batches: ", samples.cached, " from the cache, ",
           samples.asked - samples.cached, " not; ", teachers.dispatcher().redispatched(), " leases dispatched again, ",
-          teachers.dispatcher().dropped(), " late answers dropped, ", malformed_messages, " malformed messages");
+          teachers.dispatcher().speculated(), " given to a second teacher, ", teachers.dispatcher().dropped(),
+          " late answers dropped, ", malformed_messages, " malformed messages");
   const double per_sample =
       1.0 / static_cast<double>(std::max<std::int64_t>(samples.asked * plan.experiment.data.micro_batch, 1));
   LogInfo("work per sample in forward-equivalents: generator ", work.generator * per_sample, ", fake score ",

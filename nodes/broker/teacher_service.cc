@@ -97,7 +97,8 @@ std::string TeacherService::OnRequest(const Envelope& request) {
   }
   const std::uint64_t place = PlaceOf(request.kind, asked.ticket);
   const bool anchor = request.kind == wire::Kind::AnchorRequest;
-  if (!dispatcher_.Add(place, anchor ? static_cast<double>(experiment_.diversity.anchor_steps) : 1)) {
+  const double cost = anchor ? static_cast<double>(experiment_.diversity.anchor_steps) : 1;
+  if (!dispatcher_.Add(place, {cost, WorkOf(request.kind).order})) {
     LogDebug("dropped a ", wire::EnumNameKind(request.kind), " that was here before");
     return "";
   }
@@ -122,6 +123,8 @@ void TeacherService::OnCredit(const std::string& teacher, const message::Credit&
 }
 
 void TeacherService::GrantLeases() {
+  held_back_ = dispatcher_.waiting() > 0 && answers_->IsBehind();
+  if (held_back_) return;
   while (const auto lease = dispatcher_.NextLease(std::chrono::steady_clock::now())) {
     Envelope message = pending_.at(lease->ticket).lease;
     message.request_id = lease->ticket;
@@ -132,16 +135,17 @@ void TeacherService::GrantLeases() {
 
 std::string TeacherService::OnAnswer(const std::string& teacher, const Envelope& answer) {
   dispatcher_.Heard(teacher);
+  const auto now = std::chrono::steady_clock::now();
   const auto it = pending_.find(answer.request_id);
   if (it == pending_.end()) {
-    dispatcher_.Fill(answer.request_id);  // counts it as dropped
+    dispatcher_.Answer(teacher, answer.request_id, answer.attempt, now);  // counts it as dropped
     GrantLeases();
     return "";
   }
   try {
     const WorkResult result = ResultIn(answer, teacher, it->second.request.kind);
     if (!AllFinite(result.tensor.view)) return OnNotFinite(teacher, it->second);
-    dispatcher_.Fill(answer.request_id);
+    dispatcher_.Answer(teacher, answer.request_id, answer.attempt, now);
     Use(std::move(pending_.extract(it).mapped()), result);
     GrantLeases();
   } catch (const Error& error) {
@@ -217,11 +221,12 @@ void TeacherService::Lose(const std::string& teacher, const std::string& why) {
   GrantLeases();
 }
 
-void TeacherService::ExpireLeases() {
+void TeacherService::Tick() {
   const std::vector<std::string> late = dispatcher_.Expire(std::chrono::steady_clock::now());
-  if (late.empty()) return;
-  LogWarning(late.size(), " leases expired and are dispatched again; no more for ", Joined(late, ", "),
-             " until it answers");
+  if (!late.empty()) {
+    LogWarning(late.size(), " leases expired, and what is still wanted of them is dispatched again; no more for ",
+               Joined(late, ", "), " until it answers");
+  }
   GrantLeases();
 }
 

@@ -47,13 +47,17 @@ class TeacherService {
   void Resume(const std::string& teacher);
   /// A teacher is gone, or starts anew.
   void Lose(const std::string& teacher, const std::string& why);
-  /// Leases that are too old go to others; who had them gets no more until it sends an answer or asks for work.
-  void ExpireLeases();
+  /// Time has passed: leases that are too old go to others, and who had them gets no more until it sends an answer or
+  /// asks for work.
+  void Tick();
 
   /// Whether a request of a step before `step` has no answer yet.
   bool OpenBefore(std::int64_t step) const;
-  /// Makes all answers so far survive a crash.
-  void SyncAnswers() { answers_->Sync(); }
+  /// Asks for all answers so far to survive a crash, and whether they do (AnswerStore).
+  std::uint64_t RequestSafety() { return answers_->RequestSafety(); }
+  bool AreSafe(std::uint64_t request) const { return answers_->IsSafe(request); }
+  /// Whether requests wait for the store rather than for teachers: Tick soon.
+  bool HeldBack() const { return held_back_; }
 
   const Dispatcher& dispatcher() const { return dispatcher_; }
   AnswerStore::Stats stats() const { return answers_->stats(); }
@@ -89,6 +93,7 @@ class TeacherService {
   std::unique_ptr<AnswerStore> answers_;
   Dispatcher dispatcher_;
   std::map<std::uint64_t, Pending> pending_;  // requests without an answer, by their place in the run
+  bool held_back_ = false;                    // no lease is granted while the store is behind
   Counts samples_, anchors_;
 };
 

@@ -135,6 +135,19 @@ TEST(EnvelopeTest, RefusesDamagedTensorBytes) {
   EXPECT_THAT(ErrorOf(EncodeHeader(e), frames), HasSubstr("tensor x_s: checksum mismatch"));
 }
 
+TEST(EnvelopeTest, WhatIsPassedOnIsNotHashedAgainSoThatTheNextReceiverFindsDamageInBetween) {
+  Envelope sent = FullEnvelope();
+  Bytes bytes(sent.tensors[0].view.bytes.begin(), sent.tensors[0].view.bytes.end());
+  auto frames = FramesOf(sent);
+  frames[0].bytes = bytes;
+  const Envelope received = DecodeEnvelope(EncodeHeader(sent), frames);
+  EXPECT_EQ(received.At("x_s").checksum, Checksum(bytes));
+  EXPECT_EQ(ErrorOf(EncodeHeader(received), FramesOf(received)), "no error");
+  bytes[5] ^= std::byte{1};
+  EXPECT_THAT(ErrorOf(EncodeHeader(received), FramesOf(received)), HasSubstr("tensor x_s: checksum mismatch"));
+  EXPECT_FALSE(sent.At("x_s").checksum) << "nobody has verified it";
+}
+
 TEST(EnvelopeTest, RefusesADTypeItDoesNotKnow) {
   Envelope e = FullEnvelope();
   e.tensors.resize(1);

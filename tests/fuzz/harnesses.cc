@@ -169,7 +169,7 @@ void ReadAnswer(Bytes bytes) {
   const std::uint64_t checksum = Checksum(bytes.subspan(start));
   std::memcpy(value.data() + 8, &checksum, 8);
   if (const auto frame = DecodeAnswer(std::make_shared<std::string>(value))) {
-    if (EncodeAnswer(frame->view) != value) throw std::logic_error("an answer is not what was read");
+    if (EncodeAnswer({frame->view, frame->owner}) != value) throw std::logic_error("an answer is not what was read");
   }
 }
 

@@ -98,7 +98,7 @@ void WriteSeeds(const std::filesystem::path& corpora) {
     for (const TensorFrame& tensor : envelope.tensors) views.push_back(tensor.view);
     WriteSafetensors(folder("safetensors") / name, views, {{"made_by", name}});
     if (number > 3) continue;
-    WriteFileAtomically(folder("answer") / name, EncodeAnswer(Floats("", {number, 2}).view));
+    WriteFileAtomically(folder("answer") / name, EncodeAnswer(Floats("", {number, 2})));
   }
 }
 

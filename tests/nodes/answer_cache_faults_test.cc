@@ -29,8 +29,9 @@ TensorFrame Velocity(float value) {
   return {{"velocity", DType::kF32, {static_cast<std::int64_t>(kFloats)}, std::as_bytes(std::span(*data))}, data};
 }
 
-AnswerCache::Options Options(std::size_t max_waiting_bytes = AnswerWriter::kMaxWaitingBytes) {
-  return {.limit_gib = 1.0 / 64, .retry = kRetry, .max_waiting_bytes = max_waiting_bytes};  // flushed after 1 MiB
+AnswerCache::Options Options(AnswerWriter::Limits writer = {}) {
+  writer.retry = kRetry;
+  return {.limit_gib = 1.0 / 64, .writer = writer};  // flushed after 1 MiB
 }
 
 bool ProblemBecomes(const AnswerCache& cache, bool there) {
@@ -92,7 +93,7 @@ TEST(AnswerCacheFaults, AFullDiskHoldsABoundedNumberOfBytesAndCountsWhatIsLost) 
   SmallDisk disk;
   if (!disk.mounted()) GTEST_SKIP() << "mounting is not permitted";
   constexpr std::size_t kBound = 4 << 20;
-  AnswerCache cache(disk.path() / "cache", Options(kBound));
+  AnswerCache cache(disk.path() / "cache", Options({.lost_above = kBound}));
   disk.Fill();
   cache.Store(Key(0), Velocity(1));
   cache.Sync();
@@ -100,6 +101,8 @@ TEST(AnswerCacheFaults, AFullDiskHoldsABoundedNumberOfBytesAndCountsWhatIsLost) 
   for (int i = 1; i <= 40; ++i) cache.Store(Key(i), Velocity(1));
   EXPECT_GT(cache.stats().lost, 0);
   EXPECT_LE(cache.stats().waiting_bytes, static_cast<std::int64_t>(kBound));
+  EXPECT_FALSE(cache.IsBehind()) << "training goes on";
+  EXPECT_TRUE(cache.IsSafe(cache.RequestSafety())) << "no checkpoint waits for a disk that fails";
   disk.MakeRoom();
   EXPECT_TRUE(ProblemBecomes(cache, false)) << cache.stats().problem;
   cache.Store(Key(99), Velocity(1));

@@ -67,7 +67,7 @@ TEST_F(DispatcherTest, ReDispatchesExpiredLease) {
 }
 
 TEST_F(DispatcherTest, GivesCostlyWorkAsManyTimesAsLong) {
-  dispatcher_.Add(1, 5);
+  dispatcher_.Add(1, {.cost = 5});
   dispatcher_.AddCredit("teacher.0", 1);
   dispatcher_.NextLease(start_);
   EXPECT_TRUE(dispatcher_.Expire(start_ + seconds(49)).empty());

@@ -3,6 +3,10 @@
 
 #include <signal.h>
 
+#include <cstdlib>
+#include <regex>
+
+#include "common/storage/atomic_folder.h"
 #include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
 
@@ -26,6 +30,25 @@ TEST(StrictPipeline, WithOneTeacherMatchesTheSerialLoop) {
 TEST(StrictPipeline, WithThreeTeachersMatchesTheSerialLoop) {
   TinyRun run(12, "", "[teacher]\nreplicas = 3\n");
   ExpectSerialWeights(run);
+}
+
+// Each stops for a while at its ninth score, when eight answers say how long one takes: another one does it meanwhile.
+TEST(StrictPipeline, WithTeachersThatStopForAWhileMatchesTheSerialLoop) {
+  TinyRun run(14, "", "[teacher]\nreplicas = 3\n");
+  ::setenv("SGMD_FAILPOINTS", "teacher.score[teacher]=sleep(5000)@9", 1);
+  ExpectSerialWeights(run);
+  ::unsetenv("SGMD_FAILPOINTS");
+  const std::string log = ReadFile(RunFolder{run.run()}.Logs() / "broker.log");
+  std::smatch given;
+  ASSERT_TRUE(std::regex_search(log, given, std::regex("([0-9]+) given to a second teacher")));
+  EXPECT_GT(std::stoi(given[1]), 0);
+}
+
+TEST(StrictPipeline, WithASlowOneOfThreeTeachersMatchesTheSerialLoop) {
+  TinyRun run(12, "", "[teacher]\nreplicas = 3\n");
+  ::setenv("SGMD_FAILPOINTS", "teacher.score[teacher.0]=sleep(700)", 1);
+  ExpectSerialWeights(run);
+  ::unsetenv("SGMD_FAILPOINTS");
 }
 
 TEST(StrictPipeline, EncryptedOnOneHostMatchesTheSerialLoop) {
