@@ -117,6 +117,8 @@ std::string StatusText(const RunProgress& run, const Members& members, const Tea
                     {"anchors", {{"asked", anchors.asked}, {"cached", anchors.cached}}},
                     {"in_flight", teachers.dispatcher().leased()},
                     {"queued", teachers.dispatcher().waiting()},
+                    {"redispatched", teachers.dispatcher().redispatched()},
+                    {"dropped", teachers.dispatcher().dropped()},
                     {"malformed", malformed_messages},
                     {"nodes", nodes}};
   return status.dump(-1, ' ', false, Json::error_handler_t::replace);

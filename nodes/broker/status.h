@@ -20,8 +20,9 @@ struct RunProgress {
 
 /// A JSON object: state; step, steps; pace (seconds_per_step, eta_seconds; absent before a second step); waiting_for
 /// (WaitingFor); scalars (the latest metrics of the trained roles); cache; anchors; in_flight and queued (requests for
-/// teachers); malformed (messages); nodes (name, state as Members spells it, stalled: stalled or silent, alive: joined
-/// and neither, silent_seconds, idle_seconds: since its count of work moved, progress, scalars).
+/// teachers); redispatched (leases) and dropped (late answers); malformed (messages); nodes (name, state as Members
+/// spells it, stalled: stalled or silent, alive: joined and neither, silent_seconds, idle_seconds: since its count of
+/// work moved, progress, scalars).
 std::string StatusText(const RunProgress& run, const Members& members, const TeacherService& teachers,
                        std::int64_t malformed_messages);
 
