@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -69,7 +70,8 @@ bool BrokerProcess::HasEnded() const {
 
 void BrokerProcess::RequireAlive() const {
   if (!HasEnded()) return;
-  const std::string log = ReadFile(log_);
+  std::string log = ReadFile(log_);
+  while (log.ends_with('\n')) log.pop_back();
   throw Error("the broker has ended; the end of its log:\n" +
               log.substr(log.size() - std::min(log.size(), kLastWords)));
 }

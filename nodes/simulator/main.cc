@@ -21,7 +21,7 @@ generator, a fake score and teachers that sleep where the real ones compute, ove
   a straggler:      sgmd-simulate --teachers 4 --micro-batches 32 --slow 1:10
   a death:          sgmd-simulate --teachers 4 --kill 1:3 --silence-seconds 2
   large samples:    sgmd-simulate --sample-bytes 8388608 --teacher-ms 50 --cache on
-  a slow reader:    sgmd-simulate --teachers 8 --teacher-ms 5 --micro-batches 256 --sample-bytes 1048576 --reader-delay-ms 20
+  a slow reader:    sgmd-simulate --teacher-ms 5 --micro-batches 256 --sample-bytes 1048576 --reader-delay-ms 20
   another build:    sgmd-simulate --broker ../other/build/bin/sgmd-broker
 
 Each micro-batch comes back as what it was sent as, so that a lost, doubled or mixed up one is seen.)";

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "common/config/placement.h"
 #include "common/error/error.h"
@@ -63,8 +64,11 @@ SimulatedRun::SimulatedRun(const SimulationOptions& options) : folder_(NewTempor
 
 SimulatedRun::~SimulatedRun() {
   std::error_code ignored;
+  fs::remove_all(SocketPath(plan_.topology.transport.data).parent_path(), ignored);  // elsewhere where TMPDIR is long
   fs::remove_all(folder_, ignored);
 }
+
+fs::path SimulatedRun::SocketPath(const std::string& endpoint) { return endpoint.substr(std::strlen("ipc://")); }
 
 void SimulatedRun::MakeFiles(const SimulationOptions& options) {
   fs::create_directories(folder_ / "model");

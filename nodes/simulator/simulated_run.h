@@ -26,6 +26,8 @@ class SimulatedRun {
   const std::filesystem::path& folder() const { return folder_; }
   /// Of `node` as a process of its own: each call gives another one. Thread-safe.
   NodeIdentity NewProcess(const std::string& node) const;
+  /// The file that is there once the broker has bound `endpoint`, one of the plan's.
+  static std::filesystem::path SocketPath(const std::string& endpoint);
 
  private:
   void MakeFiles(const SimulationOptions& options);

@@ -4,7 +4,7 @@
 #include <ctime>
 #include <filesystem>
 #include <optional>
-#include <string_view>
+#include <string>
 #include <thread>
 
 #include "common/error/error.h"
@@ -74,8 +74,8 @@ class Simulation {
 
   // Until it has bound its sockets: who connects to one that has failed waits for long.
   void WaitForBroker() {
-    const auto bound = [](std::string_view endpoint) {
-      return std::filesystem::exists(endpoint.substr(std::string_view("ipc://").size()));
+    const auto bound = [](const std::string& endpoint) {
+      return std::filesystem::exists(SimulatedRun::SocketPath(endpoint));
     };
     const Topology::Transport& transport = run_.plan().topology.transport;
     WaitUntil([&] { return bound(transport.data) && bound(transport.control); }, "the broker does not come up");
