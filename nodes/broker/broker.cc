@@ -11,7 +11,7 @@
 namespace sgmd {
 namespace {
 
-constexpr std::chrono::milliseconds kTick{100}, kTickForDisk{5};
+constexpr std::chrono::milliseconds kRound{20}, kTick{100}, kTickForDisk{5};
 
 constexpr std::chrono::seconds kLastWords{3}, kVisit{600}, kMetricsPeriod{1};
 constexpr std::int64_t kControlFrameBytes = 1 << 20, kAlignmentFrameBytes = std::int64_t{2} << 30;
@@ -66,12 +66,22 @@ int Broker::Run(const StopRequests& stop) {
     if (stop.in_order) Drain();
     Server::Wait({&data_, &control_}, checkpoints_.holds() || teachers_.HeldBack() ? kTickForDisk : kTick);
     while (auto in = control_.TryReceive()) OnControl(*in);
-    while (auto in = exit_code_ ? std::nullopt : data_.TryReceive()) OnData(*in);
+    ReadData();
     if (!exit_code_) OnTick();
   }
   if (exit_code_) DeliverLastWords();
   LogSummary(plan_, teachers_, work_, data_.malformed() + control_.malformed());
   return exit_code_.value_or(1);
+}
+
+// For a moment: data that keeps coming must not keep beats, questions and the tick waiting.
+void Broker::ReadData() {
+  const auto until = std::chrono::steady_clock::now() + kRound;
+  while (!exit_code_ && std::chrono::steady_clock::now() < until) {
+    const auto in = data_.TryReceive();
+    if (!in) return;
+    OnData(*in);
+  }
 }
 
 // They must arrive, whatever happens to a connection meanwhile.

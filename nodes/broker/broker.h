@@ -56,6 +56,7 @@ class Broker {
   int Run(const StopRequests& stop);
 
  private:
+  void ReadData();
   void OnData(const Server::Incoming& in);
   void DealWithData(const std::string& node, const Envelope& e);
   void OnControl(const Server::Incoming& in);
