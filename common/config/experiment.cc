@@ -112,13 +112,16 @@ void CheckInner(const TomlTable& table, const Experiment::Inner& inner) {
 void CheckPace(TomlTable root, const Experiment& e) {
   const bool free = e.inner.pace == InnerPacing::kFree;
   if (free && (e.inner.source != InnerSource::kReplay || e.inner.order != InnerOrder::kAfter)) {
-    root.Table("inner").Fail("pace", StrCat("\"pace\" is \"free\", but \"source\" is \"", Spell(e.inner.source),
-                                            "\" and \"order\" \"", Spell(e.inner.order), "\""),
-                             "updates at any time are made on recorded samples: source = \"replay\", order = \"after\"");
+    root.Table("inner").Fail(
+        "pace",
+        StrCat("\"pace\" is \"free\", but \"source\" is \"", Spell(e.inner.source), "\" and \"order\" \"",
+               Spell(e.inner.order), "\""),
+        "updates at any time are made on recorded samples: source = \"replay\", order = \"after\"");
   }
   if (e.inner.min > e.inner.max) root.Table("inner").Fail("min", "\"min\" is above \"max\"");
   if (e.outer.land > e.data.micro_batches) {
-    root.Table("outer").Fail("land", StrCat("\"land\" is ", e.outer.land, ", and micro_batches ", e.data.micro_batches));
+    root.Table("outer").Fail("land",
+                             StrCat("\"land\" is ", e.outer.land, ", and micro_batches ", e.data.micro_batches));
   }
   if (LandedMicroBatches(e) < e.data.micro_batches && !free) {
     root.Table("outer").Fail("land", "\"land\" is below micro_batches, but [inner] \"pace\" is \"locked\"",

@@ -1,5 +1,5 @@
-// What is computed: an experiment file (experiments/*.toml). In strict mode ([outer] max_staleness = 0) its content alone
-// decides the weights; the topology decides only where and how fast.
+// What is computed: an experiment file (experiments/*.toml). In strict mode ([outer] max_staleness = 0) its content
+// alone decides the weights; the topology decides only where and how fast.
 #pragma once
 
 #include <cstdint>
@@ -146,7 +146,7 @@ struct Experiment {
     std::int64_t generator = 1, fake_score = 1;
   } threads;
 
-  std::int64_t rollbacks = 0;  // no key: times that the run went back to a checkpoint; makes new draws after each
+  std::int64_t rollbacks = 0;        // no key: times that the run went back to a checkpoint; makes new draws after each
   std::vector<std::int64_t> pauses;  // no key: PausesOf the run
 };
 

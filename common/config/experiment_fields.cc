@@ -96,14 +96,16 @@ void VisitObjective(FieldVisitor& v, Experiment& e) {
            "student's update (`fresh`, `fresh_after`), recorded ones (`replay`), or those of the scores with the very "
            "noise that they are scored at, in the same pass of the network as the gradient (`paired`)"},
           e.inner.source);
-  v.Field({"order",
-           "whether the updates of a step come `after` the step's gradients, or `before` them, while the teachers score"},
-          e.inner.order);
-  v.Field({"pace",
-           "`locked`: the number of updates is `updates`; `free`: from `min` to `max`, whenever nothing is more urgent, "
-           "on recorded samples (source = \"replay\"). A free run is not a function of its files: what it did is "
-           "recorded, and a replay follows it bit for bit"},
-          e.inner.pace);
+  v.Field(
+      {"order",
+       "whether the updates of a step come `after` the step's gradients, or `before` them, while the teachers score"},
+      e.inner.order);
+  v.Field(
+      {"pace",
+       "`locked`: the number of updates is `updates`; `free`: from `min` to `max`, whenever nothing is more urgent, "
+       "on recorded samples (source = \"replay\"). A free run is not a function of its files: what it did is "
+       "recorded, and a replay follows it bit for bit"},
+      e.inner.pace);
   v.Field({"min", "fewest updates an outer iteration of a free pace", kCountOrZero}, e.inner.min);
   v.Field({"max", "most updates an outer iteration of a free pace", kCount}, e.inner.max);
   v.Field({"max_age", "how many steps old a replayed sample may be", kCountOrZero}, e.inner.max_age);

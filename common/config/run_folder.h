@@ -22,13 +22,13 @@ struct RunFolder {
     return root / "history.jsonl";
   }                                                                   // its starts and ends (launch/run/run_history.h)
   std::filesystem::path Outcome() const { return root / "outcome"; }  // how the last start ended, for further hosts
-  std::filesystem::path Rollbacks() const { return root / "rollbacks"; }  // a line each: what made it necessary
-  std::filesystem::path Pauses() const { return root / "pauses"; }  // a line each: PausesOf
-  std::filesystem::path Pace() const { return root / "pace"; }  // nodes/fake_score/pace_record.h
+  std::filesystem::path Rollbacks() const { return root / "rollbacks"; }         // a line each: what made it necessary
+  std::filesystem::path Pauses() const { return root / "pauses"; }               // a line each: PausesOf
+  std::filesystem::path Pace() const { return root / "pace"; }                   // nodes/fake_score/pace_record.h
   std::filesystem::path PaceToFollow() const { return root / "pace.recorded"; }  // of a replay
   std::filesystem::path Evaluation() const { return root / "evaluation"; }
   std::filesystem::path Teachers() const { return root / "teachers"; }  // how many `scale` said, and the topology then
-  std::filesystem::path Traces() const { return root / "trace"; }  // a file of each process (common/trace/trace.h)
+  std::filesystem::path Traces() const { return root / "trace"; }       // a file of each process (common/trace/trace.h)
   std::filesystem::path Trace() const { return root / "trace.json"; }
   std::filesystem::path Student() const { return root / "student"; }
 };

@@ -102,7 +102,8 @@ class Recorder {
     std::ofstream out(part);
     out << std::fixed;
     out.precision(1);
-    out << R"({"traceEvents":[)" << "\n"
+    out << R"({"traceEvents":[)"
+        << "\n"
         << R"({"ph":"M","name":"process_name","pid":)" << ::getpid() << R"(,"args":{"name":")" << process_ << R"("}})";
     for (const Recorded& span : spans_) Write(out << ",\n", span);
     out << "\n],\"firstStep\":" << first_ << ",\"lastStep\":" << last_ << "}\n";

@@ -83,7 +83,7 @@ class HostProcesses {
   std::map<std::string, Hung> hung_;
   std::set<std::string> retired_;  // teachers told to leave
   std::optional<StepTraceCollector> trace_;
-  bool said_waiting_ = false;      // for the evaluator
+  bool said_waiting_ = false;  // for the evaluator
 };
 
 }  // namespace sgmd

@@ -111,9 +111,8 @@ std::optional<StepTrace> ReadStepTrace(const std::filesystem::path& folder) {
     for (const json& event : file["traceEvents"]) merged.push_back(event);
   }
   const auto generator = files.find(Spell(Role::kGenerator));
-  const auto window = generator != files.end()
-                          ? WindowOf(generator->second["traceEvents"], trace.first, trace.last)
-                          : std::nullopt;
+  const auto window =
+      generator != files.end() ? WindowOf(generator->second["traceEvents"], trace.first, trace.last) : std::nullopt;
   if (window) {
     trace.seconds = (window->end - window->start) / 1e6;
     for (const auto& [process, file] : files)
@@ -152,9 +151,9 @@ std::vector<std::string> StepTraceCollector::Poll(bool at_end) {
   if (!trace) return {"there is no trace: the run ended before the steps to record"};
   WriteFileAtomically(merged_, trace->json);
   std::vector<std::string> lines = StepTraceLines(*trace);
-  lines.insert(lines.begin(), StrCat("trace of steps ", trace->first, " to ", trace->last, ", ",
-                                     trace->seconds, " s, in ", merged_.string(),
-                                     " (chrome://tracing and Perfetto open it); main threads:"));
+  lines.insert(lines.begin(),
+               StrCat("trace of steps ", trace->first, " to ", trace->last, ", ", trace->seconds, " s, in ",
+                      merged_.string(), " (chrome://tracing and Perfetto open it); main threads:"));
   return lines;
 }
 

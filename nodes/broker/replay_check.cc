@@ -58,9 +58,9 @@ std::string ReplayCheckText(const LaunchPlan& plan) {
   }
   complete = RolloutStepOf(e, complete);  // e.steps is a multiple, too
   return nlohmann::ordered_json{
-      {"answers", answers}, {"there", record.there.size()},
-      {"evicted", record.evicted},      {"lost", static_cast<std::int64_t>(record.gone.size()) - record.evicted},
-      {"complete", complete},           {"recorded", record.scored_steps},
+      {"answers", answers},           {"there", record.there.size()},
+      {"evicted", record.evicted},    {"lost", static_cast<std::int64_t>(record.gone.size()) - record.evicted},
+      {"complete", complete},         {"recorded", record.scored_steps},
       {"rollbacks", record.rollbacks}}
       .dump();
 }

@@ -20,9 +20,9 @@
 
 namespace sgmd {
 
-/// Gradients of step k are taken with the parameters after k * R updates ([inner] order = after): all micro-batches of a
-/// step first, as they arrive (they do not touch parameters), then the R inner updates, in order of index. With order =
-/// before the updates come first, while the teachers score, and gradients are taken after (k + 1) R of them.
+/// Gradients of step k are taken with the parameters after k * R updates ([inner] order = after): all micro-batches of
+/// a step first, as they arrive (they do not touch parameters), then the R inner updates, in order of index. With order
+/// = before the updates come first, while the teachers score, and gradients are taken after (k + 1) R of them.
 ///
 /// With [outer] reuse = U the samples of a step serve the U - 1 after it, too: their gradients are given as soon as the
 /// step before is done, and nobody need ask for them.
@@ -81,7 +81,7 @@ class FakeScoreNode {
   std::int64_t step_ = 0;         // steps done
   std::int64_t psi_updates_ = 0;  // of the fake score since the start of training
   double paired_loss_ = 0;        // of the step so far, where inner gradients come with those of the generator
-  bool inner_done_ = false;  // the inner loop of step_, which is not aligned
+  bool inner_done_ = false;       // the inner loop of step_, which is not aligned
   ArrivedWeights student_;
   ScoredSamples scored_;
   InnerPace pace_;

@@ -30,8 +30,9 @@ struct InnerPace {
 
   struct Situation {
     std::optional<std::int64_t> scored;  // a micro-batch whose gradient can be given
-    std::optional<std::int64_t> newest;  // the newest step all of whose samples are here; nothing until the first sample
-                                         // of step k is here: before that a checkpoint of k may be ordered
+    std::optional<std::int64_t>
+        newest;  // the newest step all of whose samples are here; nothing until the first sample
+                 // of step k is here: before that a checkpoint of k may be ordered
     std::int64_t gradients = 0, updates = 0;
   };
 

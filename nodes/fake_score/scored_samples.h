@@ -11,8 +11,8 @@
 
 namespace sgmd {
 
-/// Each micro-batch once a step: a sample that comes again, answered or not, changes nothing. With [outer] reuse = U the
-/// samples of a step that rolled out serve U steps, and are kept as long.
+/// Each micro-batch once a step: a sample that comes again, answered or not, changes nothing. With [outer] reuse = U
+/// the samples of a step that rolled out serve U steps, and are kept as long.
 class ScoredSamples {
  public:
   explicit ScoredSamples(const Experiment& experiment);

@@ -78,7 +78,7 @@ class GeneratorNode {
   Heartbeat heartbeat_;
   Client client_;
   Anchors anchors_;
-  std::int64_t landed_ = 0;  // updates done
+  std::int64_t landed_ = 0;        // updates done
   std::int64_t next_rollout_ = 0;  // the next step to begin
   Gradients gradients_;
   std::set<std::int64_t> ordered_;  // checkpoints that it has yet to stage its part of

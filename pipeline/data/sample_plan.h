@@ -16,7 +16,7 @@ namespace sgmd {
 /// One micro-batch of B samples. Tensors are float32 on the CPU.
 ///
 /// Prompts, by [data] prompt_order: `random`: each uniform over the bank, by itself. `epochs`: the samples of a run, in
-/// order of rollout, index and place in the micro-batch, take the prompts of one permutation of the bank after the other;
+/// order of rollout, index and place in the micro-batch, take the prompts of one permutation of the bank after another;
 /// permutation n is a function of (run seed, n) and survives a rollback. The rollouts of the inner loop have a sequence
 /// of their own.
 ///

@@ -21,7 +21,8 @@ struct PassNode : torch::autograd::Function<PassNode> {
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const at::Tensor input = context->saved_data["input"].toTensor(), velocity = context->saved_data["velocity"].toTensor();
+    const at::Tensor input = context->saved_data["input"].toTensor(),
+                     velocity = context->saved_data["velocity"].toTensor();
     return {torch::autograd::grad({velocity}, {input}, gradients, /*retain_graph=*/true)[0], {}, {}};
   }
 };

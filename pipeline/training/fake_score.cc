@@ -55,8 +55,8 @@ void FakeScore::CountInputBackward(std::int64_t samples) {
 GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
                                       const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) {
   model_.SetRequiresGrad(false);
-  GeneratorGradient result = ComputeGeneratorGradient(experiment_.objective, model_,
-                                                      OnDevice(x_g, x_s, sigma, teacher_velocity, prompts));
+  GeneratorGradient result =
+      ComputeGeneratorGradient(experiment_.objective, model_, OnDevice(x_g, x_s, sigma, teacher_velocity, prompts));
   work_.forward += x_g.size(0);
   CountInputBackward(x_g.size(0));
   result.gradient = result.gradient.to(at::kCPU).contiguous();

@@ -55,9 +55,9 @@ const InnerSample& InnerSamples::For(std::int64_t step, std::int64_t update, std
 
 void InnerSamples::Finish(std::int64_t step) {
   // At a free pace the newest may be of the step before.
-  const std::int64_t age = experiment_.inner.source != InnerSource::kReplay   ? 0
-                           : experiment_.inner.pace == InnerPacing::kFree ? experiment_.inner.max_age + 1
-                                                                              : experiment_.inner.max_age;
+  const std::int64_t age = experiment_.inner.source != InnerSource::kReplay ? 0
+                           : experiment_.inner.pace == InnerPacing::kFree   ? experiment_.inner.max_age + 1
+                                                                            : experiment_.inner.max_age;
   const std::int64_t oldest = RolloutStepOf(experiment_, std::max<std::int64_t>(step + 1 - age, 0));
   std::erase_if(scored_, [&](const auto& entry) { return std::get<0>(entry.first) < oldest; });
   std::erase_if(fresh_, [&](const auto& entry) { return std::get<0>(entry.first) <= step; });

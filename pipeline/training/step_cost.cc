@@ -55,7 +55,8 @@ StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) 
   }
   cost.rolled_out = 1.0 / static_cast<double>(e.outer.reuse);
   const double landed = static_cast<double>(LandedMicroBatches(e)) / static_cast<double>(e.data.micro_batches);
-  cost.generator = samples * (cost.rolled_out * cost.rollout + landed * cost.exit_step + cost.diversity + updates * cost.fresh);
+  cost.generator =
+      samples * (cost.rolled_out * cost.rollout + landed * cost.exit_step + cost.diversity + updates * cost.fresh);
   cost.fake_score = samples * (landed * cost.gradient + updates * cost.inner);
   cost.teachers = samples * cost.rolled_out * cost.score + cost.uncached_anchors * cost.anchor;
   return cost;

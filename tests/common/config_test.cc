@@ -118,14 +118,17 @@ TEST_F(Config, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothing) {
   EXPECT_THAT(ErrorOf(With("[schedule]", "exit = \"rank\"")), HasSubstr("one of: micro_batch, step"));
   EXPECT_THAT(ErrorOf(With("[objective]", "alignment = 1")), HasSubstr("allowed: [0, 1)"));
   EXPECT_THAT(ErrorOf(With("[outer]", "max_staleness = 17")), HasSubstr("allowed: [0, 16]"));
-  EXPECT_THAT(ErrorOf(With("[inner]", "order = \"before\"\nsource = \"fresh_after\"")), HasSubstr("fresh ones are made before"));
-  EXPECT_THAT(ErrorOf(With("[inner]", "order = \"before\"\nsource = \"paired\"")), HasSubstr("one pass of the network"));
+  EXPECT_THAT(ErrorOf(With("[inner]", "order = \"before\"\nsource = \"fresh_after\"")),
+              HasSubstr("fresh ones are made before"));
+  EXPECT_THAT(ErrorOf(With("[inner]", "order = \"before\"\nsource = \"paired\"")),
+              HasSubstr("one pass of the network"));
   EXPECT_THAT(ErrorOf(With("[inner]", "updates = 2\nsource = \"paired\"")), HasSubstr("updates = 1"));
   EXPECT_EQ(load("[inner]", "source = \"replay\"\npace = \"free\"\nmax = 7").inner.max, 7);
   EXPECT_THAT(ErrorOf(With("[inner]", "pace = \"free\"")), HasSubstr("source = \"replay\""));
   EXPECT_THAT(ErrorOf(With("[inner]", "min = 5")), HasSubstr("\"min\" is above \"max\""));
   EXPECT_THAT(ErrorOf(With("[outer]", "land = 2")), HasSubstr("micro_batches 1"));
-  EXPECT_THAT(ErrorOf(With("[data]", "micro_batches = 3") + "[outer]\nland = 2\n"), HasSubstr("\"pace\" is \"locked\""));
+  EXPECT_THAT(ErrorOf(With("[data]", "micro_batches = 3") + "[outer]\nland = 2\n"),
+              HasSubstr("\"pace\" is \"locked\""));
   EXPECT_THAT(ErrorOf(With("[objective]", "weight_cap = 2")), HasSubstr("\"weighting\" is not \"paper\""));
   EXPECT_THAT(ErrorOf(With("[objective]", "alignment = 0.03") + "[lora]\nrank = 4\n"),
               HasSubstr("adapters are trained"));
@@ -138,8 +141,10 @@ TEST_F(Config, StepsAndCheckpointsAreMultiplesOfTheUsesOfASample) {
     std::string text = reuse;
     return text.replace(text.find(from), from.size(), to);
   };
-  EXPECT_THAT(ErrorOf(with("steps = 4", "steps = 5")), HasSubstr("\"steps\" is 5, not a multiple of [outer] reuse = 4"));
-  EXPECT_THAT(ErrorOf(with("every = 8", "every = 6")), HasSubstr("\"every\" is 6, not a multiple of [outer] reuse = 4"));
+  EXPECT_THAT(ErrorOf(with("steps = 4", "steps = 5")),
+              HasSubstr("\"steps\" is 5, not a multiple of [outer] reuse = 4"));
+  EXPECT_THAT(ErrorOf(with("every = 8", "every = 6")),
+              HasSubstr("\"every\" is 6, not a multiple of [outer] reuse = 4"));
 }
 
 TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {

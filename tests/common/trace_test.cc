@@ -116,7 +116,8 @@ TEST_F(TraceTest, NothingIsRecordedUnasked) {
 TEST_F(TraceTest, WhatDoesNotSayWhichStepsIsRefused) {
   EXPECT_EQ(ParseSteps("steps=3").first, -1);
   EXPECT_EQ(ParseSteps("steps=3@0").first, 0);
-  for (const char* text : {"", "3", "steps=", "steps=0", "steps=1001", "steps=3@", "steps=3@-1", "steps=3@4x", "steps=x"})
+  for (const char* text :
+       {"", "3", "steps=", "steps=0", "steps=1001", "steps=3@", "steps=3@-1", "steps=3@4x", "steps=x"})
     EXPECT_THROW(ParseSteps(text), Error) << text;
 }
 

@@ -45,8 +45,8 @@ INSTANTIATE_TEST_SUITE_P(All, StepCosts,
                          [](const auto& info) {
                            const Case& c = info.param;
                            return StrCat(c.objective, "_", c.source, c.checkpoint_blocks ? "_again" : "",
-                                         c.diversity ? "_diverse" : "",
-                                         *c.more ? "_adapters" : "", c.reuse > 1 ? "_reused" : "");
+                                         c.diversity ? "_diverse" : "", *c.more ? "_adapters" : "",
+                                         c.reuse > 1 ? "_reused" : "");
                          });
 
 }  // namespace

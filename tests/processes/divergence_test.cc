@@ -58,7 +58,8 @@ TEST(Divergence, ARunThatEndsAfterASkippedUpdateLeavesTheLastGoodCheckpoint) {
   for (const char* staleness : {"0", "1"}) {
     TinyRun run(2, StrCat("[outer]\nmax_staleness = ", staleness, "\n"));
     SetLearningRate(run, "optimizer.fake_score", "1e30");
-    ASSERT_EQ(std::system(("sed -i 's/^every = 5/every = 1/' " + (run.folder() / "experiment.toml").string()).c_str()), 0);
+    ASSERT_EQ(std::system(("sed -i 's/^every = 5/every = 1/' " + (run.folder() / "experiment.toml").string()).c_str()),
+              0);
     const Process up = run.Launch({"up", run.topology()});
     EXPECT_EQ(up.Wait(kPatience), kExitDrained) << up.Output();
     EXPECT_THAT(up.Output(), HasSubstr("the run ended at step 2 after an update that was skipped; the last good"));

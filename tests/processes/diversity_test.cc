@@ -7,7 +7,6 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
-#include "common/error/error.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {

@@ -55,7 +55,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"Paired", "[inner]\nsource = \"paired\"\n"},
         Case{"PairedReuse5", "[inner]\nsource = \"paired\"\n[outer]\nreuse = 5\n"},
         Case{"PairedStaleness1", "[inner]\nsource = \"paired\"\n[outer]\nmax_staleness = 1\n"},
-        Case{"PairedPaperWeighting", "[inner]\nsource = \"paired\"\n[objective]\nweighting = \"paper\"\nweight_cap = 9\n"},
+        Case{"PairedPaperWeighting",
+             "[inner]\nsource = \"paired\"\n[objective]\nweighting = \"paper\"\nweight_cap = 9\n"},
         Case{"PairedDmd2", "[inner]\nsource = \"paired\"\nupdates = 1\n[objective]\nname = \"dmd2\"\n"}),
     [](const auto& info) { return std::string(info.param.name); });
 

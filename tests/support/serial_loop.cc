@@ -81,7 +81,8 @@ class SerialLoop {
       const auto& [plan, rollout, x_s, velocity] = s;
       gradients_.push_back(
           e.inner.source == InnerSource::kPaired
-              ? fake.GradientAndAccumulate(step, m, rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts).generator
+              ? fake.GradientAndAccumulate(step, m, rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts)
+                    .generator
               : fake.Gradient(rollout.x_g, x_s, plan.score_sigma, velocity, plan.prompts));
     }
     if (e.inner.order == InnerOrder::kAfter && !FreshAfter()) RunInnerLoop(step);
