@@ -69,7 +69,7 @@ TEST_P(PaceAndDeath, OfTheGeneratorAndOfTheFakeScoreChangeNothing) {
 
 // Where it was drained is a step between checkpoints, which decides who rolled out the steps after it.
 TEST_P(PaceAndDeath, ARunThatWasDrainedAndWentOnIsReplayedBitForBit) {
-  TinyRun run(30, GetParam().experiment);
+  TinyRun run(60, GetParam().experiment);
   const Process first = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
   ::kill(first.pid, SIGTERM);
