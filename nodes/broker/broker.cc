@@ -11,7 +11,7 @@
 namespace sgmd {
 namespace {
 
-constexpr std::chrono::milliseconds kRound{20}, kRound{20}, kTick{100}, kTickForDisk{5};
+constexpr std::chrono::milliseconds kRound{20}, kTick{100}, kTickForDisk{5};
 
 constexpr std::chrono::seconds kLastWords{3}, kVisit{600}, kMetricsPeriod{1};
 constexpr std::int64_t kControlFrameBytes = 1 << 20, kAlignmentFrameBytes = std::int64_t{2} << 30;
