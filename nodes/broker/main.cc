@@ -32,7 +32,7 @@ int main(int argc, char** argv) {
     if (options.epoch == 0) throw sgmd::Error("--epoch is missing");
     const sgmd::LaunchPlan plan = sgmd::LoadRun(run);
     const sgmd::trace::Recording recording(sgmd::RunFolder{run}.Traces(), "broker", plan.start.step,
-                                           plan.experiment.outer.max_staleness + 1);
+                                           plan.experiment.outer.max_staleness + plan.experiment.outer.reuse);
     return sgmd::Broker(plan, options).Run(stop);
   });
 }

@@ -46,7 +46,7 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     at::set_num_threads(static_cast<int>(placement.threads));
     node.device = TorchDevice(Spell(placement.device));
     const trace::Recording recording(RunFolder{run}.Traces(), node.identity.node, node.plan.start.step,
-                                     node.plan.experiment.outer.max_staleness + 1);
+                                     node.plan.experiment.outer.max_staleness + node.plan.experiment.outer.reuse);
     const int code = body(node);
     // Of one that fails, the last line is the reason.
     if (code == 0) LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");
