@@ -284,7 +284,7 @@ void GeneratorNode::OrderCheckpoint(std::int64_t step) {
 
 void GeneratorNode::StageCheckpoint() {
   const trace::Span span("checkpoint", {landed_});
-  if (!monitor_.healthy() || checkpoints_->DeclinedByOther(landed_)) return checkpoints_->Decline(landed_);
+  if (checkpoints_->DeclinedByOther(landed_)) return checkpoints_->Decline(landed_);
   const std::filesystem::path staged = checkpoints_->Folder(landed_);
   if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());
   std::map<std::string, Digest> files;
