@@ -54,6 +54,19 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"PairedDmd2", "[inner]\nsource = \"paired\"\nupdates = 1\n[objective]\nname = \"dmd2\"\n"}),
     [](const auto& info) { return std::string(info.param.name); });
 
+// The run `up` is drained, goes on to its end, and is replayed: to the same weights, which are returned.
+std::string WeightsAfterADrainAndOfTheReplay(TinyRun& run, const Process& up) {
+  ::kill(up.pid, SIGTERM);
+  EXPECT_EQ(up.Wait(kPatience), kExitDrained) << up.Output();
+  for (const char* verb : {"up", "replay"}) {
+    const Process process = run.Launch({verb, run.topology()});
+    EXPECT_EQ(process.Wait(kPatience), kExitFinished) << process.Output();
+  }
+  const std::string weights = TinyRun::NewestState(run.run());
+  EXPECT_EQ(TinyRun::NewestState(run.run().string() + "-replay"), weights);
+  return weights;
+}
+
 class PaceAndDeath : public testing::TestWithParam<Case> {};
 
 TEST_P(PaceAndDeath, OfTheGeneratorAndOfTheFakeScoreChangeNothing) {
@@ -72,15 +85,8 @@ TEST_P(PaceAndDeath, ARunThatWasDrainedAndWentOnIsReplayedBitForBit) {
   TinyRun run(60, GetParam().experiment);
   const Process first = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
-  ::kill(first.pid, SIGTERM);
-  ASSERT_EQ(first.Wait(kPatience), kExitDrained) << first.Output();
-  const Process second = run.Launch({"up", run.topology()});
-  ASSERT_EQ(second.Wait(kPatience), kExitFinished) << second.Output();
-  const Process replay = run.Launch({"replay", run.topology()});
-  ASSERT_EQ(replay.Wait(kPatience), kExitFinished) << replay.Output();
-  const std::string weights = TinyRun::NewestState(run.run());
-  EXPECT_EQ(TinyRun::NewestState(run.run().string() + "-replay"), weights);
-  EXPECT_EQ(run.SerialState(), weights);
+  const std::string weights = WeightsAfterADrainAndOfTheReplay(run, first);
+  EXPECT_EQ(weights, run.SerialState());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PaceAndDeath,
@@ -102,14 +108,8 @@ TEST(FreePace, IsReplayedBitForBitWithoutTeachers) {
   ASSERT_TRUE(run.WaitForCheckpoint(10, kPatience)) << first.Output();
   ASSERT_TRUE(run.Kill("sgmd-fake-score"));
   ASSERT_TRUE(run.WaitForCheckpoint(15, kPatience)) << first.Output();
-  ::kill(first.pid, SIGTERM);
-  ASSERT_EQ(first.Wait(kPatience), kExitDrained) << first.Output();
-  const Process second = run.Launch({"up", run.topology()});
-  ASSERT_EQ(second.Wait(kPatience), kExitFinished) << second.Output();
-  const Process replay = run.Launch({"replay", run.topology()});
-  ASSERT_EQ(replay.Wait(kPatience), kExitFinished) << replay.Output();
+  WeightsAfterADrainAndOfTheReplay(run, first);
   const std::filesystem::path replayed = run.run().string() + "-replay";
-  EXPECT_EQ(TinyRun::NewestState(replayed), TinyRun::NewestState(run.run()));
   EXPECT_EQ(ReadFile(RunFolder{replayed}.Pace()), ReadFile(RunFolder{run.run()}.Pace()));
 }
 
