@@ -188,6 +188,12 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
   return e;
 }
 
+std::vector<std::int64_t> LatentShape(const Experiment& e) {
+  std::vector<std::int64_t> shape{e.data.micro_batch};
+  shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
+  return shape;
+}
+
 std::vector<std::int64_t> ExitWeights(const Experiment& e) {
   std::vector<std::int64_t> weights = e.schedule.exit_weights;
   if (e.diversity.weight > 0) weights.front() = 0;

@@ -163,6 +163,9 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
 /// exit_weights as the samples are drawn: with the diversity loss, which trains the first step, none exits there.
 std::vector<std::int64_t> ExitWeights(const Experiment& experiment);
 
+/// The latents of a micro-batch, [micro_batch, C, F, H, W].
+std::vector<std::int64_t> LatentShape(const Experiment& experiment);
+
 /// How many micro-batches of an outer iteration train the generator: [outer] land, or all.
 inline std::int64_t LandedMicroBatches(const Experiment& experiment) {
   return experiment.outer.land > 0 ? experiment.outer.land : experiment.data.micro_batches;

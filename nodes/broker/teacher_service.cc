@@ -25,12 +25,6 @@ std::unique_ptr<AnswerStore> OpenStore(const Topology& topology, const ScorerFin
   return cache;
 }
 
-std::vector<std::int64_t> LatentShape(const Experiment& e) {
-  std::vector<std::int64_t> shape{e.data.micro_batch};
-  shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
-  return shape;
-}
-
 }  // namespace
 
 TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& members)

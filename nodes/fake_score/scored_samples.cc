@@ -11,12 +11,6 @@ namespace {
 
 }  // namespace
 
-std::vector<std::int64_t> LatentShape(const Experiment& e) {
-  std::vector<std::int64_t> shape{e.data.micro_batch};
-  shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
-  return shape;
-}
-
 ScoredSamples::ScoredSamples(const Experiment& experiment) : experiment_(experiment), shape_(LatentShape(experiment)) {}
 
 void ScoredSamples::Add(message::ScoredSample scored) {

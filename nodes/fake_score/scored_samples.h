@@ -31,14 +31,11 @@ class ScoredSamples {
 
  private:
   Experiment experiment_;
-  std::vector<std::int64_t> shape_;                          // [micro_batch, C, F, H, W]
+  std::vector<std::int64_t> shape_;                          // LatentShape
   std::map<message::Ticket, message::ScoredSample> scored_;  // of steps that may yet ask for them
   std::set<std::int32_t> taken_;                             // of the step that is not over, indices
   std::int64_t finished_ = -1;                               // the last step that is
 };
-
-/// [micro_batch, C, F, H, W].
-std::vector<std::int64_t> LatentShape(const Experiment& experiment);
 
 /// Throws Error where a rollout for the inner loop has another shape than `shape` or a value that is not finite.
 void RequireWhole(const message::InnerSample& sample, const std::vector<std::int64_t>& shape);

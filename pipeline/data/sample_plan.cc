@@ -18,12 +18,6 @@ std::uint64_t DrawSeed(const Experiment& experiment, std::int64_t step, std::int
   return SeedFor(experiment.seed, step, index, purpose + again);
 }
 
-std::vector<std::int64_t> BatchShape(const Experiment& experiment) {
-  std::vector<std::int64_t> shape{experiment.data.micro_batch};
-  shape.insert(shape.end(), experiment.data.latent.begin(), experiment.data.latent.end());
-  return shape;
-}
-
 at::Tensor ScoreSigma(const Experiment& experiment, std::uint64_t seed) {
   const at::Tensor t = Integers(0, 1000, experiment.data.micro_batch, seed).to(at::kFloat) / 1000.0;
   return Shift(t, experiment.schedule.score_shift)
@@ -78,10 +72,10 @@ SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64
   plan.prompts = experiment.data.prompt_order == PromptOrder::kEpochs
                      ? InEpochs(experiment, bank, draw.micro_batch * size, size, draw.epochs)
                      : AtRandom(bank, size, seed("prompt", index));
-  plan.noise = Noise(BatchShape(experiment), seed("noise", index));
+  plan.noise = Noise(LatentShape(experiment), seed("noise", index));
   plan.exit_step = ExitStep(experiment, seed("exit_step", experiment.schedule.exit == ExitDraw::kStep ? 0 : index));
   plan.score_sigma = ScoreSigma(experiment, seed("score_sigma", index));
-  plan.score_noise = Noise(BatchShape(experiment), seed("score_noise", index));
+  plan.score_noise = Noise(LatentShape(experiment), seed("score_noise", index));
   return plan;
 }
 
@@ -133,7 +127,7 @@ InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_
   const auto seed = [&](const char* draw) {
     return DrawSeed(experiment, step, index, StrCat("inner.", update, ".", draw));
   };
-  return {ScoreSigma(experiment, seed("sigma")), Noise(BatchShape(experiment), seed("noise"))};
+  return {ScoreSigma(experiment, seed("sigma")), Noise(LatentShape(experiment), seed("noise"))};
 }
 
 }  // namespace sgmd
