@@ -31,14 +31,14 @@ def findings(results):
         if backwards and (reached := race(results, main, rival)).count() < len(reached.seeds):
             sentences.append("The other way round: " + race_sentence(results, rival, main))
         sentences += _equal_time(results)
-    sentences += [*_nearest(results), *_sweep(results, main), *_motion(results), *_fewer(results), *_gone_wrong(results)]
+    sentences += [*_nearest(results), *_sweep(results, main), *_dear(results, main), *_course(results), *_motion(results), *_fewer(results), *_gone_wrong(results)]
     return sentences
 
 
 def _cost(results, main, rival):
     def of(arm):
         runs = results.of(arm)
-        return (spread([sum(r.step_seconds) / len(r.step_seconds) for r in runs]).mean, spread([r.forwards for r in runs]).mean,
+        return (spread([r.step_time() for r in runs]).mean, spread([r.forwards for r in runs]).mean,
                 results.experiment(arm)["inner"]["updates"])
 
     (s, f, u), (rs, rf, ru) = of(main), of(rival)
@@ -131,6 +131,31 @@ def _sweep(results, main):
     best = min(arms, key=lambda arm: ends[arm].mean)
     yield (f"Of {results.title(main)} and the variants, the nearest to the teacher at the end is {results.title(best)}: "
            + ", ".join(f"{results.title(arm)} {number(ends[arm].mean)}" for arm in arms) + ".")
+
+
+def _dear(results, main):
+    dear = {arm: race(results, arm, main, clock="dear_seconds") for arm in results.arms() if len(results.of(arm)[0].timed) > 1}
+    ratios = {arm: (r.time_ratio(), r.count(), len(r.seeds)) for arm, r in dear.items() if r and arm != main and r.time_ratio()}
+    if ratios:
+        milliseconds = max(results.of(main)[0].timed)
+        yield (f"With a teacher that takes {milliseconds} ms longer for a micro-batch, {results.title(main)}'s final distance is reached so many times "
+               "as fast as by itself: " + ", ".join(f"{results.title(arm)} {number(ratio, 2)} ({count} of {seeds} seeds)"
+                                                    for arm, (ratio, count, seeds) in ratios.items()) + ".")
+
+
+def excursion(run):
+    """How much farther from the teacher a run is at its worst after its nearest point than at that point: a factor, 1 where it never is."""
+    ys = run.values("frechet_teacher")[1:]
+    nearest = ys.index(min(ys))
+    return max(ys[nearest:]) / ys[nearest]
+
+
+def _course(results):
+    far = {arm: max(excursion(run) for run in results.of(arm)) for arm in results.arms()}
+    left = {arm: factor for arm, factor in far.items() if factor >= 2}
+    if left:
+        yield ("Farther from the teacher again, after having been nearest, by the factor that is said (the worst seed): "
+               + ", ".join(f"{results.title(arm)} {number(factor, 1)}" for arm, factor in left.items()) + ".")
 
 
 def _motion(results):

@@ -86,6 +86,13 @@ def topology(methods, experiment_file, run_folder):
             "cache": {"enabled": False}}
 
 
+def write_files(methods, experiment, folder):
+    """experiment.toml and topology.toml of a run in folder/run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "experiment.toml").write_text(to_toml(experiment))
+    (folder / "topology.toml").write_text(to_toml(topology(methods, folder / "experiment.toml", folder / "run")))
+
+
 def to_toml(table, prefix=""):
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items() if not isinstance(value, dict)]
     text = "\n".join(([f"[{prefix}]"] if prefix and lines else []) + lines + [""]) if lines else ""

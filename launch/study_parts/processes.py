@@ -33,8 +33,8 @@ class Runner:
     def _count(self, number, frame):
         self._signals += 1
 
-    def run(self, command, log, on_tick):
-        """Appends the child's output to `log`; on_tick() about twice a second."""
+    def run(self, command, log, on_tick, environment=None):
+        """Appends the child's output to `log`; on_tick() about twice a second. `environment`: further variables."""
         if self._signals:
             raise Interrupted
         if not Path(command[0]).exists():
@@ -44,7 +44,7 @@ class Runner:
         with log.open("ab") as output:
             # A group of its own: the terminal's Ctrl-C comes to this script alone.
             child = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                     process_group=0, preexec_fn=_end_with_parent, env=ENVIRONMENT)
+                                     process_group=0, preexec_fn=_end_with_parent, env=ENVIRONMENT | (environment or {}))
             while True:
                 try:
                     code = child.wait(0.5)

@@ -6,7 +6,7 @@ import subprocess
 
 from study_parts.chart import Line, line_chart
 from study_parts.document import Document
-from study_parts.findings import counted, equal_seconds, findings, number, race_sentence, with_spread
+from study_parts.findings import counted, equal_seconds, excursion, findings, number, race_sentence, with_spread
 from study_parts.processes import duration
 from study_parts.results import MEASURES, race, spread, value_at
 
@@ -32,6 +32,8 @@ def write_report(results, folder, failures=()):
     _main_table(d, results)
     if results.runs:
         _cost_table(d, results)
+        _dear_table(d, results)
+        _course_table(d, results)
         _other_races(d, results)
         _cpu_table(d, results)
         _plots(d, results)
@@ -83,7 +85,7 @@ def _cost_table(d, results):
     for arm in results.arms():
         runs, r = results.of(arm), race(results, arm, rival)
         there = [(s, w) for s, w in zip(r.seconds, r.work) if s is not None] if r else []
-        rows.append([results.title(arm), with_spread([sum(x.step_seconds) / len(x.step_seconds) for x in runs]),
+        rows.append([results.title(arm), with_spread([x.step_time() for x in runs]),
                      number(spread([x.forwards for x in runs]).mean, 0), str(len(runs[0].step_seconds)),
                      with_spread([x.seconds()[-1] for x in runs], 0), f"{len(there)} of {len(r.seeds)}" if r else "-",
                      _there([s for s, _ in there], 1, r),
@@ -92,7 +94,9 @@ def _cost_table(d, results):
                      with_spread([value_at(x.seconds(), x.values("frechet_teacher"), seconds) for x in runs])])
     d.table(["", "s a step", "forward-equivalents a step", "steps", "s in all", "seeds there", "s until there", "forward-equivalents until there",
              f"time, {goal} / this", f"work, {goal} / this", f"Fréchet to teacher after {seconds:.0f} s"], rows)
-    d.text("Training time is the sum of the generator's step times, with no evaluator and no score cache beside it; forward-equivalents are "
+    timed = all(0 in x.timed for x in results.runs)
+    d.text(("Training time is the number of steps times what a step takes in a short run by itself" if timed else
+            "Training time is the sum of the generator's step times") + ", with no evaluator and no score cache beside it; forward-equivalents are "
            "the programs' own count (a forward pass 1, backward to the input 1, to input and weights 2), of all roles and all samples of a "
            f"step. \"There\" is the first time that the line through the measured points comes down to the final distance of {goal} on the "
            f"same seed; the ratios divide {goal}'s own such time (or work) by this one's: above 1 is faster than {goal}; geometric mean over "
@@ -101,6 +105,41 @@ def _cost_table(d, results):
     others = [arm for arm in results.arms() if arm not in (main, rival)]
     if results.of(rival) and others:
         d.items([race_sentence(results, arm, rival) for arm in others])
+
+
+def _dear_table(d, results):
+    main = results.description["study"]["main"]
+    arms = [arm for arm in results.arms() if len(results.of(arm)[0].timed) > 1]
+    if main not in arms:
+        return
+    goal, milliseconds = results.title(main), max(results.of(main)[0].timed)
+    d.heading("With a dear teacher")
+    rows = []
+    for arm in arms:
+        runs, r = results.of(arm), race(results, arm, main, clock="dear_seconds")
+        if r is None:
+            continue
+        there = [s for s in r.seconds if s is not None]
+        rows.append([results.title(arm), number(runs[0].timed[0]), number(runs[0].timed[milliseconds]), f"{len(there)} of {len(r.seeds)}",
+                     _there(there, 1, r), number(r.time_ratio(), 2),
+                     *(with_spread([run.final()[name] for run in runs]) for name in ("frechet_teacher", "dynamic_degree", "mean_speed"))])
+    d.table(["", "s a step, teacher as it is", "s a step, dear teacher", "seeds there", "s until there", f"time, {goal} / this",
+             *(HEADINGS[name] for name in ("frechet_teacher", "dynamic_degree", "mean_speed"))], rows)
+    d.text(f"Timed with a teacher that takes {milliseconds} ms longer for a micro-batch and uses no core meanwhile, as one on a device of its own. "
+           f"\"There\" is {goal}'s final distance to the teacher on the same seed.")
+
+
+def _course_table(d, results):
+    d.heading("The whole course")
+    rows = []
+    for arm in results.arms():
+        runs = results.of(arm)
+        nearest = [min(run.points[1:], key=lambda point: point[1]["frechet_teacher"]) for run in runs]
+        rows.append([results.title(arm), with_spread([values["frechet_teacher"] for _, values in nearest]), with_spread([step for step, _ in nearest], 0),
+                     with_spread([excursion(run) for run in runs], 2), with_spread([run.final()["frechet_teacher"] for run in runs]),
+                     with_spread([max(run.values("mass")) for run in runs], 2), with_spread([min(run.values("dynamic_degree")[1:]) for run in runs], 2)])
+    d.table(["", "nearest to the teacher", "at step", "worst after that / nearest", "at the end", "greatest mass", "least dynamic degree"], rows)
+    d.text("Over all measured points of a run, a single last one of which can mislead.")
 
 
 def _other_races(d, results):
@@ -237,7 +276,7 @@ def _methods(d, results):
              "how it was tuned"], rows)
     one = next(iter(description["arms"].values()))["experiment"]
     seeds = sorted({run["seed"] for run in description["runs"]})
-    trained = sum(sum(run.step_seconds) for run in results.runs)
+    trained = sum(run.seconds()[-1] for run in results.runs)
     d.items([f"Common to all: {one['data']['micro_batch'] * one['data']['micro_batches']} samples a step, "
              f"student steps {one['schedule']['student_steps']} at shift {one['schedule']['student_shift']}, EMA {one.get('ema', {}).get('decay', 0)} "
              f"(measured are the averaged weights), {one['threads']['generator']} thread a trained role.",

@@ -4,7 +4,9 @@ import json
 import math
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
+from study_parts import timing
 from study_parts.runs import read_lines
 
 MEASURES = ["frechet_teacher", "frechet_data", "flow", "dynamic_degree", "consistency", "mean_speed", "fast_share", "speed_distance",
@@ -21,6 +23,7 @@ class Run:
     cpu: dict              # role -> CPU seconds of a step
     points: list           # (step, measures) on the student's own grid, from step 0 on: the teacher's weights
     fewer: dict            # number of steps -> measures of the last checkpoint
+    timed: dict            # milliseconds that the teacher takes longer -> seconds a step in a run by itself; may be empty
 
     def final(self):
         return self.points[-1][1]
@@ -28,12 +31,22 @@ class Run:
     def steps(self):
         return [step for step, _ in self.points]
 
+    def step_time(self):
+        """Seconds a step: as it was timed by itself, else the mean of this run."""
+        return self.timed.get(0, sum(self.step_seconds) / len(self.step_seconds))
+
     def seconds(self):
         """Training time at each point."""
+        if 0 in self.timed:
+            return [step * self.timed[0] for step in self.steps()]
         sums = [0.0]
         for value in self.step_seconds:
             sums.append(sums[-1] + value)
         return [sums[step] for step in self.steps()]
+
+    def dear_seconds(self):
+        """The same with a dear teacher. Only where that was timed."""
+        return [step * self.timed[max(self.timed)] for step in self.steps()]
 
     def work(self):
         """Forward-equivalents at each point."""
@@ -76,10 +89,12 @@ def load_results(out):
     samples = description["samples"]
     baselines = {line["arm"]: line for line in read_lines(out / description["base"] / "evaluation" / "baselines.jsonl")
                  if line["samples"] == samples}
-    runs, unfinished = [], []
+    runs, unfinished, timed = [], [], {}
+    for entry in description["runs"]:
+        timed[entry["arm"]] = timed.get(entry["arm"]) or timing.read(out, Path(entry["folder"]).name)
     for entry in description["runs"]:
         grid = description["arms"][entry["arm"]]["experiment"]["schedule"]["student_steps"]
-        run = _load_run(out / entry["folder"], entry, grid, samples, baselines.get(f"base-{len(grid)}"))
+        run = _load_run(out / entry["folder"], entry, grid, samples, baselines.get(f"base-{len(grid)}"), timed[entry["arm"]])
         if run:
             runs.append(run)
         else:
@@ -87,7 +102,7 @@ def load_results(out):
     return Results(out, description, baselines, runs, unfinished)
 
 
-def _load_run(folder, entry, grid, samples, base):
+def _load_run(folder, entry, grid, samples, base, timed):
     if not (folder / "training.json").exists():
         return None
     training = json.loads((folder / "training.json").read_text())
@@ -104,7 +119,7 @@ def _load_run(folder, entry, grid, samples, base):
         return None
     return Run(entry["arm"], entry["seed"], folder / "run", training["step_seconds"],
                (training["forward_equivalents"] or math.nan) * training["batch"],
-               {role: used / steps for role, used in training.get("cpu_seconds", {}).items()}, sorted(points.items()), fewer)
+               {role: used / steps for role, used in training.get("cpu_seconds", {}).items()}, sorted(points.items()), fewer, timed)
 
 
 @dataclass
@@ -163,8 +178,8 @@ def _mean_ratio(above, below):
     return statistics.geometric_mean(ratios) if ratios else None
 
 
-def race(results, arm, rival, measure="frechet_teacher"):
-    """None when no seed was run with both."""
+def race(results, arm, rival, measure="frechet_teacher", clock="seconds"):
+    """None when no seed was run with both. `clock`: seconds or dear_seconds."""
     pairs = [(run, other) for run in results.of(arm) for other in results.of(rival) if run.seed == other.seed]
     if not pairs:
         return None
@@ -173,4 +188,4 @@ def race(results, arm, rival, measure="frechet_teacher"):
     def when(side, axis):
         return [reached(getattr(pair[side], axis)(), pair[side].values(measure), target) for pair, target in zip(pairs, targets)]
 
-    return Race([run.seed for run, _ in pairs], when(0, "seconds"), when(0, "work"), when(1, "seconds"), when(1, "work"))
+    return Race([run.seed for run, _ in pairs], when(0, clock), when(0, "work"), when(1, clock), when(1, "work"))

@@ -13,7 +13,7 @@ import os
 import re
 
 from study_parts import methods as settings
-from study_parts import records
+from study_parts import records, timing
 from study_parts.processes import Failed, Progress
 
 SECONDS_A_FORWARD = 0.019   # a step of 32 samples, on two cores; only to foretell
@@ -23,12 +23,15 @@ SECONDS_TO_START = 4
 
 
 class Study:
-    def __init__(self, methods, out, programs, plans, samples, runner):
+    def __init__(self, methods, out, programs, plans, samples, runner, slower=()):
+        """`slower`: milliseconds that a teacher takes longer in runs that are only timed; 0: a run with the teacher as it is."""
         self.methods, self.out, self.programs, self.plans = methods, out, programs, plans
+        self.slower, self.timed = slower, [plan for i, plan in enumerate(plans) if plan.arm not in {p.arm for p in plans[:i]}]
         self.samples, self.runner = samples, runner
         self.reference = out / f"teacher-{samples}.safetensors"
         self.grids = methods["study"]["fewer_steps"]
-        self.progress = Progress(self._baseline_cost() + sum(self._training_cost(p) + self._evaluation_cost(p) for p in plans))
+        self.progress = Progress(self._baseline_cost() + sum(self._training_cost(p) + self._evaluation_cost(p) for p in plans)
+                                 + len(self.timed) * len(slower) * timing.SECONDS)
 
     def folder(self, plan):
         return self.out / "runs" / plan.name()
@@ -49,7 +52,10 @@ class Study:
                 failures.append(f"{plan.arm} seed {plan.seed}: {failure}")
                 self.progress.say(f"{title} failed; {failure}")
                 if len(failures) == number:  # and none before it went well
-                    break
+                    return failures
+        for plan in self.timed:
+            for milliseconds in self.slower:
+                timing.measure(self, plan, milliseconds)
         return failures
 
     def _training_cost(self, plan):
@@ -66,9 +72,7 @@ class Study:
         marker, run, log = folder / "training.json", folder / "run", folder / "launch.log"
         if marker.exists():
             return self.progress.skip(cost)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "experiment.toml").write_text(settings.to_toml(plan.experiment))
-        (folder / "topology.toml").write_text(settings.to_toml(settings.topology(self.methods, folder / "experiment.toml", run)))
+        settings.write_files(self.methods, plan.experiment, folder)
 
         def show():
             steps = re.findall(r"\] step (\d+)/", log.read_text(errors="replace"))

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "launch" / "study"
 sys.path.insert(0, str(ROOT / "launch"))
 
-from study_parts import methods, records, results  # noqa: E402
+from study_parts import methods, records, results, timing  # noqa: E402
 
 GRID = [1000, 750, 500, 250]
 MEASURES = dict.fromkeys(results.MEASURES, 0.5)
@@ -35,7 +35,7 @@ def write_lines(path, lines):
 class Recorded:
     """A study folder: every step of dmd2 takes 2 s and 24 forward-equivalents a sample, every one of sgmd 1 s and 12."""
 
-    COST = {"dmd2": (2.0, 24.0), "sgmd": (1.0, 12.0), "tsg_sim": (1.0, 12.0)}
+    COST = {"dmd2": (2.0, 24.0), "sgmd": (1.0, 12.0), "tsg_sim": (1.0, 12.0), "sgmd_reuse_4": (1.0, 9.0)}
 
     def __init__(self, out):
         self.out, self.settings, self.runs = out, methods.load(), []
@@ -121,6 +121,21 @@ class Report(InTemporaryFolder):
         self.assertIn("The other way round: DMD2 reached SGMD (λ 0.1)'s final distance", text)
         self.assertIn("DMD2 is nearer on every seed", text)
 
+    def test_a_dear_teacher_is_timed_by_itself(self):
+        study = Recorded(self.folder)
+        study.add("sgmd", 1, [8.0, 6.0, 4.0])         # its own goal after 30 steps
+        study.add("sgmd_reuse_4", 1, [8.0, 4.0, 6.0])  # there after 20, and away again
+        for plan, timed in zip((plan for plan, _ in study.runs), ({0: 0.5, 200: 2.0}, {0: 0.25, 200: 0.5})):
+            write_lines(timing.file_of(self.folder, plan.name()), [timed])
+        text = study.report()
+        row = rows(text, "With a dear teacher")["SGMD, samples used four times"]
+        self.assertEqual((row["s a step, dear teacher"], row["s until there"], row["time, SGMD (λ 0.1) / this"]), ("0.500", "10.0", "6.00"))
+        self.assertIn("takes 200 ms longer for a micro-batch, SGMD (λ 0.1)'s final distance is reached so many times as fast as by itself: "
+                      "SGMD, samples used four times 6.00 (1 of 1 seeds)", text)
+        self.assertEqual(rows(text, "Cost")["SGMD (λ 0.1)"]["s a step"], "0.500")
+        course = rows(text, "The whole course")["SGMD, samples used four times"]
+        self.assertEqual((course["nearest to the teacher"], course["at step"], course["worst after that / nearest"]), ("4.000", "20", "1.50"))
+
     def test_an_arm_that_grew_worse_is_no_goal(self):
         study = Recorded(self.folder)
         study.add("dmd2", 1, [11.0, 12.0, 13.0])
@@ -199,7 +214,7 @@ class Records(InTemporaryFolder):
 
 
 PRETENDER = f"""#!{sys.executable}
-import json, pathlib, sys, time, tomllib
+import json, os, pathlib, sys, time, tomllib
 sys.path.insert(0, {str(ROOT / "tests/launch")!r})
 from study_test import GRID, MEASURES, measured, scalar_record, write_lines
 def option(name): return sys.argv[sys.argv.index(name) + 1]
@@ -210,7 +225,8 @@ LAUNCHER = PRETENDER + """
 topology = tomllib.loads(pathlib.Path(sys.argv[-1]).read_text())
 experiment = tomllib.loads(pathlib.Path(topology["run"]["experiment"]).read_text())
 run, name = pathlib.Path(topology["run"]["folder"]), experiment["objective"]["name"]
-with calls.open("a") as file: file.write(f"train {name}\\n")
+slowly = " slowly" if "sleep(160)" in os.environ.get("SGMD_FAILPOINTS", "") else ""
+with calls.open("a") as file: file.write(f"train {name}{slowly}\\n")
 assert not topology["evaluator"]["enabled"] and not topology["cache"]["enabled"]
 behaviour = calls.with_name(name)
 if behaviour.exists() and behaviour.read_text() == "fail":
@@ -247,14 +263,14 @@ class Runs(InTemporaryFolder):
             (self.programs / name).write_text(text)
             (self.programs / name).chmod(0o755)
 
-    def start(self):
+    def start(self, *options):
         command = [sys.executable, STUDY, "--no-setup", "--arms", "dmd2", "sgmd", "--seeds", "1", "--steps", "4", "--checkpoints", "2", "--samples", "240",
-                   "--out", self.folder / "out"]
+                   "--out", self.folder / "out", *options]
         return subprocess.Popen(command, env=os.environ | {"SGMD_BUILD": str(self.folder / "build"), "PYTHONDONTWRITEBYTECODE": "1"},
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def run_study(self):
-        child = self.start()
+    def run_study(self, *options):
+        child = self.start(*options)
         output, _ = child.communicate(timeout=60)
         return child.returncode, output
 
@@ -272,6 +288,13 @@ class Runs(InTemporaryFolder):
         shutil.rmtree(next((self.folder / "out/runs").glob("sgmd-*")))
         self.assertEqual(self.run_study()[0], 0)
         self.assertEqual(self.calls(), ["train sgmd", "measure"])
+
+    def test_times_every_arm_once_by_itself_and_with_a_dear_teacher(self):
+        code, output = self.run_study("--dear-teacher", "160")
+        self.assertEqual(code, 0, output)
+        self.assertIn("timing sgmd, teacher 160 ms slower: 0.500 s a step", output)
+        self.assertEqual(self.run_study("--dear-teacher", "160")[0], 0)
+        self.assertEqual(self.calls()[5:], ["train dmd2", "train dmd2 slowly", "train sgmd", "train sgmd slowly"])
 
     def test_a_run_that_fails_shows_its_last_lines_and_the_others_go_on(self):
         (self.programs / "sgmd").write_text("fail")
