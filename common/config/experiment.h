@@ -27,7 +27,7 @@ enum class InnerPacing { kLocked, kFree };
 enum class ExitDraw { kMicroBatch, kStep };
 /// How prompts are drawn from the bank (pipeline/data/sample_plan.h).
 enum class PromptOrder { kRandom, kEpochs };
-/// What Linears and attention compute in.
+/// What Linears and attention compute in, and what scores are kept in.
 enum class Compute { kFloat32, kBfloat16 };
 
 /// How each value is spelled in files, in the order of the enumerators.
@@ -133,7 +133,7 @@ struct Experiment {
   } checkpoint;
 
   struct Precision {
-    Compute compute = Compute::kFloat32;
+    Compute compute = Compute::kFloat32, scores = Compute::kFloat32;
   } precision;
 
   struct Lora {

@@ -149,6 +149,11 @@ void VisitTraining(FieldVisitor& v, Experiment& e) {
   v.Section("precision", "Numbers.");
   v.Field({"compute", "what Linears and attention compute in; trained weights are float32 either way"},
           e.precision.compute);
+  v.Field(
+      {"scores",
+       "what a teacher's scores are rounded to before they are sent and kept: `bfloat16` halves the bytes on the way "
+       "and on disk"},
+      e.precision.scores);
   v.Section("lora", "Adapters in place of all weights.");
   v.Field({"rank", "rank of the adapters of both trained roles; 0 trains every parameter", {0, 65536}}, e.lora.rank);
   v.Field({"alpha", "adapters are scaled by alpha / rank; 0 means the rank", kNotNegative}, e.lora.alpha);

@@ -20,13 +20,18 @@ struct Topology {
     std::vector<std::string> hosts;  // the first is the head; empty: one machine without a name
   } run;
 
-  /// [generator] and [fake_score].
+  static constexpr std::int64_t kAsManyAsFit = -1;
+  /// What [generator] and [fake_score] have in common.
   struct TrainedRole {
     std::string host;
     std::string device = "cpu";
     double device_memory_gib = 0.0;
     bool checkpoint_blocks = false;
-  } generator, fake_score;
+  } fake_score;
+
+  struct Generator : TrainedRole {
+    std::int64_t keep_exit_graphs = kAsManyAsFit;
+  } generator;
 
   struct Teacher {
     std::int64_t replicas = 1;

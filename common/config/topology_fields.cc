@@ -58,6 +58,14 @@ void VisitFields(FieldVisitor& v, Topology& t) {
   v.Field({"folder", "logs, checkpoints, events and sockets of the run", {}, Presence::kRequired}, t.run.folder);
   v.Field({"hosts", "names of the machines; the first runs the broker; empty: one machine"}, t.run.hosts);
   VisitTrainedRole(v, "generator", "The student, which is trained.", t.generator);
+  v.Field(
+      {"keep_exit_graphs",
+       "of how many micro-batches of a step what the backward pass of the exit step needs is kept from the rollout, in "
+       "place of running that step again: a forward pass less for each sample of them. -1: as many as "
+       "device_memory_gib "
+       "leaves room for",
+       {-1, 1e9}},
+      t.generator.keep_exit_graphs);
   VisitTrainedRole(v, "fake_score", "The model of the student's own distribution, which is trained.", t.fake_score);
   VisitTeacher(v, t.teacher);
   VisitEvaluator(v, t.evaluator);

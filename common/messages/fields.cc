@@ -28,11 +28,11 @@ bool Fits(const std::vector<std::int64_t>& shape, std::vector<std::int64_t> want
   return true;
 }
 
-void CheckTensor(const Envelope& e, const std::string& name, const TensorView& view, DType dtype,
+void CheckTensor(const Envelope& e, const std::string& name, const TensorView& view, const DTypes& dtypes,
                  const std::vector<std::int64_t>& shape) {
-  if (view.dtype != dtype) {
+  if (!dtypes.Has(view.dtype)) {
     throw Error(
-        StrCat(Sentence(e), ": tensor ", name, " does not have the dtype ", Name(dtype), " but ", Name(view.dtype)));
+        StrCat(Sentence(e), ": tensor ", name, " does not have the dtype ", dtypes.Text(), " but ", Name(view.dtype)));
   }
   if (!Fits(view.shape, shape)) {
     throw Error(StrCat(Sentence(e), ": tensor ", name, " does not have the shape ", ShapeText(shape), " but ",
@@ -46,6 +46,12 @@ void CheckSubject(const Envelope& e, const std::string& name) {
 
 }  // namespace
 
+std::string DTypes::Text() const {
+  std::string text;
+  for (const DType dtype : any_) text += StrCat(text.empty() ? "" : " or ", Name(dtype));
+  return text;
+}
+
 std::int64_t BatchOf(const TensorFrame& frame) { return frame.view.shape.empty() ? 0 : frame.view.shape.front(); }
 
 void FieldWriter::Subject(const std::string& name) {
@@ -53,14 +59,15 @@ void FieldWriter::Subject(const std::string& name) {
   envelope_.subject = name;
 }
 
-void FieldWriter::Tensor(const char* name, const TensorFrame& tensor, DType dtype, std::vector<std::int64_t> shape) {
-  CheckTensor(envelope_, name, tensor.view, dtype, shape);
+void FieldWriter::Tensor(const char* name, const TensorFrame& tensor, const DTypes& dtypes,
+                         std::vector<std::int64_t> shape) {
+  CheckTensor(envelope_, name, tensor.view, dtypes, shape);
   envelope_.tensors.push_back(tensor);
   envelope_.tensors.back().view.name = name;
 }
 
-void FieldWriter::Tensors(const std::vector<TensorFrame>& tensors, DType dtype) {
-  for (const TensorFrame& tensor : tensors) CheckTensor(envelope_, tensor.view.name, tensor.view, dtype, {kRest});
+void FieldWriter::Tensors(const std::vector<TensorFrame>& tensors, const DTypes& dtypes) {
+  for (const TensorFrame& tensor : tensors) CheckTensor(envelope_, tensor.view.name, tensor.view, dtypes, {kRest});
   envelope_.tensors = tensors;
 }
 
@@ -85,15 +92,15 @@ void FieldReader::Scalar(const char* name, double& value) {
   value = it->second;
 }
 
-void FieldReader::Tensor(const char* name, TensorFrame& tensor, DType dtype, std::vector<std::int64_t> shape) {
+void FieldReader::Tensor(const char* name, TensorFrame& tensor, const DTypes& dtypes, std::vector<std::int64_t> shape) {
   const TensorFrame& found = envelope_.At(name);
-  CheckTensor(envelope_, name, found.view, dtype, shape);
+  CheckTensor(envelope_, name, found.view, dtypes, shape);
   tensor = found;
 }
 
-void FieldReader::Tensors(std::vector<TensorFrame>& tensors, DType dtype) {
+void FieldReader::Tensors(std::vector<TensorFrame>& tensors, const DTypes& dtypes) {
   for (const TensorFrame& found : envelope_.tensors)
-    CheckTensor(envelope_, found.view.name, found.view, dtype, {kRest});
+    CheckTensor(envelope_, found.view.name, found.view, dtypes, {kRest});
   tensors = envelope_.tensors;
 }
 

@@ -2,6 +2,7 @@
 // both ways.
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <map>
 #include <string>
@@ -15,6 +16,19 @@ namespace sgmd {
 /// Extents in the shape that a message's tensor must have.
 inline constexpr std::int64_t kAny = -1;   // this one may be anything
 inline constexpr std::int64_t kRest = -2;  // as the last: and any further ones
+
+/// The dtypes that a message's tensor may have.
+class DTypes {
+ public:
+  DTypes(DType one) : any_{one} {}  // NOLINT(google-explicit-constructor): most fields have one
+  DTypes(std::initializer_list<DType> any) : any_(any) {}
+  bool Has(DType dtype) const { return std::ranges::find(any_, dtype) != any_.end(); }
+  /// "F32 or BF16".
+  std::string Text() const;
+
+ private:
+  std::vector<DType> any_;
+};
 
 /// The first extent of `frame`: videos in the micro-batch. 0 of a scalar.
 std::int64_t BatchOf(const TensorFrame& frame);
@@ -35,9 +49,9 @@ class FieldWriter {
   void Scalar(const char* name, double value) { envelope_.scalars[name] = value; }
   /// Values under names that the sender chooses.
   void Scalars(const std::map<std::string, double>& values) { envelope_.scalars = values; }
-  void Tensor(const char* name, const TensorFrame& tensor, DType dtype, std::vector<std::int64_t> shape);
+  void Tensor(const char* name, const TensorFrame& tensor, const DTypes& dtypes, std::vector<std::int64_t> shape);
   /// Tensors of any shape under the names that they have; of a message that has no others.
-  void Tensors(const std::vector<TensorFrame>& tensors, DType dtype);
+  void Tensors(const std::vector<TensorFrame>& tensors, const DTypes& dtypes);
 
   Envelope Take() { return std::move(envelope_); }
 
@@ -61,8 +75,8 @@ class FieldReader {
   void Number(const char* name, bool& value) { value = NumberAt(name) != 0; }
   void Scalar(const char* name, double& value);
   void Scalars(std::map<std::string, double>& values) { values = envelope_.scalars; }
-  void Tensor(const char* name, TensorFrame& tensor, DType dtype, std::vector<std::int64_t> shape);
-  void Tensors(std::vector<TensorFrame>& tensors, DType dtype);
+  void Tensor(const char* name, TensorFrame& tensor, const DTypes& dtypes, std::vector<std::int64_t> shape);
+  void Tensors(std::vector<TensorFrame>& tensors, const DTypes& dtypes);
 
  private:
   std::int64_t NumberAt(const char* name) const;

@@ -73,14 +73,14 @@ struct Score {
   Ticket ticket;
   LeaseNumber lease;
   double forward_equivalents = 0;  // work that it took
-  TensorFrame velocity;            // guided, shape of x_s
+  TensorFrame velocity;            // guided, shape of x_s, in the dtype of [precision] scores
 
   template <typename Self, typename Io>
   static void Fields(Self& self, Io& io) {
     Ticket::Fields(self.ticket, io);
     LeaseNumber::Fields(self.lease, io);
     io.Scalar("forward_equivalents", self.forward_equivalents);
-    io.Tensor("velocity", self.velocity, DType::kF32, {kAny, kRest});
+    io.Tensor("velocity", self.velocity, {DType::kF32, DType::kBF16}, {kAny, kRest});
   }
 };
 
@@ -94,7 +94,7 @@ struct ScoredSample {
   static void Fields(Self& self, Io& io) {
     Sample::Fields(self.sample, io);
     io.Number("cache_hit", self.cache_hit);
-    io.Tensor("velocity", self.velocity, DType::kF32, self.sample.x_s.view.shape);
+    io.Tensor("velocity", self.velocity, {DType::kF32, DType::kBF16}, self.sample.x_s.view.shape);
   }
 };
 

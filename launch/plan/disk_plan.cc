@@ -16,7 +16,8 @@ DiskPlan PlanDisk(const Experiment& e, const WanConfig& config) {
   DiskPlan disk;
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
   const StepCost cost = StepCostOf(e, false, false);
-  disk.cache_step = latent * (cost.rolled_out * samples + cost.uncached_anchors);
+  const double of_score = e.precision.scores == Compute::kBfloat16 ? 0.5 : 1;
+  disk.cache_step = latent * (of_score * cost.rolled_out * samples + cost.uncached_anchors);
   disk.cache_run = disk.cache_step * static_cast<double>(e.steps);
   disk.checkpoint =
       4 * trained * (2 + moments(e.optimizer.generator) + moments(e.optimizer.fake_score) + (e.ema.decay > 0 ? 1 : 0));

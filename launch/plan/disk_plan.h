@@ -10,7 +10,7 @@ namespace sgmd {
 
 /// Bytes.
 struct DiskPlan {
-  double cache_step = 0;  // scores of an outer iteration, and its share of anchors: float32 velocities
+  double cache_step = 0;  // scores of an outer iteration, and its share of anchors, which are float32
   double cache_run = 0;   // of all steps, without regard to the limit
   double checkpoint = 0;  // trained weights, optimizer states and average of both roles, float32
   double student = 0;     // the finished model, float32

@@ -51,6 +51,10 @@ std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bo
                             [&](const auto& p) { return p.device == worst; }) > 1) {
     changes.push_back({StrCat("a device each for ", ProcessesOn(memory, worst)), "no time", SpreadOverDevices});
   }
+  if (KeptGraphs(plan) > 0) {
+    changes.push_back({"[generator] keep_exit_graphs = 0", "one more forward pass a sample",
+                       [](LaunchPlan& p) { p.topology.generator.keep_exit_graphs = 0; }});
+  }
   changes.push_back(
       {"[generator] and [fake_score] checkpoint_blocks = true", "one more forward pass in each backward pass",
        [](LaunchPlan& p) { p.topology.generator.checkpoint_blocks = p.topology.fake_score.checkpoint_blocks = true; }});

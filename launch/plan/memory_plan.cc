@@ -65,20 +65,24 @@ double WeightCopies(const Setting& s, bool checkpoint_blocks) {
   return s.half ? 2 * s.all : 0;
 }
 
-// Latents that wait: on a GPU the inputs of exit steps alone, on the CPU also what is kept in main memory in either
-// case.
-double WaitingLatents(const Setting& s, Role role, bool cpu) {
-  const double in_flight = static_cast<double>(s.e.data.micro_batches * (1 + s.e.outer.max_staleness));
-  const double anchors = s.diversity() ? 2 : 0;  // noise and x_a
-  if (role == Role::kGenerator)
-    return in_flight * (cpu ? 5 + anchors : 1);  // and two noises, x_g and x_s of the message
-  if (!cpu) return 0;
-  if (role == Role::kTeacher) return 2;  // leases
+// Micro-batches whose gradients are on their way, at most.
+double InFlight(const Setting& s) {
+  return static_cast<double>(s.e.data.micro_batches * (1 + s.e.outer.max_staleness));
+}
+
+// Latents of micro-batches that wait in a process's main memory: messages until they are dealt with, and what they were
+// made of.
+double WaitingLatents(const Setting& s, Role role) {
+  const double in_flight = InFlight(s), score = s.e.precision.scores == Compute::kBfloat16 ? 0.5 : 1;
+  const double anchors = s.diversity() ? 2 : 0;                    // noise and x_a
+  if (role == Role::kTeacher) return 2;                            // leases
+  if (role == Role::kGenerator) return in_flight * (4 + anchors);  // two noises, x_g and x_s
+  if (role == Role::kBroker) return in_flight * (2 + score + anchors);
   const double recorded =
       s.e.inner.source == InnerSource::kReplay ? static_cast<double>((s.e.inner.max_age + 1) * s.e.data.micro_batches)
       : HasRollouts(s.e.inner.source)          ? static_cast<double>(s.e.inner.updates * s.e.data.micro_batches)
                                                : 0.0;
-  return 4 * in_flight + recorded;  // x_g, x_s, velocity, and x_g once more as inner sample
+  return in_flight * (3 + score) + recorded;  // x_g, x_s, velocity, and x_g once more as inner sample
 }
 
 double Buffers(const Setting& s, Role role, bool cpu, bool checkpoint_blocks) {
@@ -86,13 +90,22 @@ double Buffers(const Setting& s, Role role, bool cpu, bool checkpoint_blocks) {
   const double text =
       static_cast<double>(pass.samples * s.config.text_len * s.config.text_dim) * (4 + (s.half ? 2 : 0));
   const double rope = 8 * static_cast<double>(s.tokens * s.config.head_dim() / 2);  // complex64
-  return (kWorkingLatents + WaitingLatents(s, role, cpu)) * s.LatentBytes() + text + rope +
+  const double exits = role == Role::kGenerator ? InFlight(s) : 0;                  // inputs of exit steps
+  return (kWorkingLatents + exits + (cpu ? WaitingLatents(s, role) : 0)) * s.LatentBytes() + text + rope +
          (role == Role::kTeacher ? 0 : WeightCopies(s, checkpoint_blocks));
+}
+
+// Of `graphs` exit steps that are kept, those that wait while a pass runs: all, or all but the one whose backward pass
+// it is. In bfloat16 each has its own copies of the trained weights.
+double WaitingGraphs(const Setting& s, std::int64_t graphs, bool checkpoint_blocks) {
+  const double waiting = static_cast<double>(std::max<std::int64_t>(graphs - (s.diversity() ? 0 : 1), 0));
+  const double copies = checkpoint_blocks ? 0 : WeightCopies(s, checkpoint_blocks);
+  return waiting * (GraphBytes(s.config, s.tokens, s.Pass(Role::kGenerator, checkpoint_blocks)) + copies);
 }
 
 bool OnCpu(const Placement& place) { return place.device.kind == Device::Kind::kCpu; }
 
-MemoryNeed NeedOf(const Setting& s, const Placement& place) {
+MemoryNeed NeedOf(const Setting& s, const Placement& place, std::int64_t graphs) {
   const Role role = place.node.role;
   const bool cpu = OnCpu(place), checkpoint_blocks = place.checkpoint_blocks;
   MemoryNeed need;
@@ -107,6 +120,7 @@ MemoryNeed NeedOf(const Setting& s, const Placement& place) {
     if (role == Role::kGenerator && s.e.ema.decay > 0) need.ema = 4 * s.trained;
   }
   need.activations = ActivationBytes(s.config, s.tokens, s.Pass(role, checkpoint_blocks));
+  if (role == Role::kGenerator) need.activations += WaitingGraphs(s, graphs, checkpoint_blocks);
   need.buffers = Buffers(s, role, cpu, checkpoint_blocks);
   need.runtime = cpu ? kCpuRuntime : kCudaRuntime;
   return need;
@@ -145,9 +159,29 @@ std::string Have(double has) { return has > 0 ? Gigabytes(has) : "unknown"; }
 
 }  // namespace
 
+std::int64_t KeptGraphs(const LaunchPlan& plan) {
+  const std::int64_t most = plan.experiment.outer.max_staleness == 0 ? plan.experiment.data.micro_batches : 0;
+  return std::clamp<std::int64_t>(plan.topology.generator.keep_exit_graphs, 0, most);
+}
+
 StepCost StepCostOf(const LaunchPlan& plan) {
   const Topology& t = plan.topology;
-  return StepCostOf(plan.experiment, t.generator.checkpoint_blocks, t.fake_score.checkpoint_blocks);
+  const double kept = static_cast<double>(KeptGraphs(plan)) / static_cast<double>(plan.experiment.data.micro_batches);
+  return StepCostOf(plan.experiment, t.generator.checkpoint_blocks, t.fake_score.checkpoint_blocks, kept);
+}
+
+void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
+  std::int64_t& keep = plan.topology.generator.keep_exit_graphs;
+  if (keep != Topology::kAsManyAsFit) return;
+  const std::string name = PlacementOf(plan, {Role::kGenerator}).DeviceOfHost();
+  const auto fits = [&] {
+    const MemoryPlan memory = PlanMemory(plan, config, machine_bytes);
+    const auto device = std::ranges::find(memory.devices, name, &DeviceMemory::device);
+    return device->has > 0 && device->fits();
+  };
+  keep = plan.experiment.data.micro_batches;
+  keep = KeptGraphs(plan);
+  while (keep > 0 && !fits()) --keep;
 }
 
 bool MemoryPlan::Fits() const {
@@ -164,11 +198,14 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
   MemoryPlan memory;
   for (const Placement& place : placements) {
     if (!Computes(place.node.role)) continue;
-    const MemoryNeed need = NeedOf(setting, place);
+    const MemoryNeed need = NeedOf(setting, place, KeptGraphs(plan));
     memory.processes.push_back({Spell(place.node), place.DeviceOfHost(), need,
                                 forward * ForwardEquivalents(cost, place.node.role, plan.topology.teacher.replicas)});
+    if (!OnCpu(place))
+      memory.waiting.emplace_back(Spell(place.node), WaitingLatents(setting, place.node.role) * setting.LatentBytes());
     AddToDevice(memory, place, machine_bytes, need.total());
   }
+  memory.waiting.emplace_back(Spell(Role::kBroker), WaitingLatents(setting, Role::kBroker) * setting.LatentBytes());
   return memory;
 }
 
@@ -214,7 +251,10 @@ std::string MemoryTable(const MemoryPlan& memory) {
       text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, width), Padded(Gigabytes(d.need), 78),
                      Padded(Have(d.has), 12), "\n");
   }
-  return text;
+  std::string waiting;
+  for (const auto& [process, bytes] : memory.waiting)
+    if (!process.starts_with("teacher")) waiting += StrCat(waiting.empty() ? "" : ", ", process, " ", Gigabytes(bytes));
+  return text + StrCat("samples on their way, GB of main memory at most: ", waiting, "\n");
 }
 
 }  // namespace sgmd

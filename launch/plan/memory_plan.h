@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/config/topology.h"
@@ -21,7 +22,8 @@ struct MemoryNeed {
   double gradients = 0;    // 4 A
   double optimizer = 0;    // 4 A with beta1 = 0, else 8 A (wan_facts §5 "Optim"): with the above 12 or 16 bytes each
   double ema = 0;          // generator with [ema] decay > 0: 4 A
-  double activations = 0;  // ActivationBytes of B samples (wan_size.h); the teacher runs 2 B where guidance is not 1
+  double activations = 0;  // ActivationBytes of B samples (wan_size.h); the teacher runs 2 B where guidance is not 1;
+                           // of the generator also the graphs of exit steps that are kept
   double buffers = 0;      // latents, text embeddings, rotation table, copies of weights in the compute dtype
   double runtime = 0;      // a constant: CUDA context, kernels and workspaces, or LibTorch in a process on the CPU
   double total() const { return weights + gradients + optimizer + ema + activations + buffers + runtime; }
@@ -45,6 +47,9 @@ struct DeviceMemory {
 struct MemoryPlan {
   std::vector<ProcessMemory> processes;
   std::vector<DeviceMemory> devices;
+  /// Bytes of samples, scores and anchors on their way in the main memory of the broker, and of each process on a GPU;
+  /// of one on the CPU they are in `buffers`. At most (1 + max_staleness) micro_batches are on their way.
+  std::vector<std::pair<std::string, double>> waiting;
   bool Fits() const;
 };
 
@@ -53,7 +58,15 @@ struct MemoryPlan {
 /// known. Host by host. Throws Error when the experiment's latent does not fit the model.
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
-/// What a step of the plan's experiment costs with the topology's choice of checkpoint_blocks.
+/// Decides [generator] keep_exit_graphs where it is to be as many as fit: as the generator's device, whose memory must
+/// be known, has room for beside everything else on it. `machine_bytes` as above.
+void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes);
+
+/// Micro-batches of a step whose exit step is not run again; -1 in the topology counts as none. None of a pipelined
+/// run, whose rollouts are mostly older than the weights.
+std::int64_t KeptGraphs(const LaunchPlan& plan);
+
+/// What a step of the plan's experiment costs with the topology's choices of checkpoint_blocks and keep_exit_graphs.
 StepCost StepCostOf(const LaunchPlan& plan);
 
 /// MemTotal of /proc/meminfo, in bytes.

@@ -45,6 +45,7 @@ int Plan(const PlanOptions& o) {
   RequireServable(plan, o);
   const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
   const double machine = MachineMemory();
+  DecideKeptGraphs(plan, config, machine);
   const std::string advice = OversizeAdvice(plan, config, machine);
   const bool refused = !advice.empty() && !o.allow_oversize;
   if (!o.emit.empty()) {

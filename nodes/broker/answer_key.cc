@@ -5,7 +5,8 @@
 namespace sgmd {
 
 std::string ScorerFingerprint::Text() const {
-  return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance, compute == "float32" ? "" : ", in " + compute);
+  return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance, compute == "float32" ? "" : ", in " + compute,
+                scores == "float32" ? "" : ", kept in " + scores);
 }
 
 namespace {
@@ -28,7 +29,9 @@ Digest WithTensors(Hasher hasher, std::span<const TensorFrame> tensors) {
 }  // namespace
 
 Digest ScoreKey(const ScorerFingerprint& scorer, std::span<const TensorFrame> lease_tensors) {
-  return WithTensors(Start("velocity", scorer), lease_tensors);
+  Hasher hasher = Start("velocity", scorer);
+  if (scorer.scores != "float32") hasher.Text("kept in").Text(scorer.scores);
+  return WithTensors(std::move(hasher), lease_tensors);
 }
 
 Digest AnchorKey(const ScorerFingerprint& scorer, const AnchorSettings& settings,

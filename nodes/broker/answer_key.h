@@ -15,8 +15,9 @@ struct ScorerFingerprint {
   Digest teacher;                   // ModelDigest
   double guidance = 1.0;            // w in u + w (c - u)
   std::string compute = "float32";  // [precision] compute
+  std::string scores = "float32";   // [precision] scores; no part of an anchor's key
 
-  /// "teacher <digest>, guidance <w>", and the precision where it is not float32.
+  /// "teacher <digest>, guidance <w>", and each precision where it is not float32.
   std::string Text() const;
 };
 

@@ -33,7 +33,8 @@ TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& mem
       replay_(replay),
       members_(members),
       latent_shape_(LatentShape(experiment_)),
-      scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance, Spell(experiment_.precision.compute)},
+      scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance, Spell(experiment_.precision.compute),
+              Spell(experiment_.precision.scores)},
       answers_(OpenStore(plan.topology, scorer_, replay)),
       dispatcher_(std::chrono::duration<double>(plan.topology.transport.lease_seconds)) {}
 
@@ -161,6 +162,9 @@ WorkResult TeacherService::ResultIn(const Envelope& answer, const std::string& t
   }
   if (result.tensor.view.shape != latent_shape_)
     throw Error(StrCat("its ", work.name, " does not have the shape of the experiment's latents"));
+  const bool half = request == wire::Kind::Sample && experiment_.precision.scores == Compute::kBfloat16;
+  if (result.tensor.view.dtype != (half ? DType::kBF16 : DType::kF32))
+    throw Error(StrCat("its ", work.name, " does not have the dtype of the experiment's scores"));
   if (!std::isfinite(result.forward_equivalents))
     throw Error(StrCat("its ", work.name, " took ", result.forward_equivalents, " forward-equivalents"));
   return result;

@@ -140,7 +140,7 @@ void GeneratorNode::Begin(std::int64_t step) {
 void GeneratorNode::RollOut(std::int64_t step) {
   for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
     SamplePlan plan = PlanSample(experiment(), generator_.bank(), step, index);
-    const Generator::Rollout rollout = generator_.RollOut(plan);
+    const Generator::Rollout rollout = generator_.RollOut(plan, KeepsGraph({step, index}));
     const TensorFrame x_g = ToFrame(rollout.x_g);
     RequireFinite(x_g, "rollout", {step, index});
     const TensorFrame x_s = ToFrame(AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma));
@@ -148,10 +148,16 @@ void GeneratorNode::RollOut(std::int64_t step) {
       client_.Send(ToEnvelope(message::InnerSample{{step, index}, 0, x_g, PromptsToFrame(plan.prompts)}));
     client_.Send(ToEnvelope(
         message::Sample{{step, index}, landed_, x_g, x_s, ToFrame(plan.score_sigma), PromptsToFrame(plan.prompts)}));
-    for (std::int64_t use = 0; use < experiment().outer.reuse; ++use)
-      gradients_.Expect({step + use, index}, {plan, rollout.x_exit, landed_});
+    gradients_.Expect({step, index}, {plan, rollout.exit, landed_});
+    for (std::int64_t use = 1; use < experiment().outer.reuse; ++use)
+      gradients_.Expect({step + use, index}, {plan, {rollout.exit.x}, landed_});
     CountWork();
   }
+}
+
+// A graph holds as long as the weights are those of the rollout: for the step that lands next.
+bool GeneratorNode::KeepsGraph(const message::Ticket& ticket) const {
+  return ticket.step == landed_ && ticket.index < node_.plan.topology.generator.keep_exit_graphs;
 }
 
 // Whether the fake score is to have the samples before they are scored.
@@ -231,7 +237,7 @@ void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
     WaitUntil("wait for a gradient", {step, index}, [&] { return gradients_.Has({step, index}); });
     const Timed timed(&backward_seconds_, "forward and backward", {step, index});
     const auto [sample, answer] = gradients_.Take({step, index});
-    generator_.Accumulate(sample.plan, sample.x_exit, ToTensor(answer.gradient));
+    generator_.Accumulate(sample.plan, sample.exit, ToTensor(answer.gradient));
     for (const auto& [name, value] : answer.terms) terms[name] += share * value;
     terms["cache_hit_rate"] += answer.cache_hit ? share : 0;
     terms["staleness"] += share * static_cast<double>(landed_ - sample.version);

@@ -47,6 +47,7 @@ class GeneratorNode {
   void Finish();
   void Begin(std::int64_t step);
   void RollOut(std::int64_t step);
+  bool KeepsGraph(const message::Ticket& ticket) const;
   bool InnerLoopComesFirst() const;
   void SendFreshSamples(std::int64_t step);
   void Land(std::int64_t step);

@@ -8,7 +8,7 @@ void Gradients::Accept(message::Gradient gradient) {
   const message::Ticket ticket = gradient.ticket;
   const auto it = in_flight_.find(ticket);
   if (it == in_flight_.end()) return;
-  if (at::IntArrayRef(gradient.gradient.view.shape) != it->second.x_exit.sizes()) {
+  if (at::IntArrayRef(gradient.gradient.view.shape) != it->second.exit.x.sizes()) {
     throw Error(StrCat("the gradient of step ", ticket.step, ", micro-batch ", ticket.index,
                        " does not have the shape of its sample"));
   }

@@ -1,23 +1,23 @@
 // The generator's samples that are on their way round the ring, and their gradients as they come back.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <map>
 #include <vector>
 
 #include "common/messages/ring.h"
 #include "pipeline/data/sample_plan.h"
+#include "pipeline/training/generator.h"
 
 namespace sgmd {
 
-/// Keeps of a sample only the input of its exit step, which is run again when the gradient is there.
+/// Keeps of a sample only the input of its exit step, which is run again when the gradient is there, and the graph of
+/// that step where it is not run again.
 class Gradients {
  public:
   struct Sample {
     SamplePlan plan;
-    at::Tensor x_exit;
+    Generator::Exit exit;
     std::int64_t version = 0;  // updates done when it was rolled out
   };
   struct Arrived {

@@ -122,18 +122,32 @@ double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_
          static_cast<double>(config.dim) * static_cast<double>(config.num_layers);
 }
 
+namespace {
+
+// What one block keeps of one sample.
+double BlockBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass) {
+  return Bytes(BlockSavedElements(config, tokens, pass.backward, pass.lora_rank), pass);
+}
+
+}  // namespace
+
+double GraphBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass) {
+  if (pass.backward == Backward::kNone) return 0;
+  const double samples = static_cast<double>(pass.samples), n = static_cast<double>(tokens);
+  const double outside = samples * Bytes(OutsideElements(config, n, pass.backward), pass);
+  if (pass.checkpoint_blocks) return CheckpointBytes(config, tokens, pass.samples, pass.compute_bytes) + outside;
+  return samples * Sizes(config).l * BlockBytes(config, tokens, pass) + outside;
+}
+
 double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass) {
   const Sizes s(config);
   const double n = static_cast<double>(tokens), samples = static_cast<double>(pass.samples);
   const double compute = static_cast<double>(pass.compute_bytes);
-  if (pass.backward == Backward::kNone) {
+  if (pass.backward == Backward::kNone)
     return samples * n * std::max((4 * compute + 5 * 4) * s.d, compute * (8 * s.d + 2 * s.f));
-  }
-  const double block = Bytes(BlockSavedElements(config, tokens, pass.backward, pass.lora_rank), pass);
-  const double outside = Bytes(OutsideElements(config, n, pass.backward), pass);
+  const double again = pass.checkpoint_blocks ? BlockBytes(config, tokens, pass) : 0;
   const double own = 4 * 4 * n * s.d + compute * 2 * n * s.f;
-  if (!pass.checkpoint_blocks) return samples * (s.l * block + outside + own);
-  return CheckpointBytes(config, tokens, pass.samples, pass.compute_bytes) + samples * (block + outside + own);
+  return GraphBytes(config, tokens, pass) + samples * (again + own);
 }
 
 }  // namespace sgmd

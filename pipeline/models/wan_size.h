@@ -83,11 +83,15 @@ struct PassSettings {
 /// Inputs of all blocks: N D L stream bytes a sample (wan_facts §7: 2 N D L in bf16, twice that with a float32 stream).
 double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t stream_bytes);
 
+/// Bytes that the graph of a forward pass keeps until its backward pass: kept by all blocks, or their inputs with
+/// checkpoint_blocks, + outside of the blocks (below). 0 for kNone.
+double GraphBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
+
 /// Most bytes of activations alive at any time of a pass:
 ///   kNone                without gradients: the larger of attention's 4 N D and 5 wide N D, and the feed-forward's
 ///                        8 N D + 2 N F
-///   otherwise            kept by all blocks + outside of the blocks + the backward pass's own 4 wide N D + 2 N F
-///   checkpoint_blocks    CheckpointBytes + kept by one block + outside + the backward pass's own
+///   otherwise            GraphBytes + the backward pass's own 4 wide N D + 2 N F
+///   checkpoint_blocks    GraphBytes + kept by one block + the backward pass's own
 /// Outside of the blocks, kFull keeps 3 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the
 /// others N D and M D. Held against every allocation of real passes (tests/pipeline/wan_activation_test.cc): up to a
 /// quarter more than is used, never noticeably less. Copies of weights in another dtype are not counted here.

@@ -42,7 +42,7 @@ FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool check
 ScoredSample FakeScore::OnDevice(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
                                  const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) const {
   const at::Device device = model_.device();
-  return {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device),
+  return {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device, at::kFloat),
           ConditionOn(prompts, bank_, model_)};
 }
 

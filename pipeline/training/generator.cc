@@ -34,7 +34,7 @@ at::Tensor Generator::ExitStep(const SamplePlan& plan, const at::Tensor& x_exit)
   return CleanFromVelocity(x_exit, model_.Forward(x_exit, sigma, ConditionOn(plan.prompts, bank_, model_)), sigma);
 }
 
-Generator::Rollout Generator::RollOut(const SamplePlan& plan) {
+Generator::Rollout Generator::RollOut(const SamplePlan& plan, bool keep_graph) {
   c10::NoGradGuard no_grad;
   at::Tensor x = plan.noise.to(model_.device());
   if (plan.exit_step > 0) {
@@ -42,12 +42,14 @@ Generator::Rollout Generator::RollOut(const SamplePlan& plan) {
     x = EulerSample(model_, x, sigmas, ConditionOn(plan.prompts, bank_, model_), {}, 1.0);
     work_.forward += plan.exit_step * x.size(0);
   }
-  return {x, ExitStep(plan, x).to(at::kCPU).contiguous()};
+  const c10::AutoGradMode mode(keep_graph);
+  const at::Tensor x_g = ExitStep(plan, x);
+  return {{x, keep_graph ? x_g : at::Tensor()}, x_g.detach().to(at::kCPU).contiguous()};
 }
 
-void Generator::Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient) {
-  const at::Tensor x_g = ExitStep(plan, x_exit);
-  CountTrainingBackward(model_, x_exit.size(0), work_);
+void Generator::Accumulate(const SamplePlan& plan, const Exit& exit, const at::Tensor& gradient) {
+  const at::Tensor x_g = exit.x_g.defined() ? exit.x_g : ExitStep(plan, exit.x);
+  CountTrainingBackward(model_, exit.x.size(0), work_);
   x_g.backward(gradient.to(model_.device()) / static_cast<double>(LandedMicroBatches(experiment_)));
 }
 

@@ -25,14 +25,21 @@ class Generator {
   /// Starts from the teacher's weights. `checkpoint_blocks`: see WanTransformer::SetBlockCheckpointing.
   Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false);
 
-  struct Rollout {
-    at::Tensor x_exit;  // input of the exit step [B, C, F, H, W], on the role's device; kept for Accumulate
-    at::Tensor x_g;     // x_e - s_e v(x_e), float32 CPU
+  /// What Accumulate needs of a rollout, on the role's device.
+  struct Exit {
+    at::Tensor x;    // input of the exit step [B, C, F, H, W]
+    at::Tensor x_g;  // with the graph of the exit step, where that is kept; else undefined
   };
-  /// Euler from sigma 1 to the exit step, no gradient.
-  Rollout RollOut(const SamplePlan& plan);
-  /// Re-runs the exit step with gradient and adds the parameter gradients of <dL/dx_g, x_g> / LandedMicroBatches.
-  void Accumulate(const SamplePlan& plan, const at::Tensor& x_exit, const at::Tensor& gradient);
+  struct Rollout {
+    Exit exit;
+    at::Tensor x_g;  // x_e - s_e v(x_e), float32 CPU
+  };
+  /// Euler from sigma 1 to the exit step, no gradient. `keep_graph`: the exit step's graph is kept, for one Accumulate
+  /// before the next Update; x_g has the same bits either way.
+  Rollout RollOut(const SamplePlan& plan, bool keep_graph = false);
+  /// Adds the parameter gradients of <dL/dx_g, x_g> / LandedMicroBatches. Runs the exit step again, with the weights of
+  /// now, unless its graph was kept.
+  void Accumulate(const SamplePlan& plan, const Exit& exit, const at::Tensor& gradient);
   /// Adds the parameter gradients of the diversity loss / micro_batches; a forward and backward of its own. x_a float32
   /// CPU as Teacher::Anchor gives it. Returns the loss. In a step it comes before Accumulate: the order of sums decides
   /// their last bit.

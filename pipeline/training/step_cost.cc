@@ -32,7 +32,7 @@ double MeanExit(const Experiment& e) {
 
 }  // namespace
 
-StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) {
+StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again, double graphs_kept) {
   const bool adapters = e.lora.rank > 0, diverse = e.diversity.weight > 0;
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
   const double updates = static_cast<double>(MostInnerUpdates(e)),
@@ -54,6 +54,7 @@ StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again) 
         own_noise ? samples : std::min(samples, static_cast<double>(e.diversity.noise_bank) / steps);
   }
   cost.rolled_out = 1.0 / static_cast<double>(e.outer.reuse);
+  cost.exit_step -= graphs_kept * cost.rolled_out;
   const double landed = static_cast<double>(LandedMicroBatches(e)) / static_cast<double>(e.data.micro_batches);
   cost.generator =
       samples * (cost.rolled_out * cost.rollout + landed * cost.exit_step + cost.diversity + updates * cost.fresh);

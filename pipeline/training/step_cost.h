@@ -14,7 +14,7 @@ struct StepCost {
   double rollout = 0;       // generator: student steps to the exit step, without gradient
   double score = 0;         // teacher: 2 with guidance, else 1
   double gradient = 0;      // fake score: dL/dx_g
-  double exit_step = 0;     // generator: the exit step again, with gradient
+  double exit_step = 0;     // generator: the exit step again, with gradient; a mean over uses where its graph is kept
   double diversity = 0;     // generator: the first step with gradient, where the diversity loss is on; else 0
   double anchor = 0;        // teacher: the anchor of one sample, where the diversity loss is on; else 0
   double inner = 0;         // fake score: one sample of one inner update; of `paired` ones without the shared pass
@@ -28,6 +28,7 @@ struct StepCost {
 };
 
 /// `generator_again`, `fake_again`: whether the role runs its blocks again in the backward pass (checkpoint_blocks).
-StepCost StepCostOf(const Experiment& experiment, bool generator_again, bool fake_again);
+/// `graphs_kept`: of what share of the micro-batches the backward pass takes the rollout's own exit step.
+StepCost StepCostOf(const Experiment& experiment, bool generator_again, bool fake_again, double graphs_kept = 0);
 
 }  // namespace sgmd

@@ -13,6 +13,7 @@ Teacher::Teacher(const Experiment& experiment, at::Device device)
     : bank_(PromptBank::Open(experiment.model.prompts)),
       model_(FrozenTeacher(experiment, device)),
       guidance_(experiment.model.guidance),
+      scores_(experiment.precision.scores == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat),
       anchor_sigmas_(AnchorSigmas(experiment.diversity.anchor_steps, experiment.diversity.anchor_grid,
                                   experiment.schedule.student_shift)) {
   RequireFits(bank_, model_);
@@ -25,6 +26,7 @@ at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const 
   const at::Device device = model_.device();
   return GuidedVelocity(model_, x_s.to(device), sigma.to(device), ConditionOn(prompts, bank_, model_), Negative(batch),
                         guidance_)
+      .to(scores_)
       .to(at::kCPU)
       .contiguous();
 }

@@ -18,7 +18,7 @@ namespace sgmd {
 class Teacher {
  public:
   Teacher(const Experiment& experiment, at::Device device);
-  /// x_s [B, C, F, H, W] and sigma [B] on the CPU -> velocity of the same shape, float32 CPU.
+  /// x_s [B, C, F, H, W] and sigma [B] on the CPU -> velocity of the same shape on the CPU, in [precision] scores.
   at::Tensor Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts);
   /// The anchor x_a of the diversity loss (pipeline/objectives/diversity.h) from `noise` [B, C, F, H, W] at sigma 1.
   at::Tensor Anchor(const at::Tensor& noise, const std::vector<Digest>& prompts);
@@ -30,6 +30,7 @@ class Teacher {
   PromptBank bank_;
   WanTransformer model_;
   double guidance_;
+  at::ScalarType scores_;
   std::vector<double> anchor_sigmas_;
   Work work_;
 };

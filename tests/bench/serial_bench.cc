@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   sgmd::Experiment e = sgmd::LoadExperiment(experiment);
   e.steps = steps;
   const sgmd::TempFolder out;
-  const sgmd::SerialReport report = sgmd::RunSerially(e, out.path(), threads);
+  const sgmd::SerialReport report = sgmd::RunSerially(e, out.path(), {.threads = threads});
   std::cout << "seconds_per_step " << report.seconds_per_step << "\nforward_equivalents_per_sample "
             << report.forward_equivalents_per_sample << "\n";
 }

@@ -176,7 +176,7 @@ TYPED_TEST(MessageTest, IsRefusedWithoutAnyOfItsFieldsAndNamesIt) {
     Envelope e = whole;
     std::erase_if(e.tensors, [&](const TensorFrame& t) { return t.view.name == tensor.view.name; });
     EXPECT_EQ(error_of(e), any_tensors ? "no error" : who + " has no tensor " + tensor.view.name);
-    e.tensors.push_back({{tensor.view.name, DType::kBF16, tensor.view.shape, {}}, nullptr});
+    e.tensors.push_back({{tensor.view.name, DType::kF64, tensor.view.shape, {}}, nullptr});
     EXPECT_THAT(error_of(e), HasSubstr(who + ": tensor " + tensor.view.name + " does not have the dtype"));
   }
   for (const auto& [name, value] : whole.numbers) {

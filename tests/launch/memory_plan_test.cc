@@ -98,6 +98,56 @@ TEST(MemoryPlan, ActivationsGrowWithTheMicroBatchAndShrinkWithCheckpointing) {
   EXPECT_GT(activations(), 2 * CheckpointBytes(kWan1_3B, 32760, 1, 2));
 }
 
+TEST(MemoryPlan, AsManyExitGraphsAreKeptAsFitWhereTheRunIsStrict) {
+  LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
+  plan.experiment.data.micro_batches = 4;
+  const auto decided = [](LaunchPlan of) {
+    DecideKeptGraphs(of, kWan1_3B, 0);
+    return of;
+  };
+  const auto count = [&](const LaunchPlan& of) { return decided(of).topology.generator.keep_exit_graphs; };
+  const MemoryNeed before = Find(PlanMemory(plan, kWan1_3B, 0), "generator").need;
+  const LaunchPlan kept = decided(plan);
+  ASSERT_EQ(count(plan), 4);
+  const PassSettings pass{.backward = Backward::kFull, .compute_bytes = 2, .checkpoint_blocks = true};
+  const MemoryPlan memory = PlanMemory(kept, kWan1_3B, 0);
+  EXPECT_NEAR(Find(memory, "generator").need.total() - before.total(), 3 * GraphBytes(kWan1_3B, 32760, pass), 1);
+  EXPECT_NEAR(Find(PlanMemory(plan, kWan1_3B, 0), "generator").step_flops - Find(memory, "generator").step_flops,
+              4 * ForwardFlopsOf(kWan1_3B, 32760).total(), 1e6);
+  EXPECT_EQ(Find(memory, "fake_score").need.total(), Find(PlanMemory(plan, kWan1_3B, 0), "fake_score").need.total());
+
+  LaunchPlan large = plan, unknown = plan, pipelined = plan, said = plan;
+  large.experiment.data.micro_batches = 64;
+  const std::int64_t fit = count(large);
+  EXPECT_GT(fit, 4);
+  EXPECT_LT(fit, 64);
+  large.topology.generator.keep_exit_graphs = fit + 1;
+  EXPECT_FALSE(PlanMemory(large, kWan1_3B, 0).Fits());
+  EXPECT_THAT(OversizeAdvice(large, kWan1_3B, 0), HasSubstr("1. [generator] keep_exit_graphs = 0"));
+  unknown.topology.generator.device_memory_gib = 0;
+  pipelined.experiment.outer.max_staleness = 1;
+  said.topology.generator.keep_exit_graphs = 0;
+  for (const LaunchPlan& other : {unknown, pipelined, said}) EXPECT_EQ(count(other), 0);
+}
+
+TEST(MemoryPlan, SamplesOnTheirWayAreBoundedByWhatTheExperimentLetsBeInFlight) {
+  LaunchPlan plan = PlanFor(kLatent480p, 79);
+  plan.experiment.data.micro_batches = 8;
+  const auto waiting = [&](const std::string& process) {
+    const MemoryPlan memory = PlanMemory(plan, kWan1_3B, 0);
+    return std::ranges::find(memory.waiting, process, &std::pair<std::string, double>::first)->second;
+  };
+  const double latent = 4.0 * 16 * 21 * 60 * 104;
+  EXPECT_EQ(waiting("broker"), 8 * 3 * latent);
+  plan.experiment.outer.max_staleness = 2;
+  plan.experiment.precision.scores = Compute::kBfloat16;
+  EXPECT_EQ(waiting("broker"), 3 * 8 * 2.5 * latent);
+  EXPECT_EQ(waiting("generator"), 3 * 8 * 4 * latent);
+  plan.topology.fake_score.device = "cpu";  // its are in its buffers
+  const MemoryPlan memory = PlanMemory(plan, kWan1_3B, 0);
+  for (const auto& [process, bytes] : memory.waiting) EXPECT_NE(process, "fake_score");
+}
+
 // wan_facts §7: 18 forward passes a sample with checkpointing and fresh inner samples, as the public recipe runs it.
 TEST(MemoryPlan, WorkOfAStepIsThatOfTheRecipe) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 0));

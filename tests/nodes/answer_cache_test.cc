@@ -128,6 +128,9 @@ TEST(ScoreKey, ChangesWithEverythingThatDecidesTheScore) {
   EXPECT_NE(ScoreKey({{1, 3}, 2.0}, lease(0.5F, a, 1)), key);
   EXPECT_NE(ScoreKey({{1, 2}, 2.5}, lease(0.5F, a, 1)), key);
   EXPECT_NE(ScoreKey({{1, 2}, 2.0, "bfloat16"}, lease(0.5F, a, 1)), key);
+  const Digest rounded = ScoreKey({{1, 2}, 2.0, "float32", "bfloat16"}, lease(0.5F, a, 1));
+  EXPECT_NE(rounded, key);
+  EXPECT_NE(rounded, ScoreKey({{1, 2}, 2.0, "bfloat16"}, lease(0.5F, a, 1)));
   std::vector<TensorFrame> with_image = lease(0.5F, a, 1);
   with_image.push_back(Velocity(2, 1));
   EXPECT_NE(ScoreKey(scorer, with_image), key);

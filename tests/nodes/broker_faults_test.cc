@@ -134,6 +134,19 @@ TEST_F(BrokerFaultsTest, SendsATeacherWithMisshapenScoresAway) {
   EXPECT_TRUE(good->Receive(kSoon));
 }
 
+TEST_F(BrokerFaultsTest, SendsATeacherAwayWhoseScoreHasAnotherDtypeThanTheExperimentsScores) {
+  plan_.experiment.precision.scores = Compute::kBfloat16;
+  run_id_ = ExperimentDigest(plan_.experiment);
+  Start();
+  const auto generator = Join("generator"), bad = Join("teacher.0");
+  bad->Send(Credit(1));
+  generator->Send(Sample(0));
+  const auto lease = bad->Receive(kSoon);
+  ASSERT_TRUE(lease);
+  bad->Send(ScoreFor(*lease));
+  EXPECT_THAT(ErrorOf([&] { bad->Receive(kSoon); }), HasSubstr("does not have the dtype of the experiment's scores"));
+}
+
 TEST_F(BrokerFaultsTest, SendsATeacherAwayWhoseScoreIsNoNumberAndKeepsNothingOfIt) {
   Start();
   const auto generator = Join("generator"), fake = Join("fake_score"), bad = Join("teacher.0");

@@ -136,7 +136,7 @@ message::Gradient GradientOf(const message::Ticket& ticket, float value, std::ve
 
 TEST(Gradients, TakesTheFirstOfATicketThatIsOnItsWay) {
   Gradients gradients;
-  gradients.Expect({3, 0}, {{}, at::zeros({1, 2}), 3});
+  gradients.Expect({3, 0}, {{}, {at::zeros({1, 2})}, 3});
   gradients.Accept(GradientOf({3, 1}, 5));
   EXPECT_FALSE(gradients.Has({3, 1})) << "nobody asked for it";
   gradients.Accept(GradientOf({3, 0}, 1));
@@ -152,7 +152,7 @@ TEST(Gradients, TakesTheFirstOfATicketThatIsOnItsWay) {
 
 TEST(Gradients, RefusesOneOfAnotherShape) {
   Gradients gradients;
-  gradients.Expect({3, 0}, {{}, at::zeros({1, 2}), 3});
+  gradients.Expect({3, 0}, {{}, {at::zeros({1, 2})}, 3});
   EXPECT_THAT(ErrorOf([&] {
                 gradients.Accept(GradientOf({3, 0}, 1, {2, 1}));
               }),

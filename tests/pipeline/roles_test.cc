@@ -2,10 +2,14 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "common/error/error.h"
 #include "common/log/log.h"
+#include "common/storage/atomic_folder.h"
 #include "pipeline/training/fake_score.h"
 #include "pipeline/training/generator.h"
+#include "pipeline/training/teacher.h"
 #include "tests/support/serial_loop.h"
 #include "tests/support/tiny_run.h"
 
@@ -13,6 +17,14 @@ namespace sgmd {
 namespace {
 
 std::string StateAfter(int steps, const std::string& experiment) { return TinyRun(steps, experiment).SerialState(); }
+
+// Contents of all files, by name.
+std::map<std::string, std::string> FilesIn(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    files[entry.path().filename()] = ReadFile(entry.path());
+  return files;
+}
 
 at::Tensor Weights(const std::filesystem::path& state, const std::string& role) {
   const SafetensorsFile file = SafetensorsFile::Open(state / (role + ".model.safetensors"));
@@ -40,6 +52,50 @@ TEST(InnerSource, FreshAfterDrawsTheSameRolloutsWithTheStudentAfterItsUpdate) {
   fake.Update();
   fake.SaveState(folder.path());
   EXPECT_TRUE(at::equal(Weights(folder.path(), "fake_score"), Weights(folder / "after", "fake_score")));
+}
+
+TEST(ExitGraph, KeptOrNotGivesTheSameBits) {
+  for (const char* lora : {"", "[lora]\nrank = 2\n"}) {
+    TinyRun run(4, StrCat("[diversity]\nweight = 0.5\nnoise_bank = 12\n", lora));
+    Experiment e = run.experiment();
+    e.outer.reuse = 2;
+    TempFolder folder;
+    RunSerially(e, folder / "again");
+    for (const bool blocks : {false, true}) {
+      RunSerially(e, folder / "kept", {.checkpoint_blocks = blocks, .keep_exit_graph = true});
+      EXPECT_EQ(FilesIn(folder / "kept"), FilesIn(folder / "again")) << lora << blocks;
+    }
+  }
+}
+
+TEST(ExitGraph, IsOfTheWeightsThatRolledOut) {
+  TinyRun run(1);
+  Generator generator(run.experiment(), at::kCPU);
+  const SamplePlan plan = PlanSample(run.experiment(), generator.bank(), 0, 0);
+  const Generator::Rollout rollout = generator.RollOut(plan, /*keep_graph=*/true);
+  EXPECT_TRUE(at::equal(rollout.exit.x_g, rollout.x_g));
+  const at::Tensor gradient = at::ones_like(rollout.x_g);
+  generator.Accumulate(plan, {rollout.exit.x}, gradient);
+  generator.Update();
+  EXPECT_ANY_THROW(generator.Accumulate(plan, rollout.exit, gradient));
+}
+
+TEST(RoundedScores, AreBfloat16AndCountAsFloat32) {
+  TinyRun run(1, "[precision]\nscores = \"bfloat16\"\n"), plain(1);
+  const Experiment e = run.experiment();
+  Generator generator(e, at::kCPU);
+  Teacher rounding(e, at::kCPU), teacher(plain.experiment(), at::kCPU);
+  FakeScore fake(e, at::kCPU);
+  const SamplePlan plan = PlanSample(e, generator.bank(), 0, 0);
+  const at::Tensor rounded = rounding.Score(plan.noise, plan.score_sigma, plan.prompts),
+                   whole = teacher.Score(plan.noise, plan.score_sigma, plan.prompts);
+  EXPECT_EQ(rounded.scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(at::equal(rounded, whole.to(at::kBFloat16)));
+  const auto gradient = [&](const at::Tensor& velocity) {
+    return fake.Gradient(plan.noise, plan.noise, plan.score_sigma, velocity, plan.prompts).gradient;
+  };
+  EXPECT_TRUE(at::equal(gradient(rounded), gradient(rounded.to(at::kFloat))));
+  EXPECT_FALSE(at::equal(gradient(rounded), gradient(whole)));
 }
 
 TEST(Alignment, MovesTheFakeScoreTowardsTheStudentAfterEverythingElse) {

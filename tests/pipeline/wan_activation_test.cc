@@ -79,6 +79,18 @@ double PeakOf(const Case& c) {
   return static_cast<double>(meter->peak);
 }
 
+// What is alive between a forward pass and its backward pass.
+double KeptOf(const Case& c) {
+  const WanTransformer model = ModelFor(c);
+  const at::Tensor x = Noise({kSamples, 4, 4, 2 * c.side, 2 * c.side}, 2), sigma = at::full({kSamples}, 0.5),
+                   context = Noise({kSamples, 32, 64}, 3);
+  model.Forward(x, sigma, {context}).square().sum().backward();
+  const auto meter = std::make_shared<MemoryMeter>();
+  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, meter);
+  const at::Tensor kept = model.Forward(x, sigma, {context});
+  return static_cast<double>(meter->alive);
+}
+
 // What launch/plan/memory_plan.cc counts as copies of weights: a bfloat16 pass over float32 weights keeps them.
 double WeightCopies(const Case& c) {
   if (c.backward != Backward::kFull) return 0;
@@ -107,6 +119,20 @@ TEST(WanActivation, FormulaHoldsForCheckpointedAdapters) {
 TEST(WanActivation, FormulaHoldsForTrainingInBfloat16) { ExpectFormula({.half = true, .side = 6}); }
 TEST(WanActivation, FormulaHoldsForCheckpointedAdaptersInBfloat16) {
   ExpectFormula({.backward = Backward::kAdapters, .checkpoint_blocks = true, .half = true, .side = 6});
+}
+
+TEST(WanActivation, FormulaHoldsForGraphsThatAreKept) {
+  for (const bool checkpoint_blocks : {false, true}) {
+    for (const Backward backward : {Backward::kFull, Backward::kAdapters}) {
+      const Case c{.backward = backward, .checkpoint_blocks = checkpoint_blocks};
+      const double kept = KeptOf(c);
+      const double formula =
+          GraphBytes(Config(), 4 * c.side * c.side, {backward, kSamples, 4, checkpoint_blocks, kRank});
+      std::printf("formula %.2f MB, kept %.2f MB\n", formula / 1e6, kept / 1e6);
+      EXPECT_LE(kept, 1.05 * formula);
+      EXPECT_GE(kept, 0.75 * formula);
+    }
+  }
 }
 
 }  // namespace

@@ -56,6 +56,31 @@ TEST(StrictPipeline, EncryptedOnOneHostMatchesTheSerialLoop) {
   ExpectSerialWeights(run);
 }
 
+// Where it is not said, a plan finds room for the graphs of so small a model, and they are kept.
+TEST(StrictPipeline, WithExitStepsThatRunAgainMatchesTheSerialLoop) {
+  TinyRun run(7, "", "[generator]\nkeep_exit_graphs = 0\n"), some(7, "", "[generator]\nkeep_exit_graphs = 1\n"),
+      kept(7);
+  for (TinyRun* each : {&run, &some, &kept}) ExpectSerialWeights(*each);
+  const auto work = [](const TinyRun& of) {
+    const std::string log = ReadFile(RunFolder{of.run()}.Logs() / "broker.log");
+    std::smatch found;
+    EXPECT_TRUE(std::regex_search(log, found, std::regex("generator ([0-9.]+)")));
+    return std::stod(found[1]);
+  };
+  EXPECT_NEAR(work(run) - work(kept), 1, 1e-9);
+  EXPECT_GT(work(some), work(kept));
+  EXPECT_LT(work(some), work(run));
+}
+
+TEST(StrictPipeline, WithRoundedScoresMatchesTheSerialLoopAndItsReplay) {
+  TinyRun run(7, "[precision]\nscores = \"bfloat16\"\n", "[teacher]\nreplicas = 2\n"), whole(7);
+  ExpectSerialWeights(run);
+  EXPECT_NE(run.SerialState(), whole.SerialState());
+  const Process replay = run.Launch({"replay", run.topology()});
+  ASSERT_EQ(replay.Wait(kPatience), 0) << replay.Output();
+  EXPECT_EQ(TinyRun::NewestState(run.run().string() + "-replay"), TinyRun::NewestState(run.run()));
+}
+
 TEST(StrictPipeline, WithFreshInnerSamplesMatchesTheSerialLoop) {
   TinyRun run(12, "[inner]\nsource = \"fresh\"\nupdates = 2\n");
   ExpectSerialWeights(run);

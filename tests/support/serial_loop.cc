@@ -19,10 +19,11 @@ namespace {
 // A run as one loop on one thread: what the processes must add up to, bit for bit.
 class SerialLoop {
  public:
-  SerialLoop(const Experiment& experiment, bool checkpoint_blocks)
+  SerialLoop(const Experiment& experiment, const SerialOptions& options)
       : e(experiment),
-        generator(e, at::kCPU, checkpoint_blocks),
-        fake(e, at::kCPU, checkpoint_blocks),
+        generator(e, at::kCPU, options.checkpoint_blocks),
+        fake(e, at::kCPU, options.checkpoint_blocks),
+        keep_exit_graph_(options.keep_exit_graph),
         teacher_(e, at::kCPU) {}
 
   void Run() {
@@ -56,7 +57,7 @@ class SerialLoop {
     for (std::int64_t m = 0; RollsOut(e, step) && m < e.data.micro_batches; ++m) {
       Scored& s = scored_[{step, m}];
       s.plan = PlanSample(e, generator.bank(), step, m);
-      s.rollout = generator.RollOut(s.plan);
+      s.rollout = generator.RollOut(s.plan, keep_exit_graph_);
       s.x_s = AddNoise(s.rollout.x_g, s.plan.score_noise, s.plan.score_sigma);
       s.velocity = teacher_.Score(s.x_s, s.plan.score_sigma, s.plan.prompts);
       fake.samples().AddScored(step, m, {s.rollout.x_g, s.plan.prompts});
@@ -103,8 +104,9 @@ class SerialLoop {
       generator.AccumulateDiversity(plan, teacher_.Anchor(plan.noise, plan.prompts));
     }
     for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
-      const Scored& s = scored_.at({RolloutStepOf(e, step), m});
-      generator.Accumulate(s.plan, s.rollout.x_exit, gradients_[m].gradient);
+      Scored& s = scored_.at({RolloutStepOf(e, step), m});
+      generator.Accumulate(s.plan, s.rollout.exit, gradients_[m].gradient);
+      s.rollout.exit.x_g = at::Tensor();  // a graph serves once
     }
     generator.Update();
     if (FreshAfter()) {
@@ -115,6 +117,7 @@ class SerialLoop {
     std::erase_if(scored_, [&](const auto& entry) { return entry.first.first < RolloutStepOf(e, step + 1); });
   }
 
+  bool keep_exit_graph_;
   Teacher teacher_;
   std::map<std::pair<std::int64_t, std::int64_t>, Scored> scored_;  // by step and micro-batch
   std::vector<GeneratorGradient> gradients_;                        // of the step, by micro-batch
@@ -122,9 +125,9 @@ class SerialLoop {
 
 }  // namespace
 
-SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, int threads, bool checkpoint_blocks) {
-  at::set_num_threads(threads);
-  SerialLoop loop(e, checkpoint_blocks);
+SerialReport RunSerially(const Experiment& e, const std::filesystem::path& out, const SerialOptions& options) {
+  at::set_num_threads(options.threads);
+  SerialLoop loop(e, options);
   const auto start = std::chrono::steady_clock::now();
   loop.Run();
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -12,9 +12,15 @@ struct SerialReport {
   double forward_equivalents_per_sample = 0;  // of one outer iteration
 };
 
-/// `checkpoint_blocks`: of both trained roles. Runs all steps of an experiment with `threads` CPU threads and
-/// writes the roles' states into `out`, under the names that checkpoints use.
-SerialReport RunSerially(const Experiment& experiment, const std::filesystem::path& out, int threads = 1,
-                         bool checkpoint_blocks = false);
+/// How the roles compute, which changes no bit.
+struct SerialOptions {
+  int threads = 1;
+  bool checkpoint_blocks = false;  // of both trained roles
+  bool keep_exit_graph = false;    // of a strict run
+};
+
+/// Runs all steps of an experiment and writes the roles' states into `out`, under the names that checkpoints use.
+SerialReport RunSerially(const Experiment& experiment, const std::filesystem::path& out,
+                         const SerialOptions& options = {});
 
 }  // namespace sgmd
