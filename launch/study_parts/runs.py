@@ -124,7 +124,8 @@ class Study:
 
     def _call_evaluator(self, run, mode, log, show):
         command = [self.programs / "sgmd-evaluator", "--run", run, mode, "--samples", self.samples, "--reference", self.reference,
-                   "--teacher-steps", self.methods["study"]["teacher_steps"], "--threads", len(os.sched_getaffinity(0))]
+                   "--teacher-steps", self.methods["study"]["teacher_steps"],
+                   "--teacher-guidance", settings.base_experiment(self.methods)["model"]["guidance"], "--threads", len(os.sched_getaffinity(0))]
         for grid in self.grids:
             command += ["--fewer-steps", ",".join(map(str, grid))]
         self.runner.run(command, log, show)

@@ -15,11 +15,11 @@ constexpr std::int64_t kBatch = 64;
 
 }  // namespace
 
-Arm TeacherArm(const Experiment& e, const WanTransformer& teacher, std::int64_t steps) {
+Arm TeacherArm(const Experiment& e, const WanTransformer& teacher, std::int64_t steps, double guidance) {
   return {StrCat("teacher ", steps, " steps"),
           &teacher,
           UniformSigmas(steps, e.schedule.student_shift),
-          e.model.guidance,
+          guidance,
           {}};
 }
 

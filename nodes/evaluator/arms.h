@@ -23,7 +23,7 @@ struct Arm {
 
 /// The many-step teacher (`steps` uniform Euler steps at the student's shift), and a model on the grid of
 /// `student_steps` (timesteps before the shift, descending).
-Arm TeacherArm(const Experiment& experiment, const WanTransformer& teacher, std::int64_t steps);
+Arm TeacherArm(const Experiment& experiment, const WanTransformer& teacher, std::int64_t steps, double guidance);
 Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps,
                const WanTransformer& model, const std::string& name, double guidance);
 

@@ -79,7 +79,7 @@ void CompareWithTeacher(const ComparisonOptions& o) {
   const WanTransformer student = WanTransformer::Load(o.student, at::kCPU);
   const Reference reference(e, o.evaluation);
   reference.RequireFits(student);
-  Arm few = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", e.model.guidance);
+  Arm few = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", reference.guidance());
   Arm distilled = FewStepArm(e, e.schedule.student_steps, student, "student", 1.0);
   for (Arm* arm : {&few, &distilled}) reference.Draw(*arm);
   const Measurer& measurer = reference.measurer();

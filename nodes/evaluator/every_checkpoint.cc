@@ -90,7 +90,7 @@ void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& setting
   baselines.Measure("data", data);
   baselines.Measure("teacher", reference.arm());
   baselines.Measure("teacher-again", reference.again());
-  Arm guided = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", e.model.guidance);
+  Arm guided = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", reference.guidance());
   reference.Draw(guided);
   baselines.Measure(StrCat("teacher-", e.schedule.student_steps.size()), guided);
   for (const StudentSteps& grid : WithOwnGrid(e, fewer)) {

@@ -106,6 +106,9 @@ int main(int argc, char** argv) {
   app.add_option("--teacher-steps", o.settings.teacher_steps, "Steps of the many-step teacher")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_option("--teacher-guidance", o.settings.guidance,
+                 "Guidance of the teacher that students are compared with (default: that of its scores in training)")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--seed", o.settings.seed, "Seed of noise and data")->check(sgmd::Seed())->capture_default_str();
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--epoch", o.epoch, "Which start of the run this is (given by sgmd-launch)")->group("");

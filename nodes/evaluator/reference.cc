@@ -20,7 +20,7 @@ Reference::Reference(const Experiment& experiment, EvaluationSettings settings)
       settings_(std::move(settings)),
       bank_(PromptBank::Open(experiment.model.prompts)),
       teacher_(WanTransformer::Load(experiment.model.teacher, at::kCPU)),
-      arm_(TeacherArm(experiment, teacher_, settings_.teacher_steps)),
+      arm_(TeacherArm(experiment, teacher_, settings_.teacher_steps, guidance())),
       again_(arm_),
       measurer_(MakeMeasurer()),
       floor_(measurer_.Of(again_.videos)) {}
@@ -30,7 +30,7 @@ std::string Reference::Identity() const {
   const Experiment& e = experiment_;
   std::string what =
       StrCat("two sets of ", ModelDigest(e.model.teacher).Hex(), " prompts ", DigestFile(e.model.prompts).Hex(),
-             " guidance ", e.model.guidance, " shift ", e.schedule.student_shift, " steps ", settings_.teacher_steps,
+             " guidance ", guidance(), " shift ", e.schedule.student_shift, " steps ", settings_.teacher_steps,
              " samples ", settings_.samples, " seed ", settings_.seed);
   for (const std::int64_t size : e.data.latent) what += StrCat(" ", size);
   return what;

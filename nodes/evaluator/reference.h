@@ -14,6 +14,7 @@ struct EvaluationSettings {
   std::filesystem::path features;   // see LoadVideoFeatures
   std::int64_t samples = 512;       // videos behind each figure, >= 10 for each dimension of the features
   std::int64_t teacher_steps = 50;  // of the reference, >= 1
+  std::optional<double> guidance;   // w of the teacher that students are compared with; else that of its scores
   std::uint64_t seed = 1000;        // of noise and data; arms and the floor take the next one
   std::filesystem::path reference;  // file that keeps the teacher's videos; runs of one teacher may share it
 };
@@ -36,6 +37,7 @@ class Reference {
   const Arm& again() const { return again_; }  // the same from the noise of all others
   const Measurer& measurer() const { return measurer_; }
   const Measures& floor() const { return floor_; }  // of again()
+  double guidance() const { return settings_.guidance.value_or(experiment_.model.guidance); }  // of the teacher
   const std::vector<std::string>& prompts() const { return bank_.texts(); }
 
   /// Throws Error when the prompts are not ones that `model` reads.

@@ -245,6 +245,7 @@ EVALUATOR = PRETENDER + """
 evaluation = pathlib.Path(option("--run")) / "evaluation"
 with calls.open("a") as file: file.write("measure\\n")
 samples = int(option("--samples"))
+assert option("--teacher-guidance") == "2.0"  # whatever the scores of the arm have
 if "--baselines" in sys.argv:
     write_lines(evaluation / "baselines.jsonl", [MEASURES | {"arm": "base-4", "samples": samples, "evaluations": 4}])
 else:
