@@ -1,7 +1,6 @@
 #include "nodes/broker/dispatcher.h"
 
 #include <algorithm>
-#include <tuple>
 
 namespace sgmd {
 namespace {
@@ -24,74 +23,65 @@ void Dispatcher::AddCredit(const std::string& teacher, int count) {
   Teacher& entry = teachers_[teacher];
   entry.credit += std::max(count, 0);
   entry.suspended = entry.overdue = false;
+  PutInOrder(teacher);
 }
 
-int Dispatcher::HeldBy(const std::string& teacher) const {
-  return static_cast<int>(std::ranges::count(leases_, teacher, &Held::teacher));
+// After anything of it has changed.
+void Dispatcher::PutInOrder(const std::string& name) {
+  Teacher& teacher = teachers_.at(name);
+  if (teacher.rank) ranks_.erase(*teacher.rank);
+  teacher.rank.reset();
+  const int held = leases_.HeldBy(name);
+  if (teacher.credit == 0 || teacher.suspended || teacher.overdue || (teacher.slow && held > 0)) return;
+  teacher.rank = {held, teacher.seconds, name};
+  ranks_.insert(*teacher.rank);
 }
 
-bool Dispatcher::IsLeased(std::uint64_t ticket) const {
-  return std::ranges::find(leases_, ticket, &Held::ticket) != leases_.end();
-}
-
-std::optional<double> Dispatcher::SlowAfter(int kind) const {
-  std::optional<double> quickest;
-  for (const auto& [name, teacher] : teachers_) {
-    const auto answered = teacher.answered.find(kind);
-    const auto time = answered == teacher.answered.end() ? std::nullopt : answered->second.Percentile95();
-    if (time && (!quickest || *time < *quickest)) quickest = time;
-  }
-  if (!quickest) return {};
-  return std::max(kSlowFactor * *quickest, Seconds(kLeastSlow));
-}
-
-bool Dispatcher::IsSlow(const Held& lease, Time now) const {
+bool Dispatcher::IsSlow(const OpenLease& lease, Time now) const {
   if (now - lease.since <= kLeastSlow) return false;
-  const auto slow_after = SlowAfter(lease.work.kind);
-  return slow_after && Seconds(now - lease.since) > *slow_after;
+  const auto times = times_.find(lease.kind);
+  if (times == times_.end() || times->second.empty()) return false;
+  return Seconds(now - lease.since) > kSlowFactor * times->second.begin()->first;
 }
 
 // Of those that have no second lease and that another teacher can take.
-const Dispatcher::Held* Dispatcher::LowestSlow(Time now) const {
-  const Held* lowest = nullptr;
-  for (const Held& lease : leases_) {
-    const auto open = open_.find(lease.ticket);
-    if (open == open_.end() || (lowest != nullptr && lease.ticket > lowest->ticket)) continue;
-    if (std::ranges::count(leases_, lease.ticket, &Held::ticket) > 1 || !IsSlow(lease, now)) continue;
-    if (Choose(open->second, /*second=*/true) != nullptr) lowest = &lease;
+const OpenLease* Dispatcher::LowestSlow(Time now) const {
+  const OpenLease* lowest = nullptr;
+  for (const auto& [kind, times] : times_) {
+    leases_.VisitOldest(kind, [&](const OpenLease& lease) {
+      if (!IsSlow(lease, now)) return false;
+      const auto open = open_.find(lease.ticket);
+      if (open == open_.end() || (lowest != nullptr && lease.ticket > lowest->ticket)) return true;
+      if (leases_.CountOf(lease.ticket) == 1 && Choose(open->second, /*second=*/true)) lowest = &lease;
+      return true;
+    });
   }
   return lowest;
 }
 
-// Null when there is none.
-const std::string* Dispatcher::Choose(const Open& open, bool second) const {
-  const std::string* chosen = nullptr;
-  std::tuple<int, double> least;
-  for (const auto& [name, teacher] : teachers_) {
-    if (teacher.credit == 0 || teacher.suspended || teacher.overdue) continue;
-    const int held = HeldBy(name);
-    if (teacher.slow && (second || held > 0)) continue;
-    if (second && std::ranges::find(open.holders, name) != open.holders.end()) continue;
-    const std::tuple<int, double> rank{held, teacher.seconds};
-    if (chosen != nullptr && rank >= least) continue;
-    chosen = &name;
-    least = rank;
+// Nothing when there is none.
+std::optional<std::string> Dispatcher::Choose(const Open& open, bool second) const {
+  for (const Rank& rank : ranks_) {
+    const bool refused =
+        second && (teachers_.at(rank.name).slow || std::ranges::find(open.holders, rank.name) != open.holders.end());
+    if (!refused) return rank.name;
   }
-  return chosen;
+  return {};
 }
 
 std::optional<Dispatcher::Lease> Dispatcher::NextLease(Time now) {
-  const Held* slow = LowestSlow(now);
+  const OpenLease* slow = LowestSlow(now);
   if (slow != nullptr && (waiting_.empty() || slow->ticket < *waiting_.begin())) {
     const std::uint64_t ticket = slow->ticket;
     teachers_.at(slow->teacher).slow = true;
+    PutInOrder(slow->teacher);
     ++speculated_;
     return Grant(ticket, *Choose(open_.at(ticket), /*second=*/true), now);
   }
   if (waiting_.empty()) return {};
   const std::uint64_t ticket = *waiting_.begin();
-  const std::string* teacher = Choose(open_.at(ticket), /*second=*/false);
-  if (teacher == nullptr) return {};
+  const auto teacher = Choose(open_.at(ticket), /*second=*/false);
+  if (!teacher) return {};
   waiting_.erase(waiting_.begin());
   return Grant(ticket, *teacher, now);
 }
@@ -101,8 +91,9 @@ Dispatcher::Lease Dispatcher::Grant(std::uint64_t ticket, const std::string& tea
   open.holders.push_back(teacher);
   const auto attempt = static_cast<std::uint32_t>(open.holders.size());
   const auto lasts = std::chrono::duration_cast<Time::duration>(open.work.cost * lease_time_);
-  leases_.push_back({ticket, attempt, teacher, open.work, now, now + lasts});
+  leases_.Add({ticket, attempt, teacher, open.work.cost, open.work.kind, now, now + lasts});
   --teachers_.at(teacher).credit;
+  PutInOrder(teacher);
   return {ticket, teacher, attempt};
 }
 
@@ -127,70 +118,83 @@ bool Dispatcher::Fill(std::uint64_t ticket) {
 }
 
 bool Dispatcher::Answer(const std::string& teacher, std::uint64_t ticket, std::uint32_t attempt, Time now) {
-  const auto lease = std::ranges::find_if(leases_, [&](const Held& held) {
-    return held.ticket == ticket && held.attempt == attempt && held.teacher == teacher;
-  });
-  if (lease != leases_.end()) {
+  if (const auto lease = leases_.Take(teacher, ticket, attempt)) {
     Measure(*lease, now);
-    leases_.erase(lease);
+    PutInOrder(teacher);
   }
   return Fill(ticket);
 }
 
-void Dispatcher::Measure(const Held& lease, Time now) {
+void Dispatcher::Measure(const OpenLease& lease, Time now) {
   Teacher& teacher = teachers_.at(lease.teacher);
   if (!IsSlow(lease, now)) teacher.slow = false;
-  teacher.answered[lease.work.kind].Add(Seconds(now - lease.since));
+  RecentDurations& answered = teacher.answered[lease.kind];
+  Times& times = times_[lease.kind];
+  if (const auto before = answered.Percentile95()) times.erase({*before, lease.teacher});
+  answered.Add(Seconds(now - lease.since));
+  if (const auto after = answered.Percentile95()) times.insert({*after, lease.teacher});
   // It computes one lease after the other.
-  const double seconds = Seconds(now - std::max(lease.since, teacher.last_answer)) / lease.work.cost;
+  const double seconds = Seconds(now - std::max(lease.since, teacher.last_answer)) / lease.cost;
   teacher.seconds = teacher.seconds == 0 ? seconds : (1 - kNewest) * teacher.seconds + kNewest * seconds;
   teacher.last_answer = now;
 }
 
-template <typename Predicate>
-int Dispatcher::Requeue(Predicate matches) {
-  std::vector<std::uint64_t> freed;
-  std::erase_if(leases_, [&](const Held& lease) {
-    if (!matches(lease)) return false;
-    freed.push_back(lease.ticket);
-    return true;
-  });
+// Their tickets wait again where nobody else has them. Returns how many do.
+int Dispatcher::Requeue(const std::vector<OpenLease>& leases) {
   int count = 0;
-  for (const std::uint64_t ticket : freed) {
-    if (open_.contains(ticket) && !IsLeased(ticket) && waiting_.insert(ticket).second) ++count;
+  for (const OpenLease& lease : leases) {
+    const bool wanted = open_.contains(lease.ticket) && leases_.CountOf(lease.ticket) == 0;
+    if (wanted && waiting_.insert(lease.ticket).second) ++count;
   }
   redispatched_ += count;
   return count;
 }
 
 int Dispatcher::Suspend(const std::string& teacher) {
-  if (const auto it = teachers_.find(teacher); it != teachers_.end()) it->second.suspended = true;
-  return Requeue([&](const Held& held) { return held.teacher == teacher; });
+  const int count = Requeue(leases_.TakeAllOf(teacher));
+  if (const auto it = teachers_.find(teacher); it != teachers_.end()) {
+    it->second.suspended = true;
+    PutInOrder(teacher);
+  }
+  return count;
 }
 
 void Dispatcher::Heard(const std::string& teacher) {
-  if (const auto it = teachers_.find(teacher); it != teachers_.end()) it->second.suspended = it->second.overdue = false;
+  if (const auto it = teachers_.find(teacher); it != teachers_.end()) {
+    it->second.suspended = it->second.overdue = false;
+    PutInOrder(teacher);
+  }
 }
 
 void Dispatcher::Resume(const std::string& teacher) {
-  if (const auto it = teachers_.find(teacher); it != teachers_.end()) it->second.suspended = false;
+  if (const auto it = teachers_.find(teacher); it != teachers_.end()) {
+    it->second.suspended = false;
+    PutInOrder(teacher);
+  }
 }
 
 int Dispatcher::Release(const std::string& teacher) {
-  teachers_.erase(teacher);
+  if (const auto it = teachers_.find(teacher); it != teachers_.end()) {
+    if (it->second.rank) ranks_.erase(*it->second.rank);
+    for (const auto& [kind, answered] : it->second.answered) {
+      if (const auto time = answered.Percentile95()) times_.at(kind).erase({*time, teacher});
+    }
+    teachers_.erase(it);
+  }
   for (auto& [ticket, open] : open_) std::ranges::replace(open.holders, teacher, std::string());
-  return Requeue([&](const Held& held) { return held.teacher == teacher; });
+  return Requeue(leases_.TakeAllOf(teacher));
 }
 
 std::vector<std::string> Dispatcher::Expire(Time now) {
-  std::vector<std::string> late;
-  Requeue([&](const Held& held) {
-    if (held.deadline > now) return false;
-    late.push_back(held.teacher);
-    return true;
-  });
-  for (const std::string& teacher : late) teachers_.at(teacher).overdue = true;
-  return late;
+  const std::vector<OpenLease> late = leases_.TakeLate(now);
+  Requeue(late);
+  std::vector<std::string> names;
+  for (const OpenLease& lease : late) {
+    teachers_.at(lease.teacher).overdue = true;
+    PutInOrder(lease.teacher);
+    names.push_back(lease.teacher);
+  }
+  return names;
 }
 
 }  // namespace sgmd

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "nodes/broker/open_leases.h"
 #include "nodes/broker/recent_durations.h"
 
 namespace sgmd {
@@ -52,7 +53,7 @@ namespace sgmd {
 /// credit while it is overdue or suspended; Release voids it.
 class Dispatcher {
  public:
-  using Time = std::chrono::steady_clock::time_point;
+  using Time = OpenLease::Time;
   static constexpr std::chrono::milliseconds kLeastSlow{500};  // a second lease costs more than it saves before that
 
   struct Work {
@@ -74,7 +75,8 @@ class Dispatcher {
   void AddCredit(const std::string& teacher, int count);
   /// The lowest ticket that waits or has one slow lease. It goes to the teacher with credit that has the fewest open
   /// leases; of several to one that was not measured yet, then to the fastest; the second lease to none that holds it.
-  /// Nothing when either lacks.
+  /// Nothing when either lacks. It costs the logarithm of the numbers of tickets, leases and teachers, and a look at
+  /// every lease that is slow.
   std::optional<Lease> NextLease(Time now);
   /// Whether `teacher` was given this ticket, which must not be scored, under this attempt.
   bool Holds(const std::string& teacher, std::uint64_t ticket, std::uint32_t attempt) const;
@@ -106,12 +108,12 @@ class Dispatcher {
     Work work;
     std::vector<std::string> holders;  // by attempt - 1; empty once released
   };
-  struct Held {  // an open lease
-    std::uint64_t ticket;
-    std::uint32_t attempt;
-    std::string teacher;
-    Work work;
-    Time since, deadline;
+  // The order in which teachers are chosen.
+  struct Rank {
+    int held = 0;        // open leases
+    double seconds = 0;  // Teacher::seconds
+    std::string name;
+    auto operator<=>(const Rank&) const = default;
   };
   struct Teacher {
     int credit = 0;
@@ -119,25 +121,27 @@ class Dispatcher {
     std::map<int, RecentDurations> answered;  // by kind of work, from lease to answer
     double seconds = 0;                       // that the work of a score takes it, of late; 0: not measured
     Time last_answer{};
+    std::optional<Rank> rank;  // in ranks_, where it may be chosen
   };
-  template <typename Predicate>
-  int Requeue(Predicate matches);
-  int HeldBy(const std::string& teacher) const;
-  bool IsLeased(std::uint64_t ticket) const;
-  bool IsSlow(const Held& lease, Time now) const;
-  std::optional<double> SlowAfter(int kind) const;
-  const Held* LowestSlow(Time now) const;
-  const std::string* Choose(const Open& open, bool second) const;
+  using Times = std::set<std::pair<double, std::string>>;  // 95th percentile, teacher
+
+  int Requeue(const std::vector<OpenLease>& leases);
+  bool IsSlow(const OpenLease& lease, Time now) const;
+  const OpenLease* LowestSlow(Time now) const;
+  std::optional<std::string> Choose(const Open& open, bool second) const;
   Lease Grant(std::uint64_t ticket, const std::string& teacher, Time now);
-  void Measure(const Held& lease, Time now);
+  void Measure(const OpenLease& lease, Time now);
+  void PutInOrder(const std::string& teacher);
 
   std::chrono::duration<double> lease_time_;
   std::set<std::uint64_t> waiting_;
-  std::vector<Held> leases_;            // also of scored tickets, until their teacher answers
+  OpenLeases leases_;                   // also of scored tickets, until their teacher answers
   std::map<std::uint64_t, Open> open_;  // tickets that wait or are leased
   std::set<std::uint64_t> scored_;      // the newest of them; older ones are below scored_below_
   std::uint64_t scored_below_ = 0;
   std::map<std::string, Teacher> teachers_;
+  std::set<Rank> ranks_;        // of the teachers that may be chosen
+  std::map<int, Times> times_;  // in which teachers answer, by kind of work: the quickest first
   std::int64_t redispatched_ = 0, speculated_ = 0, dropped_ = 0;
 };
 

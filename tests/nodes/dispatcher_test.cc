@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+
 namespace sgmd {
 namespace {
 
@@ -168,6 +173,59 @@ TEST_F(DispatcherTest, AnOverdueTeacherIsFreeWhenItAnswersOrAsksAndNotWhenItIsMe
   dispatcher_.Expire(start_ + seconds(10));
   dispatcher_.AddCredit("teacher.0", 0);
   EXPECT_TRUE(dispatcher_.NextLease(start_));
+}
+
+// What the dispatcher should know of its teachers, kept beside it in the plainest way.
+struct PlainTeacher {
+  int credit = 0;
+  bool suspended = false;
+  std::set<std::pair<std::uint64_t, std::uint32_t>> leases;
+  bool MayBeChosen() const { return credit > 0 && !suspended; }
+};
+
+TEST_F(DispatcherTest, ChoosesByTheFewestLeasesWhateverHasHappenedToTheTeachers) {
+  std::minstd_rand random(7);
+  const auto draw = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+  std::map<std::string, PlainTeacher> teachers;
+  std::set<std::uint64_t> scored;
+  std::uint64_t added = 0;
+  for (int round = 0; round < 4000; ++round) {
+    const std::string name = "teacher." + std::to_string(draw(12));
+    PlainTeacher& teacher = teachers[name];
+    const int event = draw(20);
+    if (event < 8) dispatcher_.Add(added++);
+    if (event >= 6 && event < 12) {
+      dispatcher_.AddCredit(name, 1);
+      ++teacher.credit;
+      teacher.suspended = false;
+    }
+    if (event >= 12 && event < 18 && !teacher.leases.empty()) {
+      const auto [ticket, attempt] = *teacher.leases.begin();
+      EXPECT_EQ(dispatcher_.Answer(name, ticket, attempt, start_), scored.insert(ticket).second);
+      teacher.leases.erase(teacher.leases.begin());
+    }
+    if (event == 18) {
+      dispatcher_.Suspend(name);
+      teacher.suspended = true;
+      teacher.leases.clear();
+    }
+    if (event == 19) {
+      dispatcher_.Release(name);
+      teacher = {};
+    }
+    while (const auto lease = dispatcher_.NextLease(start_)) {
+      PlainTeacher& chosen = teachers.at(lease->teacher);
+      ASSERT_TRUE(chosen.MayBeChosen()) << round;
+      for (const auto& [other, plain] : teachers) {
+        ASSERT_TRUE(!plain.MayBeChosen() || chosen.leases.size() <= plain.leases.size()) << round << " " << other;
+      }
+      --chosen.credit;
+      ASSERT_TRUE(chosen.leases.insert({lease->ticket, lease->attempt}).second);
+    }
+    const bool anyone = std::ranges::any_of(teachers, [](const auto& entry) { return entry.second.MayBeChosen(); });
+    ASSERT_FALSE(anyone && dispatcher_.waiting() > 0) << round;
+  }
+  EXPECT_GT(scored.size(), 500U);
 }
 
 }  // namespace
