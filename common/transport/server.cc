@@ -168,10 +168,11 @@ std::optional<Server::Incoming> Server::TryReceive() {
 
 std::int64_t Server::malformed() const { return impl_->malformed; }
 
-void Server::Wait(const std::vector<Server*>& servers, std::chrono::milliseconds timeout) {
+void Server::Wait(const std::vector<Server*>& servers, std::chrono::milliseconds timeout, int event) {
   const trace::Span span("wait");
   std::vector<zmq::pollitem_t> items;
   for (Server* server : servers) items.push_back({server->impl_->socket.handle(), 0, ZMQ_POLLIN, 0});
+  if (event >= 0) items.push_back({nullptr, event, ZMQ_POLLIN, 0});
   try {
     zmq::poll(items, timeout);
   } catch (const zmq::error_t& error) {

@@ -37,8 +37,9 @@ class Server {
   std::optional<Incoming> TryReceive();
   std::int64_t malformed() const;
 
-  /// Waits until one of `servers` has something to read or `timeout` has passed.
-  static void Wait(const std::vector<Server*>& servers, std::chrono::milliseconds timeout);
+  /// Waits until one of `servers`, or the file descriptor `event` (-1: none), has something to read or `timeout` has
+  /// passed.
+  static void Wait(const std::vector<Server*>& servers, std::chrono::milliseconds timeout, int event = -1);
 
  private:
   struct Impl;

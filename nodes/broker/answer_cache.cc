@@ -10,6 +10,7 @@ namespace sgmd {
 namespace {
 
 constexpr std::size_t kSmallJobBytes = 128;
+constexpr char kDoesNotAnswer[] = "the disk does not answer: what is read from it waits";
 constexpr char kReadOnly[] = "the folder can only be read: what this run computes is not kept";
 
 AnswerWriter::Opener OpenerOf(const std::filesystem::path& folder, const AnswerCache::Options& options) {
@@ -21,32 +22,41 @@ AnswerWriter::Opener OpenerOf(const std::filesystem::path& folder, const AnswerC
 }  // namespace
 
 AnswerCache::AnswerCache(const std::filesystem::path& folder, const Options& options)
-    : folder_(folder.string()), writer_(OpenerOf(folder, options), options.writer) {
+    : folder_(folder.string()),
+      patience_(options.writer.patience),
+      writer_(OpenerOf(folder, options), options.writer),
+      reader_([this] { return writer_.table(); }) {
   const auto table = writer_.table();
   if (!table && options.replay) throw Error(writer_.state().problem, folder_, "a replay needs the score cache");
   if (table && table->read_only()) LogWarning("score cache ", folder_, ": ", kReadOnly);
 }
 
-std::optional<TensorFrame> AnswerCache::Lookup(const Digest& key) {
-  const auto start = std::chrono::steady_clock::now();
-  auto value = std::make_shared<std::string>();
+bool AnswerCache::Lookup(std::uint64_t request, const Digest& key) {
   const auto table = writer_.table();
-  const auto found = table ? table->Get(key, value.get()) : AnswerTable::Found::kNo;
-  const std::size_t bytes = value->size();
-  std::optional<TensorFrame> frame;
-  if (found == AnswerTable::Found::kYes) frame = DecodeAnswer(std::move(value));
-  if (frame) {
-    ++reads_.hits;
-    reads_.hit_bytes += static_cast<double>(bytes);
-    reads_.hit_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    return frame;
+  if (table && table->MayHave(key)) {
+    reader_.Ask(request, key);
+    return true;
   }
   ++reads_.misses;
-  if (found == AnswerTable::Found::kNo) return {};
-  ++reads_.corrupt;
-  LogWarning("score cache: entry ", key.Hex(), " is corrupt and will be recomputed");
-  Write([key](AnswerTable& t) { t.Remove(key); }, kSmallJobBytes);
-  return {};
+  return false;
+}
+
+std::optional<AnswerStore::Found> AnswerCache::TakeFound() {
+  auto done = reader_.Take();
+  if (!done) return {};
+  if (done->answer) {
+    ++reads_.hits;
+    reads_.hit_bytes += static_cast<double>(done->answer->view.bytes.size());
+    reads_.hit_seconds += done->seconds;
+    return Found{done->request, std::move(done->answer)};
+  }
+  ++reads_.misses;
+  if (done->found == AnswerTable::Found::kDamaged) {
+    ++reads_.corrupt;
+    LogWarning("score cache: entry ", done->key.Hex(), " is corrupt and will be recomputed");
+    Write([key = done->key](AnswerTable& t) { t.Remove(key); }, kSmallJobBytes);
+  }
+  return Found{done->request, {}};
 }
 
 void AnswerCache::Store(const Digest& key, const TensorFrame& answer) {
@@ -81,6 +91,7 @@ AnswerStore::Stats AnswerCache::stats() const {
   Stats stats = reads_;
   const AnswerWriter::State state = writer_.state();
   stats.problem = state.problem;
+  if (stats.problem.empty() && reader_.Busy() >= patience_) stats.problem = kDoesNotAnswer;
   stats.waiting_bytes = state.waiting_bytes;
   stats.lost = state.lost;
   const auto table = writer_.table();

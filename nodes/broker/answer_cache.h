@@ -2,17 +2,18 @@
 // a run can be replayed without a teacher.
 #pragma once
 
-#include <chrono>
 #include <filesystem>
 
 #include "nodes/broker/answer_key.h"
+#include "nodes/broker/answer_reader.h"
 #include "nodes/broker/answer_store.h"
 #include "nodes/broker/answer_writer.h"
 
 namespace sgmd {
 
-/// An AnswerTable that is read by the calling thread and written by an AnswerWriter, after the reply. It never ends a
-/// training: a damaged table is set aside, one that cannot be written now is written later or lost.
+/// An AnswerTable that an AnswerReader reads and an AnswerWriter writes, after the reply. The calling thread only looks
+/// at its filters in memory. It never ends a training: a damaged table is set aside, one that cannot be written now is
+/// written later or lost.
 class AnswerCache : public AnswerStore {
  public:
   struct Options {
@@ -25,8 +26,10 @@ class AnswerCache : public AnswerStore {
   /// replay whenever it cannot be opened.
   AnswerCache(const std::filesystem::path& folder, const Options& options);
 
-  /// A corrupt entry is deleted, counted, and reported as absent.
-  std::optional<TensorFrame> Lookup(const Digest& key) override;
+  /// A corrupt entry is deleted, counted, and reported as absent. So is one that still waits to be written.
+  bool Lookup(std::uint64_t request, const Digest& key) override;
+  std::optional<Found> TakeFound() override;
+  int found_event() const override { return reader_.event(); }
   /// Queues for the writer. A key that is there already is left as it is.
   void Store(const Digest& key, const TensorFrame& answer) override;
   void Record(const AnswerPlace& place, const Digest& key) override;
@@ -46,7 +49,9 @@ class AnswerCache : public AnswerStore {
   void Write(AnswerWriter::Job job, std::size_t bytes);
 
   std::string folder_;
+  std::chrono::milliseconds patience_;
   AnswerWriter writer_;
+  AnswerReader reader_;  // goes first: it reads what the writer has open
   Stats reads_;
 };
 

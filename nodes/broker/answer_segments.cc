@@ -74,6 +74,17 @@ AnswerSegments::Found AnswerSegments::Get(const Digest& key, std::string* value)
   return Found::kNo;
 }
 
+bool AnswerSegments::MayHave(const Digest& key) const {
+  rocksdb::ReadOptions memory_alone;
+  memory_alone.read_tier = rocksdb::kBlockCacheTier;
+  const std::string spelled = DigestKey('s', key);
+  const std::shared_lock lock(mutex_);
+  return std::ranges::any_of(all_ | std::views::reverse, [&](const Segment& segment) {
+    rocksdb::PinnableSlice ignored;
+    return !db_.Get(memory_alone, segment.files.get(), spelled, &ignored).IsNotFound();
+  });
+}
+
 AnswerSegments::Segment* AnswerSegments::Holding(const Digest& key) {
   std::string ignored;
   for (Segment& segment : all_ | std::views::reverse) {

@@ -22,7 +22,8 @@ class Status;
 namespace sgmd {
 
 /// A segment is a column family of RocksDB, so that dropping it deletes its files and rewrites nothing. Its number says
-/// which came first; numbers are never given twice. Get may be called by any thread, the rest by one that writes.
+/// which came first; numbers are never given twice. Get and MayHave may be called by
+/// any thread, the rest by one that writes.
 class AnswerSegments {
  public:
   enum class Found { kYes, kNo, kDamaged };
@@ -49,6 +50,8 @@ class AnswerSegments {
 
   /// Looks at the newest first; those without `key` cost a look at a filter in memory.
   Found Get(const Digest& key, std::string* value) const;
+  /// False when no segment has `key`. Looks at memory alone, which may leave it open: then true.
+  bool MayHave(const Digest& key) const;
   /// The newest that holds `key`, whole or damaged.
   Segment* Holding(const Digest& key);
   /// Which is filled.

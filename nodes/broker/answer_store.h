@@ -12,13 +12,13 @@
 namespace sgmd {
 
 /// Scores and anchors by content key (answer_key.h). All calls come from one thread, which none of them keeps waiting
-/// for something to be written.
+/// for something to be read or written.
 class AnswerStore {
  public:
   struct Stats {
     std::int64_t hits = 0, misses = 0, corrupt = 0, evicted = 0;
     std::int64_t entries = 0, bytes = 0;    // on disk; bytes of values
-    double hit_seconds = 0, hit_bytes = 0;  // spent reading and verifying hits
+    double hit_seconds = 0, hit_bytes = 0;  // spent reading and verifying hits, beside the caller
     std::string problem;                    // why nothing is stored now; empty when all is well
     std::int64_t waiting_bytes = 0;         // of answers that are not stored yet
     std::int64_t lost = 0;                  // answers that never will be
@@ -26,9 +26,19 @@ class AnswerStore {
     double HitMegabytesPerSecond() const { return hit_seconds > 0 ? hit_bytes / hit_seconds / 1e6 : 0; }
   };
 
+  struct Found {
+    std::uint64_t request = 0;
+    std::optional<TensorFrame> answer;  // without a name, its bytes owned by the frame; nothing: none is stored
+  };
+
   virtual ~AnswerStore() = default;
-  /// What is stored for `key`, without a name, its bytes owned by the frame.
-  virtual std::optional<TensorFrame> Lookup(const Digest& key) = 0;
+  /// Looks for what is stored for `key`: TakeFound says later, under `request`, what it found. False, and TakeFound
+  /// says nothing, where it is clear at once that nothing is stored.
+  virtual bool Lookup(std::uint64_t request, const Digest& key) = 0;
+  /// Of each Lookup once; nothing while none has ended since.
+  virtual std::optional<Found> TakeFound() = 0;
+  /// A file descriptor that can be read from, as poll sees it, while TakeFound has something; -1: it never has.
+  virtual int found_event() const = 0;
   /// Keeps `answer` for later. Losing it costs a recomputation, so a store that cannot write says so in the log and in
   /// stats(), and does not fail the run.
   virtual void Store(const Digest& key, const TensorFrame& answer) = 0;
@@ -46,10 +56,12 @@ class AnswerStore {
 /// For runs with the cache switched off: keeps nothing.
 class NoAnswers : public AnswerStore {
  public:
-  std::optional<TensorFrame> Lookup(const Digest&) override {
+  bool Lookup(std::uint64_t, const Digest&) override {
     ++stats_.misses;
-    return {};
+    return false;
   }
+  std::optional<Found> TakeFound() override { return {}; }
+  int found_event() const override { return -1; }
   void Store(const Digest&, const TensorFrame&) override {}
   void Record(const AnswerPlace&, const Digest&) override {}
   bool IsBehind() const override { return false; }

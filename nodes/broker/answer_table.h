@@ -78,6 +78,8 @@ class AnswerTable {
   Totals totals() const { return {segments_->entries(), segments_->bytes(), evicted_}; }
 
   Found Get(const Digest& key, std::string* value) const;
+  /// False when it is clear without the disk that `key` is not there.
+  bool MayHave(const Digest& key) const { return segments_->MayHave(key); }
   bool Has(const Digest& key) const;
   std::vector<std::string> Fingerprints() const;
   /// Every place of `experiment` that was recorded, in order of steps, with the key of its answer and whether the

@@ -64,7 +64,8 @@ int Broker::Run(const StopRequests& stop) {
           plan_.topology.cache.enabled ? plan_.topology.cache.folder.string() : "off");
   while (!exit_code_ && !stop.now) {
     if (stop.in_order) Drain();
-    Server::Wait({&data_, &control_}, checkpoints_.holds() || teachers_.HeldBack() ? kTickForDisk : kTick);
+    const auto longest = checkpoints_.holds() || teachers_.HeldBack() ? kTickForDisk : kTick;
+    Server::Wait({&data_, &control_}, longest, teachers_.store_event());
     while (auto in = control_.TryReceive()) OnControl(*in);
     ReadData();
     if (!exit_code_) OnTick();
@@ -74,14 +75,22 @@ int Broker::Run(const StopRequests& stop) {
   return exit_code_.value_or(1);
 }
 
-// For a moment: data that keeps coming must not keep beats, questions and the tick waiting.
+// For a moment: data that keeps coming must not keep beats, questions and the tick waiting. What the store has read is
+// data too.
 void Broker::ReadData() {
   const auto until = std::chrono::steady_clock::now() + kRound;
   while (!exit_code_ && std::chrono::steady_clock::now() < until) {
-    const auto in = data_.TryReceive();
-    if (!in) return;
-    OnData(*in);
+    const bool served = ServeFromStore();
+    const auto in = exit_code_ ? std::nullopt : data_.TryReceive();
+    if (!in && !served) return;
+    if (in) OnData(*in);
   }
+}
+
+bool Broker::ServeFromStore() {
+  const auto why = teachers_.ServeFromStore();
+  if (why && !why->empty()) Fail(*why);
+  return why.has_value();
 }
 
 // They must arrive, whatever happens to a connection meanwhile.

@@ -57,6 +57,7 @@ class Broker {
 
  private:
   void ReadData();
+  bool ServeFromStore();
   void OnData(const Server::Incoming& in);
   void DealWithData(const std::string& node, const Envelope& e);
   void OnControl(const Server::Incoming& in);

@@ -12,11 +12,15 @@ double Seconds(Dispatcher::Time::duration time) { return std::chrono::duration<d
 
 }  // namespace
 
-bool Dispatcher::Add(std::uint64_t ticket, Work work) {
+bool Dispatcher::Add(std::uint64_t ticket, Work work, bool wanted) {
   if (ticket < scored_below_ || scored_.contains(ticket)) return false;
   if (!open_.emplace(ticket, Open{work, {}}).second) return false;
-  waiting_.insert(ticket);
+  (wanted ? waiting_ : aside_).insert(ticket);
   return true;
+}
+
+void Dispatcher::Want(std::uint64_t ticket) {
+  if (aside_.erase(ticket) > 0) waiting_.insert(ticket);
 }
 
 void Dispatcher::AddCredit(const std::string& teacher, int count) {
@@ -109,6 +113,7 @@ bool Dispatcher::Fill(std::uint64_t ticket) {
     return false;
   }
   waiting_.erase(ticket);
+  aside_.erase(ticket);
   scored_.insert(ticket);
   if (scored_.size() > kScoredRemembered) {
     scored_below_ = *scored_.begin() + 1;

@@ -17,13 +17,15 @@ namespace sgmd {
 /// State of a ticket, and what moves it:
 ///
 ///   from      event                               to
-///   -         Add                                 waiting, true
+///   -         Add                                 waiting, or aside where it is not wanted yet; true
 ///   any       Add                                 unchanged, false
+///   aside     Want                                waiting
 ///   waiting   NextLease (a teacher has credit)    leased; this teacher holds it under this attempt
 ///   leased    NextLease (its one lease is slow)   leased twice; the first holder is slow, the second is not
 ///   leased    Answer of a teacher that Holds it,  scored, true: the first answer fills the slot, also one that comes
 ///   (twice),  or Fill from the store              late: a score is the same whoever computes it
-///   waiting
+///   waiting,
+///   aside
 ///   leased    Expire, Suspend or Release          waiting, at its old place in the order
 ///   twice     Expire, Suspend or Release          leased, by the other one
 ///   scored, - Fill, Answer                        unchanged, false: dropped and counted
@@ -69,9 +71,12 @@ class Dispatcher {
   /// `lease_time`: an unanswered lease goes to the next teacher after this long.
   explicit Dispatcher(std::chrono::duration<double> lease_time) : lease_time_(lease_time) {}
 
-  /// Tickets are served in ascending order. False when this one has been here before.
-  bool Add(std::uint64_t ticket, Work work);
+  /// Tickets are served in ascending order. One that is not `wanted` is set aside: the store may have an answer. False
+  /// when this one has been here before.
+  bool Add(std::uint64_t ticket, Work work, bool wanted = true);
   bool Add(std::uint64_t ticket) { return Add(ticket, Work{}); }
+  /// A ticket that is aside is for a teacher.
+  void Want(std::uint64_t ticket);
   void AddCredit(const std::string& teacher, int count);
   /// The lowest ticket that waits or has one slow lease. It goes to the teacher with credit that has the fewest open
   /// leases; of several to one that was not measured yet, then to the fastest; the second lease to none that holds it.
@@ -98,7 +103,7 @@ class Dispatcher {
 
   int waiting() const { return static_cast<int>(waiting_.size()); }
   /// Tickets, not leases.
-  int leased() const { return static_cast<int>(open_.size() - waiting_.size()); }
+  int leased() const { return static_cast<int>(open_.size() - waiting_.size() - aside_.size()); }
   std::int64_t redispatched() const { return redispatched_; }
   std::int64_t speculated() const { return speculated_; }
   std::int64_t dropped() const { return dropped_; }
@@ -134,9 +139,9 @@ class Dispatcher {
   void PutInOrder(const std::string& teacher);
 
   std::chrono::duration<double> lease_time_;
-  std::set<std::uint64_t> waiting_;
+  std::set<std::uint64_t> waiting_, aside_;
   OpenLeases leases_;                   // also of scored tickets, until their teacher answers
-  std::map<std::uint64_t, Open> open_;  // tickets that wait or are leased
+  std::map<std::uint64_t, Open> open_;  // tickets that wait, are aside or leased
   std::set<std::uint64_t> scored_;      // the newest of them; older ones are below scored_below_
   std::uint64_t scored_below_ = 0;
   std::map<std::string, Teacher> teachers_;

@@ -70,9 +70,9 @@ bool TeacherService::OfTheExperiment(wire::Kind kind, const message::Ticket& tic
          ticket.index < e.data.micro_batches;
 }
 
-std::string TeacherService::MissText(wire::Kind request, const message::Ticket& ticket) const {
-  return StrCat("replay: no ", WorkOf(request).name, " recorded for step ", ticket.step, ", micro-batch ", ticket.index,
-                " (", scorer_.Text(),
+std::string TeacherService::MissText(const Envelope& request) const {
+  return StrCat("replay: no ", WorkOf(request.kind).name, " recorded for step ", request.step, ", micro-batch ",
+                request.index, " (", scorer_.Text(),
                 "); the experiment differs from the recorded one, goes on longer, or the cache lost entries");
 }
 
@@ -93,21 +93,32 @@ std::string TeacherService::OnRequest(const Envelope& request) {
   const std::uint64_t place = PlaceOf(request.kind, asked.ticket);
   const bool anchor = request.kind == wire::Kind::AnchorRequest;
   const double cost = anchor ? static_cast<double>(experiment_.diversity.anchor_steps) : 1;
-  if (!dispatcher_.Add(place, {cost, WorkOf(request.kind).order})) {
+  if (!dispatcher_.Add(place, {cost, WorkOf(request.kind).order}, /*wanted=*/false)) {
     LogDebug("dropped a ", wire::EnumNameKind(request.kind), " that was here before");
     return "";
   }
   ++CountsOf(request.kind).asked;
   const Digest key = KeyOf(request.kind, asked.lease);
-  if (auto result = answers_->Lookup(key)) {
-    ++CountsOf(request.kind).cached;
-    dispatcher_.Fill(place);
-    if (!replay_) answers_->Record(AnswerPlaceOf(request), key);
-    Reply(request, std::move(*result), true);
-    return "";
-  }
-  if (replay_) return MissText(request.kind, asked.ticket);
   pending_[place] = {request, std::move(asked.lease), key};
+  return answers_->Lookup(place, key) ? "" : OnAbsent(place);
+}
+
+std::optional<std::string> TeacherService::ServeFromStore() {
+  auto found = answers_->TakeFound();
+  if (!found) return {};
+  if (!found->answer) return OnAbsent(found->request);
+  const Pending done = std::move(pending_.extract(found->request).mapped());
+  ++CountsOf(done.request.kind).cached;
+  dispatcher_.Fill(found->request);
+  if (!replay_) answers_->Record(AnswerPlaceOf(done.request), done.key);
+  Reply(done.request, std::move(*found->answer), true);
+  return "";
+}
+
+// The store has no answer to this request.
+std::string TeacherService::OnAbsent(std::uint64_t place) {
+  if (replay_) return MissText(pending_.at(place).request);
+  dispatcher_.Want(place);
   GrantLeases();
   return "";
 }

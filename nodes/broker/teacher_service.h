@@ -36,6 +36,11 @@ class TeacherService {
   /// it is not whole. Returns why the run cannot go on, or nothing: a value is not finite, or a replay misses an
   /// answer.
   [[nodiscard]] std::string OnRequest(const Envelope& request);
+  /// One request for which the store has been asked gets its answer from there or, where there is none, from a teacher.
+  /// Returns likewise why the run cannot go on, or an empty text; nothing where no such request is.
+  [[nodiscard]] std::optional<std::string> ServeFromStore();
+  /// A file descriptor that can be read from, as poll sees it, while ServeFromStore has something to do; or -1.
+  int store_event() const { return answers_->found_event(); }
   /// The first valid answer fills the slot of its request, later ones are dropped. A teacher is sent away, and its
   /// answer is neither used nor kept, when it was never given this lease, or when the answer is of another kind, dtype
   /// or shape or is not finite. Returns why the run cannot go on, or nothing: a second process found no finite answer.
@@ -76,7 +81,8 @@ class TeacherService {
   AnswerPlace AnswerPlaceOf(const Envelope& request) const;
   std::uint64_t PlaceOf(wire::Kind request, const message::Ticket& ticket) const;
   Counts& CountsOf(wire::Kind request) { return request == wire::Kind::AnchorRequest ? anchors_ : samples_; }
-  std::string MissText(wire::Kind request, const message::Ticket& ticket) const;
+  std::string MissText(const Envelope& request) const;
+  std::string OnAbsent(std::uint64_t place);
   void GrantLeases();
   WorkResult ResultIn(const Envelope& answer, const std::string& teacher, wire::Kind request) const;
   std::string OnNotFinite(const std::string& teacher, Pending& pending);

@@ -2,6 +2,7 @@
 #include <benchmark/benchmark.h>
 
 #include "nodes/broker/answer_cache.h"
+#include "tests/nodes/looked_up.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -20,7 +21,7 @@ void BM_CacheHit(benchmark::State& state) {
   }
   cache.Sync();
   std::uint64_t i = 0;
-  for (auto _ : state) benchmark::DoNotOptimize(cache.Lookup({0, i++ % kEntries}));
+  for (auto _ : state) benchmark::DoNotOptimize(LookedUp(cache, {0, i++ % kEntries}));
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * state.range(0));
 }
 BENCHMARK(BM_CacheHit)->Arg(48 << 10)->Arg(1 << 20)->Arg(8 << 20);

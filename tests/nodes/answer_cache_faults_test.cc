@@ -11,6 +11,7 @@
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "nodes/broker/answer_cache.h"
+#include "tests/nodes/looked_up.h"
 #include "tests/support/error_of.h"
 #include "tests/support/temp_folder.h"
 
@@ -79,14 +80,14 @@ TEST(AnswerCacheFaults, AFullDiskLosesNothingThatFitsIntoMemory) {
     cache.Sync();
     ASSERT_TRUE(ProblemBecomes(cache, true)) << "it is full";
     EXPECT_GT(cache.stats().waiting_bytes, 0);
-    EXPECT_TRUE(cache.Lookup(Key(0))) << "what is there is served";
+    EXPECT_TRUE(LookedUp(cache, Key(0))) << "what is there is served";
     disk.MakeRoom();
     ASSERT_TRUE(ProblemBecomes(cache, false)) << cache.stats().problem;
     EXPECT_EQ(cache.stats().lost, 0);
     EXPECT_EQ(cache.stats().waiting_bytes, 0);
   }
   AnswerCache again(disk.path() / "cache", Options());
-  for (int i = 0; i <= 8; ++i) EXPECT_TRUE(again.Lookup(Key(i))) << i;
+  for (int i = 0; i <= 8; ++i) EXPECT_TRUE(LookedUp(again, Key(i))) << i;
 }
 
 TEST(AnswerCacheFaults, AFullDiskHoldsABoundedNumberOfBytesAndCountsWhatIsLost) {
@@ -107,7 +108,7 @@ TEST(AnswerCacheFaults, AFullDiskHoldsABoundedNumberOfBytesAndCountsWhatIsLost) 
   EXPECT_TRUE(ProblemBecomes(cache, false)) << cache.stats().problem;
   cache.Store(Key(99), Velocity(1));
   cache.Sync();
-  EXPECT_TRUE(cache.Lookup(Key(99)));
+  EXPECT_TRUE(LookedUp(cache, Key(99)));
 }
 
 TEST(AnswerCacheFaults, TooManyOpenFilesPass) {
@@ -123,7 +124,7 @@ TEST(AnswerCacheFaults, TooManyOpenFilesPass) {
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_TRUE(noticed);
   ASSERT_TRUE(ProblemBecomes(cache, false)) << cache.stats().problem;
-  for (int i = 0; i < 4; ++i) EXPECT_TRUE(cache.Lookup(Key(i))) << i;
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(LookedUp(cache, Key(i))) << i;
   EXPECT_EQ(cache.stats().lost, 0);
 }
 
@@ -133,10 +134,10 @@ TEST(AnswerCacheFaults, AReadOnlyOneIsServed) {
   { AnswerCache(disk.path() / "cache", Options()).Store(Key(0), Velocity(1)); }
   ASSERT_TRUE(disk.Remount(true));
   AnswerCache cache(disk.path() / "cache", Options());
-  EXPECT_TRUE(cache.Lookup(Key(0)));
+  EXPECT_TRUE(LookedUp(cache, Key(0)));
   cache.Store(Key(1), Velocity(1));
   cache.Sync();
-  EXPECT_FALSE(cache.Lookup(Key(1)));
+  EXPECT_FALSE(LookedUp(cache, Key(1)));
   EXPECT_THAT(cache.stats().problem, HasSubstr("can only be read"));
 }
 
@@ -157,10 +158,10 @@ TEST_P(DamagedCache, IsSetAsideAndMadeAnewButNotInAReplay) {
   replay.replay = true;
   EXPECT_THAT(ErrorOf([&] { AnswerCache(path, replay); }), HasSubstr("a replay needs it as it was"));
   AnswerCache cache(path, Options());
-  EXPECT_FALSE(cache.Lookup(Key(0)));
+  EXPECT_FALSE(LookedUp(cache, Key(0)));
   cache.Store(Key(0), Velocity(2));
   cache.Sync();
-  EXPECT_TRUE(cache.Lookup(Key(0)));
+  EXPECT_TRUE(LookedUp(cache, Key(0)));
   int aside = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
     aside += entry.path().filename().string().starts_with("cache.damaged-") ? 1 : 0;

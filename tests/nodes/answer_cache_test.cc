@@ -6,9 +6,11 @@
 
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 #include "common/error/error.h"
-
+#include "tests/nodes/looked_up.h"
+#include "tests/support/failpoints_here.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -31,13 +33,13 @@ TEST(AnswerCache, HitsWhatWasStoredAlsoAfterReopening) {
   TempFolder folder;
   {
     AnswerCache cache(folder.path(), {.limit_gib = 1.0});
-    EXPECT_FALSE(cache.Lookup({1, 1}));
+    EXPECT_FALSE(LookedUp(cache, {1, 1}));
     cache.Store({1, 1}, Velocity(1000, 2.5F));
     cache.Sync();
-    ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
+    ExpectHolds(LookedUp(cache, {1, 1}), 1000, 2.5F);
   }
   AnswerCache cache(folder.path(), {.limit_gib = 1.0});
-  ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
+  ExpectHolds(LookedUp(cache, {1, 1}), 1000, 2.5F);
   EXPECT_EQ(cache.stats().entries, 1);
   EXPECT_EQ(cache.stats().hits, 1);
 }
@@ -65,11 +67,11 @@ TEST(AnswerCache, DeletesACorruptEntryAndReportsItAbsent) {
     for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
   }
   AnswerCache cache(folder.path(), {.limit_gib = 1.0});
-  EXPECT_FALSE(cache.Lookup({1, 1}));
+  EXPECT_FALSE(LookedUp(cache, {1, 1}));
   EXPECT_EQ(cache.stats().corrupt, 1);
   cache.Store({1, 1}, Velocity(1000, 2.5F));
   cache.Sync();
-  ExpectHolds(cache.Lookup({1, 1}), 1000, 2.5F);
+  ExpectHolds(LookedUp(cache, {1, 1}), 1000, 2.5F);
 }
 
 TEST(AnswerCache, KeepsTheChecksumThatAnAnswerCameWithAndGivesItBack) {
@@ -81,10 +83,10 @@ TEST(AnswerCache, KeepsTheChecksumThatAnAnswerCameWithAndGivesItBack) {
   cache.Store({1, 1}, sound);
   cache.Store({2, 2}, damaged);
   cache.Sync();
-  const auto read = cache.Lookup({1, 1});
+  const auto read = LookedUp(cache, {1, 1});
   ASSERT_TRUE(read);
   EXPECT_EQ(read->checksum, sound.checksum);
-  EXPECT_FALSE(cache.Lookup({2, 2}));
+  EXPECT_FALSE(LookedUp(cache, {2, 2}));
   EXPECT_EQ(cache.stats().corrupt, 1);
 }
 
@@ -93,8 +95,50 @@ TEST(AnswerCache, TakesAnEntryThatIsNotFiniteForCorrupt) {
   AnswerCache cache(folder.path(), {.limit_gib = 1.0});
   cache.Store({1, 1}, Velocity(1000, std::nanf("")));
   cache.Sync();
-  EXPECT_FALSE(cache.Lookup({1, 1}));
+  EXPECT_FALSE(LookedUp(cache, {1, 1}));
   EXPECT_EQ(cache.stats().corrupt, 1);
+}
+
+TEST(AnswerCache, LooksUpWithoutWaitingForTheDiskAndAnswersEachOnceInOrder) {
+  constexpr std::uint64_t kCount = 3;
+  TempFolder folder;
+  AnswerCache cache(folder.path(), {.limit_gib = 1.0});
+  for (std::uint64_t i = 0; i < kCount; ++i) cache.Store({1, i}, Velocity(1000, static_cast<float>(i)));
+  cache.Sync();
+  const FailpointsHere slow("cache.get=sleep(200)");
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_FALSE(cache.Lookup(9, {1, kCount})) << "the filters know that it is not there";
+  for (std::uint64_t i = 0; i < kCount; ++i) EXPECT_TRUE(cache.Lookup(10 + i, {1, i}));
+  EXPECT_FALSE(cache.TakeFound());
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(150));
+  for (std::uint64_t i = 0; i < kCount; ++i) {
+    pollfd event{cache.found_event(), POLLIN, 0};
+    ASSERT_EQ(::poll(&event, 1, 5000), 1);
+    const auto found = cache.TakeFound();
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->request, 10 + i);
+    ExpectHolds(found->answer, 1000, static_cast<float>(i));
+  }
+  pollfd event{cache.found_event(), POLLIN, 0};
+  EXPECT_EQ(::poll(&event, 1, 0), 0);
+  EXPECT_FALSE(cache.TakeFound());
+  EXPECT_EQ(cache.stats().hits, static_cast<std::int64_t>(kCount));
+  EXPECT_EQ(cache.stats().misses, 1);
+}
+
+TEST(AnswerCache, SaysSoWhenTheDiskDoesNotAnswerAReader) {
+  TempFolder folder;
+  AnswerCache cache(folder.path(), {.limit_gib = 1.0, .writer = {.patience = std::chrono::milliseconds(100)}});
+  cache.Store({1, 1}, Velocity(1000, 2.5F));
+  cache.Sync();
+  const FailpointsHere slow("cache.get=sleep(600)@1");
+  ASSERT_TRUE(cache.Lookup(1, {1, 1}));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_THAT(cache.stats().problem, testing::HasSubstr("does not answer"));
+  pollfd event{cache.found_event(), POLLIN, 0};
+  ASSERT_EQ(::poll(&event, 1, 5000), 1);
+  EXPECT_TRUE(cache.TakeFound()->answer);
+  EXPECT_EQ(cache.stats().problem, "");
 }
 
 TEST(AnswerCache, KnowsWhoseScoresItHolds) {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "nodes/broker/answer_cache.h"
+#include "tests/nodes/looked_up.h"
 #include "tests/support/error_of.h"
 #include "tests/support/failpoints_here.h"
 #include "tests/support/temp_folder.h"
@@ -194,11 +195,12 @@ std::chrono::duration<double> LongestCall(AnswerCache& cache, int count) {
     longest = std::max(longest, Clock::now() - start);
   };
   for (int i = 0; i < count; ++i) {
-    time([&] { cache.Lookup(Key(i)); });
+    time([&] { cache.Lookup(0, Key(i)); });
     time([&] { cache.Store(Key(i), answer); });
     time([&] { cache.Record(Place(i), Key(i)); });
     if (i % 50 == 49) time([&] { cache.RequestSafety(); });
-    time([&] { cache.Lookup(Key(i / 2)); });
+    time([&] { cache.Lookup(0, Key(i / 2)); });
+    time([&] { cache.TakeFound(); });
   }
   return longest;
 }
@@ -260,7 +262,7 @@ TEST(AnswerEviction, ADiskThatDoesNotAnswerStopsNobodyAndCostsWhatIsAboveTheBoun
   EXPECT_FALSE(cache.IsSafe(cache.RequestSafety())) << "a checkpoint waits: it may answer yet";
   cache.Sync();
   EXPECT_EQ(cache.stats().problem, "");
-  EXPECT_TRUE(cache.Lookup(Key(3)));
+  EXPECT_TRUE(LookedUp(cache, Key(3)));
 }
 
 }  // namespace

@@ -32,6 +32,21 @@ TEST_F(DispatcherTest, ServesTicketsInAscendingOrder) {
   EXPECT_EQ(dispatcher_.NextLease(start_)->ticket, 2U);
 }
 
+TEST_F(DispatcherTest, SetsATicketAsideUntilItIsWantedOrFilled) {
+  EXPECT_TRUE(dispatcher_.Add(1, {}, /*wanted=*/false));
+  EXPECT_TRUE(dispatcher_.Add(2, {}, /*wanted=*/false));
+  EXPECT_FALSE(dispatcher_.Add(1)) << "it is here";
+  dispatcher_.AddCredit("teacher.0", 2);
+  EXPECT_FALSE(dispatcher_.NextLease(start_));
+  EXPECT_EQ(dispatcher_.waiting() + dispatcher_.leased(), 0);
+  dispatcher_.Want(1);
+  EXPECT_EQ(dispatcher_.NextLease(start_)->ticket, 1U);
+  EXPECT_TRUE(dispatcher_.Fill(2));
+  dispatcher_.Want(2);
+  EXPECT_FALSE(dispatcher_.NextLease(start_)) << "it is scored";
+  EXPECT_EQ(dispatcher_.leased(), 1);
+}
+
 TEST_F(DispatcherTest, NeverExceedsCredit) {
   for (int ticket = 0; ticket < 5; ++ticket) dispatcher_.Add(ticket);
   dispatcher_.AddCredit("teacher.0", 2);
