@@ -20,6 +20,7 @@ generator, a fake score and teachers that sleep where the real ones compute, ove
   how it scales:    sgmd-simulate --teachers 16 --teacher-ms 200 --max-staleness 1
   a straggler:      sgmd-simulate --teachers 4 --micro-batches 32 --slow 1:10
   a death:          sgmd-simulate --teachers 4 --kill 1:3 --silence-seconds 2
+  a hang:           sgmd-simulate --teachers 4 --micro-batches 64 --hang 1:12
   large samples:    sgmd-simulate --sample-bytes 8388608 --teacher-ms 50 --cache on
   a slow reader:    sgmd-simulate --teacher-ms 5 --micro-batches 256 --sample-bytes 1048576 --reader-delay-ms 20
   another build:    sgmd-simulate --broker ../other/build/bin/sgmd-broker
@@ -85,6 +86,9 @@ void AddPaces(CLI::App& app, SimulationOptions& o) {
   app.add_option_function<std::string>(
       "--kill", [&](const std::string& text) { o.killed = ParseSome(text); },
       "K:N: K teachers (the last ones) die with their Nth lease in hand, without a word");
+  app.add_option_function<std::string>(
+      "--hang", [&](const std::string& text) { o.hung = ParseSome(text); },
+      "K:N: K teachers (the first ones) stand still with their Nth lease in hand, and go on beating");
 }
 
 void AddBroker(CLI::App& app, SimulationOptions& o) {
@@ -127,7 +131,8 @@ int main(int argc, char** argv) {
   return sgmd::RunGuarded("sgmd-simulate", [&] {
     sgmd::InitLog("simulator", sgmd::LogLevel::kWarning);
     if (options.slow.teachers > options.teachers) throw sgmd::Error("--slow names more teachers than there are");
-    if (options.killed.teachers >= options.teachers) throw sgmd::Error("--kill leaves no teacher");
+    if (options.killed.teachers + options.hung.teachers >= options.teachers)
+      throw sgmd::Error("--kill and --hang leave no teacher");
     const sgmd::SimulationReport report = sgmd::Simulate(options, stop);
     std::cout << (json ? ToJson(report) + "\n" : ToTable(report)) << std::flush;
     return report.Whole() ? 0 : 1;

@@ -21,6 +21,7 @@ struct SimulationOptions {
   double teacher_ms = 200;            // to score a micro-batch
   Some slow;                          // the first ones take `value` times as long
   Some killed{0, 1};                  // the last ones die with lease number `value` (from 1) in hand
+  Some hung{0, 1};                    // the first ones stand still with lease number `value` in hand, and go on beating
   double generator_ms = 0;            // to roll a micro-batch out
   double fake_score_ms = 0;           // to give a gradient
   double reader_delay_ms = 0;         // that the fake score lets pass before it reads the next message
@@ -37,6 +38,10 @@ struct SimulationOptions {
   /// What `teacher` (from 0) takes for a micro-batch, in ms.
   double TeacherMs(std::int64_t teacher) const {
     return teacher < slow.teachers ? teacher_ms * slow.value : teacher_ms;
+  }
+  /// The lease that `teacher` hangs with, from 1; 0: it does not.
+  std::int64_t HangsWith(std::int64_t teacher) const {
+    return teacher < hung.teachers ? static_cast<std::int64_t>(hung.value) : 0;
   }
   /// The lease that `teacher` dies with, from 1; 0: it lives.
   std::int64_t LastLease(std::int64_t teacher) const {

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::int64_t kCredit = 2;  // of nodes/teacher: one being computed, one on its way
 constexpr std::chrono::milliseconds kPoll{200}, kNow{0};
+constexpr double kForEverMs = 1e9;
 
 }  // namespace
 
@@ -50,7 +51,23 @@ void PeerThreads::RequireWell() {
   if (trouble_) std::rethrow_exception(trouble_);
 }
 
-void RunTeacherPeer(const SimulatedRun& run, const SimulationOptions& options, std::int64_t teacher,
+void HungLeases::Hangs(const message::Ticket& ticket) {
+  const std::lock_guard lock(mutex_);
+  hung_[{ticket.step, ticket.index}] = Clock::now();
+}
+
+void HungLeases::Given(const message::Ticket& ticket) {
+  const std::lock_guard lock(mutex_);
+  const auto since = hung_.extract({ticket.step, ticket.index});
+  if (since) seconds_.push_back(std::chrono::duration<double>(Clock::now() - since.mapped()).count());
+}
+
+std::vector<double> HungLeases::seconds() const {
+  const std::lock_guard lock(mutex_);
+  return seconds_;
+}
+
+void RunTeacherPeer(const SimulatedRun& run, const SimulationOptions& options, std::int64_t teacher, HungLeases& hung,
                     std::atomic<std::int64_t>& ready, const std::stop_token& stop) {
   Peer peer(run, Spell(NodeName{Role::kTeacher, static_cast<int>(teacher)}));
   peer.client.Send(ToEnvelope(message::Credit{kCredit}));
@@ -63,6 +80,11 @@ void RunTeacherPeer(const SimulatedRun& run, const SimulationOptions& options, s
     if (message->kind != wire::Kind::ScoreLease) continue;
     if (++leases == options.LastLease(teacher)) return;
     const auto lease = FromEnvelope<message::ScoreLease>(*message);
+    hung.Given(lease.ticket);
+    if (leases == options.HangsWith(teacher)) {
+      hung.Hangs(lease.ticket);
+      return Doze(stop, kForEverMs);
+    }
     Doze(stop, options.TeacherMs(teacher));
     peer.client.Send(ToEnvelope(message::Score{lease.ticket, lease.lease, 1, lease.x_s}));
     peer.client.Send(ToEnvelope(message::Credit{1}));

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/messages/life.h"
@@ -48,10 +51,26 @@ class PeerThreads {
   std::vector<std::jthread> threads_;
 };
 
+/// What teachers that hang have in hand, until another teacher gets it. Thread-safe.
+class HungLeases {
+ public:
+  void Hangs(const message::Ticket& ticket);
+  /// A teacher was given this one; whether anybody hangs with it is for this class to know.
+  void Given(const message::Ticket& ticket);
+  /// From when each hung until another teacher had its lease.
+  std::vector<double> seconds() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  mutable std::mutex mutex_;
+  std::map<std::pair<std::int64_t, std::int32_t>, Clock::time_point> hung_;  // by step and index
+  std::vector<double> seconds_;
+};
+
 /// Teacher number `teacher`: holds two leases, as the real one does, and gives each x_s back as its velocity. Until the
 /// broker closes the run, or its last lease: then it vanishes as a process does that is killed. Counts in `ready` when
 /// it has asked for work.
-void RunTeacherPeer(const SimulatedRun& run, const SimulationOptions& options, std::int64_t teacher,
+void RunTeacherPeer(const SimulatedRun& run, const SimulationOptions& options, std::int64_t teacher, HungLeases& hung,
                     std::atomic<std::int64_t>& ready, const std::stop_token& stop);
 
 /// The fake score: gives each x_g back as its gradient. `ledger`, its own until it ends, expects every micro-batch of

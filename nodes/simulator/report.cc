@@ -75,6 +75,10 @@ std::string ToTable(const SimulationReport& r) {
       ms(Quantile(r.status.answer_ms, 0.5)), ", 99 % within ", ms(Quantile(r.status.answer_ms, 0.99)), "\n",
       "queue        at most ", r.status.most_queued, " waiting for a teacher, ", r.status.most_leased, " leased\n",
       "leases       ", r.redispatched, " dispatched again, ", r.dropped, " late answers dropped\n");
+  if (r.options.hung.teachers > 0) {
+    table += StrCat("hung         the leases of ", r.elsewhere_seconds.size(), " of ", r.options.hung.teachers,
+                    " teachers were with another after at most ", s(Quantile(r.elsewhere_seconds, 1)), "\n");
+  }
   if (r.options.cache) {
     table += StrCat("cache        ", r.cache_entries, " entries, ", MiB(r.cache_bytes), ", ", r.cache_lost, " lost\n");
   }
@@ -102,6 +106,7 @@ std::string ToJson(const SimulationReport& r) {
       {"slow_teachers", o.slow.teachers},
       {"slow_factor", o.slow.value},
       {"killed_teachers", o.killed.teachers},
+      {"hung_teachers", o.hung.teachers},
       {"generator_ms", o.generator_ms},
       {"fake_score_ms", o.fake_score_ms},
       {"reader_delay_ms", o.reader_delay_ms},
@@ -129,6 +134,7 @@ std::string ToJson(const SimulationReport& r) {
       {"most_leased", r.status.most_leased},
       {"redispatched", r.redispatched},
       {"dropped", r.dropped},
+      {"elsewhere_seconds", r.elsewhere_seconds},
       {"cache_entries", r.cache_entries},
       {"cache_bytes", r.cache_bytes},
       {"cache_lost", r.cache_lost},

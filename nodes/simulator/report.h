@@ -20,6 +20,7 @@ struct SimulationReport {
   std::int64_t broker_start_bytes = 0, broker_peak_bytes = 0;  // resident, before the first sample and at most
   StatusRecord status;
   std::int64_t redispatched = 0, dropped = 0;  // leases, and late answers, at the end of the last step
+  std::vector<double> elsewhere_seconds;       // from when a teacher hung until another one had its lease
   std::int64_t cache_entries = 0, cache_bytes = 0, cache_lost = 0;  // likewise
 
   /// Every sample was answered once, and rightly.

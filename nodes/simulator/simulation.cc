@@ -56,6 +56,7 @@ class Simulation {
     report.gradients = generator.ledger();
     report.scored = scored_;
     report.step_seconds = generator.step_seconds();
+    report.elsewhere_seconds = hung_.seconds();
     return report;
   }
 
@@ -67,8 +68,9 @@ class Simulation {
     peers_.emplace();
     peers_->Start([&](const std::stop_token& stop) { RunFakeScorePeer(run_, options_, scored_, ready_, stop); });
     for (std::int64_t teacher = 0; teacher < options_.teachers; ++teacher) {
-      peers_->Start(
-          [this, teacher](const std::stop_token& stop) { RunTeacherPeer(run_, options_, teacher, ready_, stop); });
+      peers_->Start([this, teacher](const std::stop_token& stop) {
+        RunTeacherPeer(run_, options_, teacher, hung_, ready_, stop);
+      });
     }
   }
 
@@ -134,6 +136,7 @@ class Simulation {
   SimulatedRun run_;
   BrokerProcess broker_;
   Ledger scored_;  // the fake score's
+  HungLeases hung_;
   std::atomic<std::int64_t> ready_{0};
   std::optional<PeerThreads> peers_;  // go first
 };

@@ -68,6 +68,19 @@ TEST(Simulator, LosesNoSampleOfATeacherThatDies) {
   EXPECT_LT(Quantile(report.step_seconds, 0.5), 0.9);
 }
 
+TEST(Simulator, SaysAfterWhatTimeTheLeaseOfAHungTeacherIsWithAnother) {
+  SimulationOptions options = Small();
+  options.micro_batches = 48;
+  options.steps = 1;
+  options.teacher_ms = 20;
+  options.hung = {1, 10};  // by then it is known how long an answer takes
+  const SimulationReport report = Simulated(options);
+  EXPECT_TRUE(report.Whole()) << ToTable(report);
+  ASSERT_EQ(report.elsewhere_seconds.size(), 1U);
+  EXPECT_GT(report.elsewhere_seconds[0], 0.3) << "a lease is not slow before half a second";
+  EXPECT_LT(report.elsewhere_seconds[0], 3);
+}
+
 TEST(Simulator, HoldsAStepUpNoLongerThanASlowTeachersTwoLeases) {
   SimulationOptions options = Small();
   options.teachers = 4;
