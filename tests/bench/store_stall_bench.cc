@@ -2,6 +2,8 @@
 // dropped, and every sixteenth lookup is of one that is there: the longest single call, how long a hit takes to come,
 // the throughput and the disk's use.
 //   store_stall_bench <folder> <limit GiB> <value MiB> <written GiB>
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -18,17 +20,32 @@ using Clock = std::chrono::steady_clock;
 
 double Seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
-// The longest of the calls that it has timed, and how long they took together.
+// How often this thread has given up its core by itself, for a lock or the disk.
+long Waits() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
+}
+
+// The longest of the calls that it has timed, the longest of those that waited for anything (the others lost their core
+// to somebody else, or computed), and how long they took together.
 struct Longest {
-  double seconds = 0, sum = 0;
+  double seconds = 0, waiting = 0, sum = 0;
 
   template <typename Call>
   void Time(Call call) {
+    const long waits = Waits();
     const auto start = Clock::now();
     call();
     const double took = Seconds(Clock::now() - start);
     seconds = std::max(seconds, took);
+    if (Waits() != waits) waiting = std::max(waiting, took);
     sum += took;
+  }
+  std::string Text(const char* what) const {
+    char text[64];
+    std::snprintf(text, sizeof text, "%s %.1f (%.1f) ms", what, 1e3 * seconds, 1e3 * waiting);
+    return text;
   }
 };
 
@@ -53,6 +70,7 @@ void Run(const std::filesystem::path& folder, double limit_gib, double value_mib
   const TensorFrame value = RandomValue(static_cast<std::size_t>(value_mib * (1 << 20)));
   const auto values = static_cast<std::uint64_t>(written_gib * 1024 / value_mib);
   const std::uint64_t look_at = std::max<std::uint64_t>(values / 64, 1);
+  const auto back = std::min<std::uint64_t>(256, static_cast<std::uint64_t>(limit_gib * 512 / value_mib));  // are there
   Longest writes, misses, hits, takes, requests;
   double held_back = 0, most_on_disk = 0, longest_safety = 0, longest_hit = 0;
   std::deque<Clock::time_point> asked;  // for hits that have not come
@@ -80,7 +98,7 @@ void Run(const std::filesystem::path& folder, double limit_gib, double value_mib
     });
     if (i % 16 == 15) {
       bool reads = false;
-      hits.Time([&] { reads = cache.Lookup(i, {1, i > 256 ? i - 256 : 0}); });
+      hits.Time([&] { reads = cache.Lookup(i, {1, i - std::min(i, back)}); });
       if (reads) asked.push_back(Clock::now());
     }
     take();
@@ -100,12 +118,12 @@ void Run(const std::filesystem::path& folder, double limit_gib, double value_mib
   const AnswerStore::Stats stats = cache.stats();
   std::printf(
       "limit %.2f GiB, values of %.2f MiB, %.1f GiB written in %.1f s: %.0f MB/s, leases held back for %.1f s\n"
-      "longest hold of the loop: write %.1f ms, miss %.1f ms, hit %.1f ms to ask and %.1f ms to take, request %.1f ms "
-      "(all together %.2f s)\n"
+      "longest hold of the loop (of those that waited): %s, %s, %s, %s, %s; all together %.2f s\n"
       "%ld hits, there after at most %.1f ms; safe after at most %.2f s\n"
       "on disk at most %.3f GiB; %ld entries, %ld evicted, %ld lost\n",
-      limit_gib, value_mib, written_gib, seconds, written_gib * 1073.74 / seconds, held_back, 1e3 * writes.seconds,
-      1e3 * misses.seconds, 1e3 * hits.seconds, 1e3 * takes.seconds, 1e3 * requests.seconds,
+      limit_gib, value_mib, written_gib, seconds, written_gib * 1073.74 / seconds, held_back,
+      writes.Text("write").c_str(), misses.Text("miss").c_str(), hits.Text("hit, to ask").c_str(),
+      takes.Text("to take").c_str(), requests.Text("request").c_str(),
       writes.sum + misses.sum + hits.sum + takes.sum + requests.sum, stats.hits, 1e3 * longest_hit, longest_safety,
       most_on_disk, stats.entries, stats.evicted, stats.lost);
 }
