@@ -31,16 +31,6 @@ AnswerCache::AnswerCache(const std::filesystem::path& folder, const Options& opt
   if (table && table->read_only()) LogWarning("score cache ", folder_, ": ", kReadOnly);
 }
 
-bool AnswerCache::Lookup(std::uint64_t request, const Digest& key) {
-  const auto table = writer_.table();
-  if (table && table->MayHave(key)) {
-    reader_.Ask(request, key);
-    return true;
-  }
-  ++reads_.misses;
-  return false;
-}
-
 std::optional<AnswerStore::Found> AnswerCache::TakeFound() {
   auto done = reader_.Take();
   if (!done) return {};

@@ -11,9 +11,9 @@
 
 namespace sgmd {
 
-/// An AnswerTable that an AnswerReader reads and an AnswerWriter writes, after the reply. The calling thread only looks
-/// at its filters in memory. It never ends a training: a damaged table is set aside, one that cannot be written now is
-/// written later or lost.
+/// An AnswerTable that an AnswerReader reads and an AnswerWriter writes, after the reply. The calling thread does not
+/// touch it: its locks may be held by what writes. It never ends a training: a damaged table is set aside, one that
+/// cannot be written now is written later or lost.
 class AnswerCache : public AnswerStore {
  public:
   struct Options {
@@ -27,7 +27,10 @@ class AnswerCache : public AnswerStore {
   AnswerCache(const std::filesystem::path& folder, const Options& options);
 
   /// A corrupt entry is deleted, counted, and reported as absent. So is one that still waits to be written.
-  bool Lookup(std::uint64_t request, const Digest& key) override;
+  bool Lookup(std::uint64_t request, const Digest& key) override {
+    reader_.Ask(request, key);
+    return true;
+  }
   std::optional<Found> TakeFound() override;
   int found_event() const override { return reader_.event(); }
   /// Queues for the writer. A key that is there already is left as it is.

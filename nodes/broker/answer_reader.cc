@@ -11,7 +11,8 @@ namespace sgmd {
 
 AnswerReader::AnswerReader(Source table) : table_(std::move(table)), event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   if (event_ < 0) ThrowErrno("cannot make an event", "eventfd");
-  thread_ = std::thread([this] { Run(); });
+  filtering_ = std::thread([this] { Filter(); });
+  reading_ = std::thread([this] { Read(); });
 }
 
 AnswerReader::~AnswerReader() {
@@ -19,8 +20,10 @@ AnswerReader::~AnswerReader() {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  changed_.notify_all();
-  thread_.join();
+  asked_changed_.notify_all();
+  to_read_changed_.notify_all();
+  filtering_.join();
+  reading_.join();
   ::close(event_);
 }
 
@@ -29,7 +32,7 @@ void AnswerReader::Ask(std::uint64_t request, const Digest& key) {
     const std::lock_guard lock(mutex_);
     asked_.push_back({request, key});
   }
-  changed_.notify_all();
+  asked_changed_.notify_all();
 }
 
 std::optional<AnswerReader::Done> AnswerReader::Take() {
@@ -49,24 +52,53 @@ AnswerReader::Clock::duration AnswerReader::Busy() const {
   return began_ ? Clock::now() - *began_ : Clock::duration{};
 }
 
-void AnswerReader::Run() {
-  std::unique_lock lock(mutex_);
-  while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !asked_.empty(); });
-    if (stopping_) return;
-    const Asked asked = asked_.front();
-    asked_.pop_front();
-    began_ = Clock::now();
+// Nothing at the end of its life.
+std::optional<AnswerReader::Asked> AnswerReader::Next(Lock& lock, std::deque<Asked>& queue,
+                                                      std::condition_variable& changed) const {
+  changed.wait(lock, [&] { return stopping_ || !queue.empty(); });
+  if (stopping_) return {};
+  const Asked next = queue.front();
+  queue.pop_front();
+  return next;
+}
+
+void AnswerReader::Filter() {
+  Lock lock(mutex_);
+  while (const auto next = Next(lock, asked_, asked_changed_)) {
     lock.unlock();
-    Done done = Read(asked);
+    const auto table = table_();
+    const bool may_be_there = table && table->MayHave(next->key);
     lock.lock();
-    began_.reset();
-    done_.push_back(std::move(done));
-    ::eventfd_write(event_, 1);
+    if (may_be_there) {
+      to_read_.push_back(*next);
+      to_read_changed_.notify_all();
+    } else {
+      Done absent;
+      absent.request = next->request;
+      absent.key = next->key;
+      Finish(std::move(absent));
+    }
   }
 }
 
-AnswerReader::Done AnswerReader::Read(const Asked& asked) const {
+void AnswerReader::Read() {
+  Lock lock(mutex_);
+  while (const auto next = Next(lock, to_read_, to_read_changed_)) {
+    began_ = Clock::now();
+    lock.unlock();
+    Done done = ReadOne(*next);
+    lock.lock();
+    began_.reset();
+    Finish(std::move(done));
+  }
+}
+
+void AnswerReader::Finish(Done done) {
+  done_.push_back(std::move(done));
+  ::eventfd_write(event_, 1);
+}
+
+AnswerReader::Done AnswerReader::ReadOne(const Asked& asked) const {
   const trace::Span span("read an answer");
   const auto start = Clock::now();
   Done done;

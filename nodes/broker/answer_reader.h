@@ -1,4 +1,4 @@
-// The thread that reads what the answer cache keeps.
+// The threads that look up what the answer cache keeps.
 #pragma once
 
 #include <chrono>
@@ -16,8 +16,9 @@
 
 namespace sgmd {
 
-/// Reads and verifies values in the order in which they are asked for. No call waits for the disk. What is not read at
-/// the end of its life is not read.
+/// One thread asks the table's filters in memory which keys may be there; another one reads and verifies the values of
+/// those, in their order. So what is not there waits for no value, and no call waits for the disk, nor for a lock of the
+/// table that its writer holds. What is not read at the end of its life is not read.
 class AnswerReader {
  public:
   using Clock = std::chrono::steady_clock;
@@ -30,7 +31,7 @@ class AnswerReader {
     double seconds = 0;                                  // that it took
   };
 
-  /// `table`: what to read from, called by the thread for every value; none is as good as an empty one.
+  /// `table`: what to read from, called by both threads for every key; none is as good as an empty one.
   explicit AnswerReader(Source table);
   ~AnswerReader();
   AnswerReader(const AnswerReader&) = delete;
@@ -48,19 +49,23 @@ class AnswerReader {
     std::uint64_t request = 0;
     Digest key;
   };
-  void Run();
-  Done Read(const Asked& asked) const;
+  using Lock = std::unique_lock<std::mutex>;
+  void Filter();
+  void Read();
+  std::optional<Asked> Next(Lock& lock, std::deque<Asked>& queue, std::condition_variable& changed) const;
+  void Finish(Done done);
+  Done ReadOne(const Asked& asked) const;
 
   Source table_;
   int event_;
 
   mutable std::mutex mutex_;  // guards everything below
-  std::condition_variable changed_;
-  std::deque<Asked> asked_;
+  std::condition_variable asked_changed_, to_read_changed_;
+  std::deque<Asked> asked_, to_read_;  // of which nothing is known; that may be there
   std::deque<Done> done_;
   std::optional<Clock::time_point> began_;
   bool stopping_ = false;
-  std::thread thread_;
+  std::thread filtering_, reading_;
 };
 
 }  // namespace sgmd

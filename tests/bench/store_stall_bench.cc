@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <deque>
+#include <map>
 #include <random>
 #include <thread>
 
@@ -71,15 +71,16 @@ void Run(const std::filesystem::path& folder, double limit_gib, double value_mib
   const auto values = static_cast<std::uint64_t>(written_gib * 1024 / value_mib);
   const std::uint64_t look_at = std::max<std::uint64_t>(values / 64, 1);
   const auto back = std::min<std::uint64_t>(256, static_cast<std::uint64_t>(limit_gib * 512 / value_mib));  // are there
-  Longest writes, misses, hits, takes, requests;
+  Longest writes, asks, takes, requests;
   double held_back = 0, most_on_disk = 0, longest_safety = 0, longest_hit = 0;
-  std::deque<Clock::time_point> asked;  // for hits that have not come
+  std::map<std::uint64_t, Clock::time_point> asked;  // hits that have not come
+  constexpr std::uint64_t kHit = std::uint64_t{1} << 32;
   const auto take = [&] {
     std::optional<AnswerStore::Found> found;
     takes.Time([&] { found = cache.TakeFound(); });
-    if (!found) return;
-    longest_hit = std::max(longest_hit, Seconds(Clock::now() - asked.front()));
-    asked.pop_front();
+    const auto hit = found ? asked.extract(found->request) : decltype(asked)::node_type();
+    if (hit) longest_hit = std::max(longest_hit, Seconds(Clock::now() - hit.mapped()));
+    return found.has_value();
   };
   std::optional<std::pair<std::uint64_t, Clock::time_point>> safety;
   const auto start = Clock::now();
@@ -87,21 +88,22 @@ void Run(const std::filesystem::path& folder, double limit_gib, double value_mib
     const auto before = Clock::now();
     while (cache.IsBehind()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      take();
+      while (take()) {
+      }
     }
     held_back += Seconds(Clock::now() - before);
     const Digest key{1, i};
-    misses.Time([&] { cache.Lookup(i, key); });
+    asks.Time([&] { cache.Lookup(i, key); });
     writes.Time([&] {
       cache.Store(key, value);
       cache.Record({{2, 2}, 0, 0, static_cast<std::int64_t>(i), 0}, key);
     });
     if (i % 16 == 15) {
-      bool reads = false;
-      hits.Time([&] { reads = cache.Lookup(i, {1, i - std::min(i, back)}); });
-      if (reads) asked.push_back(Clock::now());
+      asks.Time([&] { cache.Lookup(kHit + i, {1, i - std::min(i, back)}); });
+      asked[kHit + i] = Clock::now();
     }
-    take();
+    while (take()) {
+    }
     if (safety && cache.IsSafe(safety->first)) {
       longest_safety = std::max(longest_safety, Seconds(Clock::now() - safety->second));
       safety.reset();
@@ -118,14 +120,13 @@ void Run(const std::filesystem::path& folder, double limit_gib, double value_mib
   const AnswerStore::Stats stats = cache.stats();
   std::printf(
       "limit %.2f GiB, values of %.2f MiB, %.1f GiB written in %.1f s: %.0f MB/s, leases held back for %.1f s\n"
-      "longest hold of the loop (of those that waited): %s, %s, %s, %s, %s; all together %.2f s\n"
+      "longest hold of the loop (of those that waited): %s, %s, %s, %s; all together %.2f s\n"
       "%ld hits, there after at most %.1f ms; safe after at most %.2f s\n"
       "on disk at most %.3f GiB; %ld entries, %ld evicted, %ld lost\n",
       limit_gib, value_mib, written_gib, seconds, written_gib * 1073.74 / seconds, held_back,
-      writes.Text("write").c_str(), misses.Text("miss").c_str(), hits.Text("hit, to ask").c_str(),
-      takes.Text("to take").c_str(), requests.Text("request").c_str(),
-      writes.sum + misses.sum + hits.sum + takes.sum + requests.sum, stats.hits, 1e3 * longest_hit, longest_safety,
-      most_on_disk, stats.entries, stats.evicted, stats.lost);
+      writes.Text("write").c_str(), asks.Text("look up").c_str(), takes.Text("take what was found").c_str(),
+      requests.Text("request for safety").c_str(), writes.sum + asks.sum + takes.sum + requests.sum, stats.hits,
+      1e3 * longest_hit, longest_safety, most_on_disk, stats.entries, stats.evicted, stats.lost);
 }
 
 }  // namespace

@@ -99,26 +99,28 @@ TEST(AnswerCache, TakesAnEntryThatIsNotFiniteForCorrupt) {
   EXPECT_EQ(cache.stats().corrupt, 1);
 }
 
-TEST(AnswerCache, LooksUpWithoutWaitingForTheDiskAndAnswersEachOnceInOrder) {
-  constexpr std::uint64_t kCount = 3;
+TEST(AnswerCache, LooksUpWithoutWaitingForTheDiskAndSaysFirstWhatIsNotThere) {
+  constexpr std::uint64_t kCount = 3, kAbsent = kCount;
   TempFolder folder;
   AnswerCache cache(folder.path(), {.limit_gib = 1.0});
   for (std::uint64_t i = 0; i < kCount; ++i) cache.Store({1, i}, Velocity(1000, static_cast<float>(i)));
   cache.Sync();
   const FailpointsHere slow("cache.get=sleep(200)");
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_FALSE(cache.Lookup(9, {1, kCount})) << "the filters know that it is not there";
-  for (std::uint64_t i = 0; i < kCount; ++i) EXPECT_TRUE(cache.Lookup(10 + i, {1, i}));
-  EXPECT_FALSE(cache.TakeFound());
+  for (std::uint64_t i = 0; i <= kAbsent; ++i) EXPECT_TRUE(cache.Lookup(i, {1, i}));
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(150));
-  for (std::uint64_t i = 0; i < kCount; ++i) {
+  std::vector<std::uint64_t> order;
+  for (std::uint64_t i = 0; i <= kAbsent; ++i) {
     pollfd event{cache.found_event(), POLLIN, 0};
     ASSERT_EQ(::poll(&event, 1, 5000), 1);
     const auto found = cache.TakeFound();
     ASSERT_TRUE(found);
-    EXPECT_EQ(found->request, 10 + i);
-    ExpectHolds(found->answer, 1000, static_cast<float>(i));
+    order.push_back(found->request);
+    EXPECT_EQ(found->answer.has_value(), found->request != kAbsent);
+    if (found->answer) ExpectHolds(found->answer, 1000, static_cast<float>(found->request));
   }
+  // The first may be read before the last is asked for.
+  EXPECT_THAT(order, testing::AnyOf(testing::ElementsAre(kAbsent, 0, 1, 2), testing::ElementsAre(0, kAbsent, 1, 2)));
   pollfd event{cache.found_event(), POLLIN, 0};
   EXPECT_EQ(::poll(&event, 1, 0), 0);
   EXPECT_FALSE(cache.TakeFound());

@@ -201,6 +201,7 @@ std::chrono::duration<double> LongestCall(AnswerCache& cache, int count) {
     if (i % 50 == 49) time([&] { cache.RequestSafety(); });
     time([&] { cache.Lookup(0, Key(i / 2)); });
     time([&] { cache.TakeFound(); });
+    time([&] { cache.TakeFound(); });
   }
   return longest;
 }

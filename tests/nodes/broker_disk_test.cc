@@ -73,7 +73,7 @@ TEST_F(BrokerDiskTest, GrantsNoLeaseWhileMoreWaitsThanTheDiskTakes) {
 // Step 0 is scored and stored; a later step with the same values is a hit, whose reading takes `kReading`.
 class BrokerReadingTest : public BrokerFixture {
  protected:
-  static constexpr std::chrono::milliseconds kReading{1500};
+  static constexpr std::chrono::milliseconds kReading{4000};
 
   BrokerReadingTest() {
     Start();
@@ -103,7 +103,7 @@ class BrokerReadingTest : public BrokerFixture {
 };
 
 TEST_F(BrokerReadingTest, TheLoopGoesOnWhileAHitIsRead) {
-  const FailpointsHere slow("cache.get=sleep(1500)@1");
+  const FailpointsHere slow("cache.get=sleep(4000)@1");
   const auto control = Control("client.1");
   const auto start = std::chrono::steady_clock::now();
   generator_->Send(Sample(1, 1));
@@ -158,7 +158,7 @@ TEST_F(BrokerReadingTest, AsksATeacherWhereWhatIsReadIsDamaged) {
 
 TEST_F(BrokerReadingTest, ABrokerThatEndsForgetsWhatItReads) {
   {
-    const FailpointsHere slow("cache.get=sleep(700)@1");
+    const FailpointsHere slow("cache.get=sleep(2000)");
     for (std::int64_t step = 1; step < 4; ++step) generator_->Send(Sample(step, 1));
     const auto control = Control("client.1");
     ASSERT_FALSE(Status(*control).is_null());
