@@ -17,8 +17,8 @@
 namespace sgmd {
 
 /// One thread asks the table's filters in memory which keys may be there; another one reads and verifies the values of
-/// those, in their order. So what is not there waits for no value, and no call waits for the disk, nor for a lock of the
-/// table that its writer holds. What is not read at the end of its life is not read.
+/// those, in their order. So what is not there waits for no value, and no call waits for the disk, nor for a lock that
+/// the table's writer holds. What is not read at the end of its life is not read.
 class AnswerReader {
  public:
   using Clock = std::chrono::steady_clock;

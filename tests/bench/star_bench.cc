@@ -145,7 +145,8 @@ void RunPeer(zmq::context_t& context, const std::string& endpoint, const std::st
 }
 
 zmq::message_t Tensor(std::vector<char>& bytes) {
-  return zmq::message_t(bytes.data(), bytes.size(), [](void*, void*) {}, nullptr);
+  return zmq::message_t(
+      bytes.data(), bytes.size(), [](void*, void*) {}, nullptr);
 }
 
 // The middle's CPU in ms a sample.
@@ -158,8 +159,7 @@ double Star(std::size_t bytes, int micro_batches) {
   std::vector<std::jthread> peers;
   const int samples = micro_batches * kSteps;
   for (int i = 0; i < kTeachers; ++i) {
-    peers.emplace_back(
-        [&, i] { RunPeer(context, endpoint, Teacher(i), Kind::kScore, samples / kTeachers); });
+    peers.emplace_back([&, i] { RunPeer(context, endpoint, Teacher(i), Kind::kScore, samples / kTeachers); });
   }
   peers.emplace_back([&] { RunPeer(context, endpoint, kFakeScore, Kind::kGradient, samples); });
   zmq::socket_t generator = Joined(context, endpoint, kGenerator);
@@ -207,8 +207,9 @@ void Compare(std::size_t bytes, int micro_batches, int rounds) {
     on.push_back(Broker(bytes, micro_batches, true));
   }
   const double s = Median(star), without = Median(off), with = Median(on);
-  std::printf("%8zu KiB: star %.3f ms of CPU a sample, broker %.3f ms: %.2f times, with its cache %.3f ms: %.2f times\n",
-              bytes >> 10, s, without, without / s, with, with / s);
+  std::printf(
+      "%8zu KiB: star %.3f ms of CPU a sample, broker %.3f ms: %.2f times, with its cache %.3f ms: %.2f times\n",
+      bytes >> 10, s, without, without / s, with, with / s);
   std::fflush(stdout);
 }
 
