@@ -135,8 +135,9 @@ void LogSummary(const LaunchPlan& plan, const TeacherService& teachers, const Tr
           samples.asked - samples.cached, " not; ", teachers.dispatcher().redispatched(), " leases dispatched again, ",
           teachers.dispatcher().speculated(), " given to a second teacher, ", teachers.dispatcher().dropped(),
           " late answers dropped, ", malformed_messages, " malformed messages");
-  const double per_sample =
-      1.0 / static_cast<double>(std::max<std::int64_t>(samples.asked * plan.experiment.data.micro_batch, 1));
+  const std::int64_t used =  // samples, counted in each outer iteration that they serve
+      samples.asked * plan.experiment.data.micro_batch * plan.experiment.outer.reuse;
+  const double per_sample = 1.0 / static_cast<double>(std::max<std::int64_t>(used, 1));
   LogInfo("work per sample in forward-equivalents: generator ", work.generator * per_sample, ", fake score ",
           work.fake_score * per_sample, ", teacher ", samples.work * per_sample, " for scores and ",
           anchors.work * per_sample, " for anchors, together ",

@@ -74,7 +74,7 @@ void FakeScoreNode::OnInnerSample(const message::InnerSample& sample) {
   const auto& [step, index] = sample.ticket;
   if (HasRollouts(experiment().inner.source)) {
     fake_.samples().AddFresh(step, sample.update, index, std::move(inner));
-  } else if (step >= RolloutStepOf(experiment(), step_)) {
+  } else {  // also of a step that is over, where a free pace did not wait for all of it
     fake_.samples().AddScored(step, index, std::move(inner));
   }
 }

@@ -12,7 +12,7 @@
 namespace sgmd {
 
 void InnerSamples::AddScored(std::int64_t step, std::int64_t index, InnerSample sample) {
-  scored_.try_emplace({step, 0, index}, std::move(sample));
+  if (step >= oldest_) scored_.try_emplace({step, 0, index}, std::move(sample));
 }
 
 void InnerSamples::AddFresh(std::int64_t step, std::int64_t update, std::int64_t index, InnerSample sample) {
@@ -58,8 +58,8 @@ void InnerSamples::Finish(std::int64_t step) {
   const std::int64_t age = experiment_.inner.source != InnerSource::kReplay ? 0
                            : experiment_.inner.pace == InnerPacing::kFree   ? experiment_.inner.max_age + 1
                                                                             : experiment_.inner.max_age;
-  const std::int64_t oldest = RolloutStepOf(experiment_, std::max<std::int64_t>(step + 1 - age, 0));
-  std::erase_if(scored_, [&](const auto& entry) { return std::get<0>(entry.first) < oldest; });
+  oldest_ = RolloutStepOf(experiment_, std::max<std::int64_t>(step + 1 - age, 0));
+  std::erase_if(scored_, [&](const auto& entry) { return std::get<0>(entry.first) < oldest_; });
   std::erase_if(fresh_, [&](const auto& entry) { return std::get<0>(entry.first) <= step; });
 }
 

@@ -36,7 +36,8 @@ class InnerSamples {
  public:
   explicit InnerSamples(const Experiment& experiment) : experiment_(experiment) {}
 
-  /// Micro-batch `index` that was rolled out in `step`. One that is here already is left as it is.
+  /// Micro-batch `index` that was rolled out in `step`. One that is here already, or that no later step can ask for, is
+  /// left out.
   void AddScored(std::int64_t step, std::int64_t index, InnerSample sample);
   /// A rollout of `fresh` or `fresh_after`.
   void AddFresh(std::int64_t step, std::int64_t update, std::int64_t index, InnerSample sample);
@@ -61,6 +62,7 @@ class InnerSamples {
   using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t>;  // step, update (0 for scored ones), index
   Experiment experiment_;
   std::map<Key, InnerSample> scored_, fresh_;
+  std::int64_t oldest_ = 0;  // step whose scored samples may still be asked for
 };
 
 }  // namespace sgmd

@@ -130,6 +130,26 @@ TEST(InnerSamples, OneThatComesAgainChangesNothing) {
   EXPECT_FALSE(samples.Complete(1));
 }
 
+// A free pace ends a step when enough of it has landed, and its last samples may come after that.
+TEST(InnerSamples, OneOfAStepThatIsOverIsKeptWhileItMayBeDrawn) {
+  Experiment experiment;
+  experiment.data.micro_batches = 2;
+  experiment.inner.source = InnerSource::kReplay;
+  experiment.inner.pace = InnerPacing::kFree;
+  experiment.inner.max_age = 2;
+  InnerSamples samples(experiment);
+  const auto sample = [] { return InnerSample{at::zeros({1, 2}), {Digest{1, 2}}}; };
+  samples.AddScored(0, 0, sample());
+  samples.Finish(0);
+  EXPECT_EQ(samples.Newest(), std::nullopt);
+  samples.AddScored(0, 1, sample());
+  EXPECT_EQ(samples.Newest(), 0);
+  samples.Finish(3);  // steps 1 and later may be drawn from now on
+  EXPECT_FALSE(samples.HasAny(0));
+  samples.AddScored(0, 1, sample());
+  EXPECT_FALSE(samples.HasAny(0));
+}
+
 message::Gradient GradientOf(const message::Ticket& ticket, float value, std::vector<std::int64_t> shape = {1, 2}) {
   return {ticket, 0, false, {}, ToFrame(at::full(shape, value))};
 }

@@ -4,9 +4,11 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <regex>
 
 #include "common/config/run_folder.h"
 #include "common/storage/atomic_folder.h"
+#include "launch/plan/memory_plan.h"
 #include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
 
@@ -53,6 +55,20 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"PairedReuse5Staleness1", "[inner]\nsource = \"paired\"\n[outer]\nreuse = 5\nmax_staleness = 1\n"},
         Case{"PairedDmd2", "[inner]\nsource = \"paired\"\nupdates = 1\n[objective]\nname = \"dmd2\"\n"}),
     [](const auto& info) { return std::string(info.param.name); });
+
+// What the broker's log says of a sample, in each of the updates that it serves, is what a plan says.
+TEST(Reuse, WorkIsCountedForEveryUpdateThatASampleServes) {
+  TinyRun run(10, "[outer]\nreuse = 5\n[schedule]\nexit_weights = [0, 0, 0, 1]\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  const std::string log = ReadFile(RunFolder{run.run()}.Logs() / "broker.log");
+  std::smatch said;
+  ASSERT_TRUE(std::regex_search(log, said, std::regex("work per sample .* together ([0-9.]+)")));
+  const LaunchPlan plan = LoadRun(run.run());
+  const double samples = static_cast<double>(plan.experiment.data.micro_batch * plan.experiment.data.micro_batches);
+  const StepCost cost = StepCostOf(plan);
+  EXPECT_NEAR(std::stod(said[1]), (cost.generator + cost.fake_score + cost.teachers) / samples, 1e-4);
+}
 
 // The run `up` is drained, goes on to its end, and is replayed: to the same weights, which are returned.
 std::string WeightsAfterADrainAndOfTheReplay(TinyRun& run, const Process& up) {
