@@ -16,11 +16,7 @@ constexpr std::int64_t kBatch = 64;
 }  // namespace
 
 Arm TeacherArm(const Experiment& e, const WanTransformer& teacher, std::int64_t steps, double guidance) {
-  return {StrCat("teacher ", steps, " steps"),
-          &teacher,
-          UniformSigmas(steps, e.schedule.student_shift),
-          guidance,
-          {}};
+  return {StrCat("teacher ", steps, " steps"), &teacher, UniformSigmas(steps, e.schedule.student_shift), guidance, {}};
 }
 
 Arm FewStepArm(const Experiment& e, const std::vector<std::int64_t>& student_steps, const WanTransformer& model,

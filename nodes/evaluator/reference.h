@@ -36,7 +36,7 @@ class Reference {
   const Arm& arm() const { return arm_; }      // the many-step teacher: the reference
   const Arm& again() const { return again_; }  // the same from the noise of all others
   const Measurer& measurer() const { return measurer_; }
-  const Measures& floor() const { return floor_; }  // of again()
+  const Measures& floor() const { return floor_; }                                             // of again()
   double guidance() const { return settings_.guidance.value_or(experiment_.model.guidance); }  // of the teacher
   const std::vector<std::string>& prompts() const { return bank_.texts(); }
 
