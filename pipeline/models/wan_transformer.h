@@ -3,17 +3,15 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
-#include <map>
 #include <vector>
 
 #include "pipeline/flow/velocity_model.h"
 #include "pipeline/models/lora.h"
 #include "pipeline/models/wan_block.h"
 #include "pipeline/models/wan_config.h"
+#include "pipeline/models/wan_forward.h"
 #include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
@@ -86,35 +84,21 @@ class WanTransformer : public VelocityModel {
   at::Device device() const;
 
  private:
-  using Source = std::function<at::Tensor(const std::string& name, at::IntArrayRef shape)>;
-  class Builder;
-
   /// Takes its parameters from `source`, which is asked in the order of parameters().
-  WanTransformer(const WanConfig& config, at::Device device, WanPrecision precision, const Source& source);
+  WanTransformer(const WanConfig& config, at::Device device, WanPrecision precision, const ParameterSource& source);
 
-  at::ScalarType wide() const;                         // dtype of the float32 islands and of results
-  at::Tensor EmbedPatches(const at::Tensor& x) const;  // [B, C, F, H, W] -> [B, N, D]
-  at::Tensor Unpatchify(const at::Tensor& tokens, at::IntArrayRef grid) const;
-  const at::Tensor& RopeFor(const std::array<std::int64_t, 3>& grid) const;
+  at::ScalarType wide() const;  // dtype of the float32 islands and of results
 
   WanConfig config_;
   at::Device device_;
   WanPrecision precision_;
   NamedTensors parameters_, adapters_;
   LoraConfig lora_;
-  at::Tensor patch_weight_, patch_bias_, head_modulation_;
-  WanLinear text_in_, text_out_, time_in_, time_out_, time_projection_, head_;
+  WanStem stem_;
   std::vector<WanBlock> blocks_;
+  WanHead head_;
   bool checkpoint_blocks_ = false;
-  mutable std::map<std::array<std::int64_t, 3>, at::Tensor> rope_;  // by grid; made on first use
+  mutable RopeTables ropes_;
 };
-
-/// cos(t w) || sin(t w), w_j = 10000^(-j / (dim/2)); computed in float64, returned as float64 [B, dim]. `timestep` [B].
-at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim);
-
-/// Rotations e^{i p w} for the tokens of a (frames, height, width) grid, complex128 [N, head_dim/2], N = f h w with w
-/// fastest. Of c = head_dim/2 pairs, c - 2 floor(c/3) turn with the frame, floor(c/3) with the row, floor(c/3) with the
-/// column.
-at::Tensor RopeTable(at::IntArrayRef grid, std::int64_t head_dim);
 
 }  // namespace sgmd

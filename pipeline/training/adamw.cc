@@ -40,8 +40,8 @@ double GlobalNorm(const std::vector<at::Tensor>& tensors) {
   return std::sqrt(sum);
 }
 
-AdamW::AdamW(NamedTensors parameters, const OptimizerConfig& config)
-    : config_(config), parameters_(std::move(parameters)) {
+AdamW::AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm)
+    : config_(config), norm_(std::move(norm)), parameters_(std::move(parameters)) {
   for (const auto& [name, p] : parameters_) {
     second_.push_back(at::zeros_like(p));
     if (config_.beta1 > 0) first_.push_back(at::zeros_like(p));
@@ -56,7 +56,7 @@ AdamW::StepReport AdamW::Step(double scale) {
     p.mutable_grad() = at::Tensor();
   }
   StepReport report;
-  report.gradient_norm = GlobalNorm(gradients);
+  report.gradient_norm = norm_(gradients);
   report.skipped = !std::isfinite(report.gradient_norm);
   if (report.skipped) return report;
   ++steps_;

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "common/config/experiment.h"
@@ -13,13 +14,15 @@ namespace sgmd {
 
 /// L2 norm over all tensors together (undefined ones skipped).
 double GlobalNorm(const std::vector<at::Tensor>& tensors);
+/// How the norm of all gradients is found, which come in the order of the parameters (undefined: zeros).
+using GradientNorm = std::function<double(const std::vector<at::Tensor>&)>;
 
 /// Decoupled weight decay Adam. With beta1 = 0 (the recipe of wan_facts §5) the first moment equals the gradient and is
 /// neither stored nor computed: 12 bytes a parameter instead of 16.
 class AdamW {
  public:
   /// `parameters` share storage with the model. State is float32 zeros of the same shapes.
-  AdamW(NamedTensors parameters, const OptimizerConfig& config);
+  AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm = GlobalNorm);
 
   struct StepReport {
     double gradient_norm = 0;  // before clipping
@@ -41,6 +44,7 @@ class AdamW {
   void Update(std::size_t first, const std::vector<at::Tensor>& gradients, double learning_rate);
 
   OptimizerConfig config_;
+  GradientNorm norm_;
   NamedTensors parameters_;
   std::vector<at::Tensor> first_, second_;
   std::int64_t steps_ = 0;

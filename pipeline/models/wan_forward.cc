@@ -1,0 +1,161 @@
+#include "pipeline/models/wan_forward.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "common/error/error.h"
+#include "common/metrics/work_count.h"
+
+namespace sgmd {
+namespace {
+
+WanLinear LinearFrom(const std::string& name, std::int64_t in, std::int64_t out, const ParameterSource& source) {
+  WanLinear linear;
+  linear.weight = source(name + ".weight", {out, in});
+  linear.bias = source(name + ".bias", {out});
+  return linear;
+}
+
+WanAttention AttentionFrom(const WanConfig& config, const std::string& name, const ParameterSource& source) {
+  const std::int64_t d = config.dim;
+  WanAttention a;
+  a.q = LinearFrom(name + "q", d, d, source);
+  a.k = LinearFrom(name + "k", d, d, source);
+  a.v = LinearFrom(name + "v", d, d, source);
+  a.o = LinearFrom(name + "o", d, d, source);
+  a.norm_q = source(name + "norm_q.weight", {d});
+  a.norm_k = source(name + "norm_k.weight", {d});
+  return a;
+}
+
+// [B, C, F, H, W] -> [B, N, D]. A convolution whose kernel equals its stride is a linear map of disjoint patches, and a
+// matrix product is faster.
+at::Tensor EmbedPatches(const WanConfig& config, const WanStem& stem, const at::Tensor& x) {
+  const auto& p = config.patch_size;
+  const std::int64_t b = x.size(0), f = x.size(2) / p[0], h = x.size(3) / p[1], w = x.size(4) / p[2];
+  const at::Tensor patches = x.reshape({b, config.in_dim, f, p[0], h, p[1], w, p[2]})
+                                 .permute({0, 2, 4, 6, 1, 3, 5, 7})
+                                 .reshape({b, f * h * w, config.in_dim * config.patch_volume()});
+  const at::ScalarType compute = x.scalar_type();
+  return at::linear(patches, stem.patch_weight.flatten(1).to(compute), stem.patch_bias.to(compute));
+}
+
+at::Tensor Unpatchify(const WanConfig& config, const at::Tensor& tokens, at::IntArrayRef grid) {
+  const auto& p = config.patch_size;  // the last axis is (p_f, p_h, p_w, c), c fastest
+  return tokens.reshape({tokens.size(0), grid[0], grid[1], grid[2], p[0], p[1], p[2], config.out_dim})
+      .permute({0, 7, 1, 4, 2, 5, 3, 6})
+      .reshape({tokens.size(0), config.out_dim, grid[0] * p[0], grid[1] * p[1], grid[2] * p[2]});
+}
+
+// Tokens along frames, height and width.
+std::array<std::int64_t, 3> GridOf(const WanConfig& c, const at::Tensor& x, const at::Tensor& context) {
+  TORCH_CHECK(x.dim() == 5 && x.size(1) == c.in_dim, "latents must be [B, ", c.in_dim, ", F, H, W], got ", x.sizes());
+  TORCH_CHECK(context.defined() && context.dim() == 3 && context.size(1) == c.text_len && context.size(2) == c.text_dim,
+              "context must be [B, ", c.text_len, ", ", c.text_dim, "], got ", context.sizes());
+  std::array<std::int64_t, 3> grid{};
+  for (int axis = 0; axis < 3; ++axis) {
+    TORCH_CHECK(x.size(axis + 2) % c.patch_size[axis] == 0, "latent extents ", x.sizes(),
+                " do not divide into patches");
+    grid[axis] = x.size(axis + 2) / c.patch_size[axis];
+  }
+  return grid;
+}
+
+}  // namespace
+
+std::string BlockPrefix(std::int64_t number) { return StrCat("blocks.", number, "."); }
+
+WanStem StemFrom(const WanConfig& c, const ParameterSource& source) {
+  WanStem stem;
+  stem.patch_weight =
+      source("patch_embedding.weight", {c.dim, c.in_dim, c.patch_size[0], c.patch_size[1], c.patch_size[2]});
+  stem.patch_bias = source("patch_embedding.bias", {c.dim});
+  stem.text_in = LinearFrom("text_embedding.0", c.text_dim, c.dim, source);
+  stem.text_out = LinearFrom("text_embedding.2", c.dim, c.dim, source);
+  stem.time_in = LinearFrom("time_embedding.0", c.freq_dim, c.dim, source);
+  stem.time_out = LinearFrom("time_embedding.2", c.dim, c.dim, source);
+  stem.time_projection = LinearFrom("time_projection.1", c.dim, 6 * c.dim, source);
+  return stem;
+}
+
+WanBlock BlockFrom(const WanConfig& config, std::int64_t number, const ParameterSource& source) {
+  const std::string name = BlockPrefix(number);
+  WanBlock block;
+  block.modulation = source(name + "modulation", {1, 6, config.dim});
+  block.self_attn = AttentionFrom(config, name + "self_attn.", source);
+  block.norm3_weight = source(name + "norm3.weight", {config.dim});
+  block.norm3_bias = source(name + "norm3.bias", {config.dim});
+  block.cross_attn = AttentionFrom(config, name + "cross_attn.", source);
+  block.ffn_in = LinearFrom(name + "ffn.0", config.dim, config.ffn_dim, source);
+  block.ffn_out = LinearFrom(name + "ffn.2", config.ffn_dim, config.dim, source);
+  return block;
+}
+
+WanHead HeadFrom(const WanConfig& c, const ParameterSource& source) {
+  WanHead head;
+  head.linear = LinearFrom("head.head", c.dim, c.patch_volume() * c.out_dim, source);
+  head.modulation = source("head.modulation", {1, 2, c.dim});
+  return head;
+}
+
+const at::Tensor& RopeTables::For(const std::array<std::int64_t, 3>& grid, const WanConfig& config, at::ScalarType wide,
+                                  at::Device device) {
+  at::Tensor& table = tables_[grid];
+  if (!table.defined()) {
+    const auto complex = wide == at::kDouble ? at::kComplexDouble : at::kComplexFloat;
+    table = RopeTable(grid, config.head_dim()).to(device, complex);
+  }
+  return table;
+}
+
+at::Tensor WanForward(const WanConfig& c, WanDTypes dtypes, const WanStem& stem, const WanHead& head,
+                      const BlockRunner& run, RopeTables& ropes, const at::Tensor& x, const at::Tensor& sigma,
+                      const Conditioning& condition) {
+  const auto grid = GridOf(c, x, condition.text);
+  const at::Device device = stem.patch_weight.device();
+  const auto compute = at::TensorOptions(dtypes.compute).device(device);
+  const at::Tensor& rope = ropes.For(grid, c, dtypes.wide, device);
+
+  const at::Tensor sinusoid = TimestepSinusoid(sigma * 1000.0, c.freq_dim).to(dtypes.wide);
+  const at::Tensor e = stem.time_out(at::silu(stem.time_in(sinusoid))).to(compute);     // [B, D]
+  const at::Tensor e0 = stem.time_projection(at::silu(e)).view({x.size(0), 6, c.dim});  // [B, 6, D]
+  const at::Tensor text =
+      stem.text_out(at::gelu(stem.text_in(condition.text.to(compute)), "tanh"));  // [B, text_len, D]
+
+  at::Tensor tokens = EmbedPatches(c, stem, x.to(compute));
+  for (std::int64_t number = 0; number < c.num_layers; ++number) {
+    tokens = run(number, {tokens, e0, text, text}, rope);
+    CountWork();
+    if (tokens.requires_grad()) tokens.register_hook([](const at::Tensor&) { CountWork(); });  // in the backward pass
+  }
+  const auto m = (head.modulation + Wide(e).unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
+  const at::Tensor head_in = Modulate(PlainNorm(tokens, c.eps), m[1], m[0]).to(compute);
+  return Unpatchify(c, head.linear(head_in), grid).to(dtypes.wide);
+}
+
+at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim) {
+  const at::Tensor index = at::arange(dim / 2, timestep.options().dtype(at::kDouble));
+  const at::Tensor frequency = at::exp(index * (-std::log(10000.0) / static_cast<double>(dim / 2)));
+  const at::Tensor angle = at::outer(timestep.to(at::kDouble), frequency);
+  return at::cat({angle.cos(), angle.sin()}, 1);
+}
+
+at::Tensor RopeTable(at::IntArrayRef grid, std::int64_t head_dim) {
+  const std::int64_t pairs = head_dim / 2, spatial = pairs / 3;
+  const std::array<std::int64_t, 3> axis_pairs{pairs - 2 * spatial, spatial, spatial};
+  std::vector<at::Tensor> angles;
+  for (int axis = 0; axis < 3; ++axis) {
+    const at::Tensor j = at::arange(axis_pairs[axis], at::kDouble);
+    const at::Tensor frequency = at::pow(10000.0, -j / static_cast<double>(axis_pairs[axis]));
+    std::array<std::int64_t, 4> shape{1, 1, 1, axis_pairs[axis]};
+    shape[axis] = grid[axis];
+    angles.push_back(at::outer(at::arange(grid[axis], at::kDouble), frequency)
+                         .view(shape)
+                         .expand({grid[0], grid[1], grid[2], axis_pairs[axis]}));
+  }
+  const at::Tensor angle = at::cat(angles, -1).reshape({-1, pairs});
+  return at::polar(at::ones_like(angle), angle);
+}
+
+}  // namespace sgmd

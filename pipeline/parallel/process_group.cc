@@ -1,0 +1,162 @@
+// The one file that includes c10d, whose headers declare each backend where its macro says so.
+#define USE_DISTRIBUTED
+#define USE_RPC
+#define USE_C10D_GLOO
+#ifdef SGMD_CUDA
+#define USE_C10D_NCCL
+#endif
+
+#include "pipeline/parallel/process_group.h"
+
+#include <ATen/ATen.h>
+
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#ifdef SGMD_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
+
+#include "common/error/error.h"
+
+namespace sgmd {
+namespace {
+
+// What c10d says when it fails is long and names its own sources: the first line of it.
+std::string FirstLine(const std::exception& error) {
+  const std::string text = error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+class ProcessGroup : public Collectives {
+ public:
+  ProcessGroup(int rank, int ranks, c10::intrusive_ptr<c10d::Backend> backend)
+      : Collectives(rank, ranks), backend_(std::move(backend)) {}
+
+ private:
+  // Runs `begin`, which returns c10d's work, or waits for it.
+  template <typename Call>
+  auto Guarded(const char* what, Call call) const {
+    try {
+      return call();
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw Error(StrCat("rank ", rank(), " of ", ranks(), ": ", what, " failed: ", FirstLine(error)), {},
+                  "another rank of the group has died or stands still; its log says more");
+    }
+  }
+  template <typename Begin>
+  Pending Start(const char* what, Begin begin) {
+    const c10::intrusive_ptr<c10d::Work> work = Guarded(what, begin);
+    return Pending([this, what, work] { Guarded(what, [&] { return work->wait(); }); });
+  }
+
+  Pending StartAllGather(const at::Tensor& out, const at::Tensor& in) override {
+    return Start("all-gather", [&] {
+      at::Tensor flat = out.view({-1}), part = in.view({-1});
+      return backend_->_allgather_base(flat, part);
+    });
+  }
+  Pending StartAllToAll(const at::Tensor& out, const at::Tensor& in, const Rows& out_rows,
+                        const Rows& in_rows) override {
+    return Start("all-to-all", [&] {
+      at::Tensor to = out, from = in;
+      Rows to_rows = out_rows, from_rows = in_rows;
+      return backend_->alltoall_base(to, from, to_rows, from_rows);
+    });
+  }
+  Pending StartBroadcast(const at::Tensor& tensor, int root) override {
+    return Start("broadcast", [&] {
+      std::vector<at::Tensor> tensors{tensor};
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      return backend_->broadcast(tensors, options);
+    });
+  }
+  void WaitForAll() override {
+    Start("barrier", [&] { return backend_->barrier(); }).Wait();
+  }
+
+  c10::intrusive_ptr<c10d::Backend> backend_;
+};
+
+// `connect` makes c10d's backend from a store.
+template <typename Connect>
+std::unique_ptr<Collectives> Connected(const Rendezvous& where, Connect connect) {
+  try {
+    auto store = c10::make_intrusive<c10d::FileStore>(where.file.string(), where.ranks);
+    store->setTimeout(where.timeout);
+    return std::make_unique<ProcessGroup>(where.rank, where.ranks, connect(store));
+  } catch (const std::exception& error) {
+    throw Error(StrCat("rank ", where.rank, " of ", where.ranks, " did not meet the others: ", FirstLine(error)),
+                where.file.string());
+  }
+}
+
+class HostStaged : public Collectives {
+ public:
+  explicit HostStaged(std::unique_ptr<Collectives> host)
+      : Collectives(host->rank(), host->ranks()), host_(std::move(host)) {}
+
+ private:
+  // Waits, then copies what came to `out`.
+  static Pending Landing(Pending pending, const at::Tensor& out, const at::Tensor& staged) {
+    return Pending([pending, out, staged]() mutable {
+      pending.Wait();
+      out.copy_(staged);
+    });
+  }
+  static at::Tensor OnHost(const at::Tensor& like) { return at::empty_like(like, at::kCPU); }
+
+  Pending StartAllGather(const at::Tensor& out, const at::Tensor& in) override {
+    const at::Tensor staged = OnHost(out);
+    return Landing(host_->AllGather(staged, in.to(at::kCPU)), out, staged);
+  }
+  Pending StartAllToAll(const at::Tensor& out, const at::Tensor& in, const Rows& out_rows,
+                        const Rows& in_rows) override {
+    const at::Tensor staged = OnHost(out);
+    return Landing(host_->AllToAll(staged, in.to(at::kCPU), out_rows, in_rows), out, staged);
+  }
+  Pending StartBroadcast(const at::Tensor& tensor, int root) override {
+    const at::Tensor staged = tensor.to(at::kCPU);
+    return Landing(host_->Broadcast(staged, root), tensor, staged);
+  }
+  void WaitForAll() override { host_->Barrier(); }
+
+  std::unique_ptr<Collectives> host_;
+};
+
+}  // namespace
+
+std::unique_ptr<Collectives> ConnectGloo(const Rendezvous& where) {
+  return Connected(where, [&](const c10::intrusive_ptr<c10d::Store>& store) {
+    const auto options = c10d::ProcessGroupGloo::Options::create(where.timeout);
+    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
+    options->threads = 1;  // collectives run in the order of the calls
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(store, where.rank, where.ranks, options);
+  });
+}
+
+#ifdef SGMD_CUDA
+std::unique_ptr<Collectives> ConnectNccl(const Rendezvous& where, at::Device device) {
+  return Connected(where, [&](const c10::intrusive_ptr<c10d::Store>& store) {
+    const auto options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/false);
+    options->timeout = where.timeout;
+    const c10::cuda::CUDAGuard guard(device);
+    auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(store, where.rank, where.ranks, options);
+    group->setBoundDeviceId(device);
+    return group;
+  });
+}
+#else
+std::unique_ptr<Collectives> ConnectNccl(const Rendezvous&, at::Device) {
+  throw Error("a group of GPUs needs a build with CUDA", {}, "SGMD_CUDA=1 launch/setup");
+}
+#endif
+
+std::unique_ptr<Collectives> ThroughHost(std::unique_ptr<Collectives> host) {
+  return std::make_unique<HostStaged>(std::move(host));
+}
+
+}  // namespace sgmd

@@ -1,0 +1,33 @@
+// Groups of ranks that are processes.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+
+#include "pipeline/parallel/collectives.h"
+
+namespace sgmd {
+
+/// Where the ranks of a group find each other. Nothing listens beyond the loopback interface.
+struct Rendezvous {
+  std::filesystem::path file;  // on a disk that all ranks see; a new one for every attempt, in a folder that exists
+  int rank = 0, ranks = 1;
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);  // of one collective
+};
+
+/// Over Gloo, for tensors on the CPU. Returns when all ranks are there. Throws Error when they are not within the
+/// timeout.
+std::unique_ptr<Collectives> ConnectGloo(const Rendezvous& where);
+
+/// Over NCCL, for tensors on `device`, which no other rank has. Throws Error as ConnectGloo does, and where this build
+/// has no CUDA.
+std::unique_ptr<Collectives> ConnectNccl(const Rendezvous& where, at::Device device);
+
+/// `host`, a group on the CPU, for tensors on any device: they travel through main memory. Slower than NCCL, which
+/// refuses two ranks on one GPU.
+std::unique_ptr<Collectives> ThroughHost(std::unique_ptr<Collectives> host);
+
+}  // namespace sgmd
