@@ -33,6 +33,11 @@ std::vector<std::string> UpCommand(const PlanOptions& o) {
   return command;
 }
 
+std::string GraphNote(const LaunchPlan& plan) {
+  return StrCat("exit steps that are not run again: of ", KeptGraphs(plan), " of ", plan.experiment.data.micro_batches,
+                " micro-batches ([generator] keep_exit_graphs)\n");
+}
+
 // Plans are also made for other machines: said, not refused.
 std::string DeviceNote(const LaunchPlan& plan) {
   const std::string missing = MissingDevices(plan, "", GpusOfThisMachine());
@@ -55,8 +60,8 @@ int Plan(const PlanOptions& o) {
   } else {
     std::cout << PlanText(plan, NextEpoch({plan.topology.run.folder}), ProgramFolder(), FilesNeeded(o))
               << (scaled.empty() ? "" : "\nnote: " + scaled + "\n") << MemoryTable(PlanMemory(plan, config, machine))
-              << TimeText(plan, config, o.tflops > 0 ? std::optional(o.tflops) : std::nullopt) << DiskText(plan, config)
-              << DeviceNote(plan) << advice;
+              << GraphNote(plan) << TimeText(plan, config, o.tflops > 0 ? std::optional(o.tflops) : std::nullopt)
+              << DiskText(plan, config) << DeviceNote(plan) << advice;
   }
   return refused ? kExitRefused : 0;
 }

@@ -13,7 +13,7 @@ namespace sgmd {
 
 /// One rank's end of a group. All ranks make the same calls in the same order, with shapes that fit together; what a
 /// rank can see of that by itself is checked before anything is sent. Tensors are contiguous, and on a device that the
-/// form of the group (ConnectGloo, ConnectNccl, ...) can reach.
+/// form of the group (ConnectGloo, ThroughHost) can reach.
 class Collectives {
  public:
   /// A collective that was begun. Its tensors are kept alive, and are not to be used before Wait().

@@ -2,9 +2,6 @@
 #define USE_DISTRIBUTED
 #define USE_RPC
 #define USE_C10D_GLOO
-#ifdef SGMD_CUDA
-#define USE_C10D_NCCL
-#endif
 
 #include "pipeline/parallel/process_group.h"
 
@@ -12,10 +9,6 @@
 
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#ifdef SGMD_CUDA
-#include <c10/cuda/CUDAGuard.h>
-#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
-#endif
 
 #include "common/error/error.h"
 
@@ -137,23 +130,6 @@ std::unique_ptr<Collectives> ConnectGloo(const Rendezvous& where) {
     return c10::make_intrusive<c10d::ProcessGroupGloo>(store, where.rank, where.ranks, options);
   });
 }
-
-#ifdef SGMD_CUDA
-std::unique_ptr<Collectives> ConnectNccl(const Rendezvous& where, at::Device device) {
-  return Connected(where, [&](const c10::intrusive_ptr<c10d::Store>& store) {
-    const auto options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/false);
-    options->timeout = where.timeout;
-    const c10::cuda::CUDAGuard guard(device);
-    auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(store, where.rank, where.ranks, options);
-    group->setBoundDeviceId(device);
-    return group;
-  });
-}
-#else
-std::unique_ptr<Collectives> ConnectNccl(const Rendezvous&, at::Device) {
-  throw Error("a group of GPUs needs a build with CUDA", {}, "SGMD_CUDA=1 launch/setup");
-}
-#endif
 
 std::unique_ptr<Collectives> ThroughHost(std::unique_ptr<Collectives> host) {
   return std::make_unique<HostStaged>(std::move(host));

@@ -1,8 +1,6 @@
 // Groups of ranks that are processes.
 #pragma once
 
-#include <c10/core/Device.h>
-
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -21,10 +19,6 @@ struct Rendezvous {
 /// Over Gloo, for tensors on the CPU. Returns when all ranks are there. Throws Error when they are not within the
 /// timeout.
 std::unique_ptr<Collectives> ConnectGloo(const Rendezvous& where);
-
-/// Over NCCL, for tensors on `device`, which no other rank has. Throws Error as ConnectGloo does, and where this build
-/// has no CUDA.
-std::unique_ptr<Collectives> ConnectNccl(const Rendezvous& where, at::Device device);
 
 /// `host`, a group on the CPU, for tensors on any device: they travel through main memory. Slower than NCCL, which
 /// refuses two ranks on one GPU.
