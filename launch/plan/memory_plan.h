@@ -59,7 +59,7 @@ struct MemoryPlan {
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
 /// Decides [generator] keep_exit_graphs where it is to be as many as fit: as the generator's device, whose memory must
-/// be known, has room for beside everything else on it. `machine_bytes` as above.
+/// be known, has room for beside everything else on it, a tenth of it left free. `machine_bytes` as above.
 void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
 /// Micro-batches of a step whose exit step is not run again; -1 in the topology counts as none. None of a pipelined

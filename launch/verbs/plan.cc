@@ -34,8 +34,8 @@ std::vector<std::string> UpCommand(const PlanOptions& o) {
 }
 
 std::string GraphNote(const LaunchPlan& plan) {
-  return StrCat("exit steps that are not run again: of ", KeptGraphs(plan), " of ", plan.experiment.data.micro_batches,
-                " micro-batches ([generator] keep_exit_graphs)\n");
+  return StrCat("exit steps that are not run again: those of ", KeptGraphs(plan), " of ",
+                plan.experiment.data.micro_batches, " micro-batches ([generator] keep_exit_graphs)\n");
 }
 
 // Plans are also made for other machines: said, not refused.
