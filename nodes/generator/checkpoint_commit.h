@@ -39,12 +39,15 @@ class CheckpointCommit {
 
   /// Step of the newest commit, -1 when there is none.
   std::int64_t committed() const { return committed_; }
-  /// Whether `step` is committed or declined.
-  bool Settled(std::int64_t step) const { return step <= committed_ || declined_.contains(step); }
+  /// Whether there is a step of which only one of the two has spoken so far.
+  bool waiting() const { return !staged_.empty(); }
   /// Whether the fake score has declined `step`, so that nothing need be staged of it.
   bool DeclinedByOther(std::int64_t step) const;
 
  private:
+  // Whether `step` is committed or declined.
+  bool Settled(std::int64_t step) const { return step <= committed_ || declined_.contains(step); }
+
   struct Staged {
     std::optional<std::map<std::string, Digest>> own;
     std::map<std::string, Digest> fake_score;

@@ -308,14 +308,15 @@ void GeneratorNode::RememberPause() const {
   WritePauses({node_.plan.topology.run.folder}, pauses);
 }
 
-// False where there is none because an update was skipped.
+// False where there is none because an update was skipped. Earlier checkpoints are waited for in either case.
 bool GeneratorNode::CommitFinalCheckpoint() {
   if (checkpoints_->committed() == landed_) return true;
-  if (!monitor_.healthy()) return false;
-  RememberPause();
-  client_.Send(ToEnvelope(message::CheckpointOrder{landed_}));
-  StageCheckpoint();
-  while (!checkpoints_->Settled(landed_)) {
+  if (monitor_.healthy()) {
+    RememberPause();
+    client_.Send(ToEnvelope(message::CheckpointOrder{landed_}));
+    StageCheckpoint();
+  }
+  while (checkpoints_->waiting()) {
     if (const auto message = client_.Receive(kForEver)) OnMessage(*message);
   }
   return checkpoints_->committed() == landed_;

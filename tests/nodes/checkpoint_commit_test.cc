@@ -75,13 +75,13 @@ TEST_F(CheckpointCommitTest, DiscardsAStepThatTheFakeScoreDeclinesBeforeOrAfter)
   CheckpointCommit commit = Begin();
   StageOwn(commit, 5);
   commit.OnPart(Declined(5));
-  EXPECT_TRUE(commit.Settled(5));
+  EXPECT_FALSE(commit.waiting());
   EXPECT_FALSE(AnythingStaged(5));
   commit.OnPart(Declined(10));
-  EXPECT_FALSE(commit.Settled(10)) << "the generator has not spoken";
+  EXPECT_TRUE(commit.waiting()) << "the generator has not spoken";
   EXPECT_TRUE(commit.DeclinedByOther(10));
   StageOwn(commit, 10);
-  EXPECT_TRUE(commit.Settled(10));
+  EXPECT_FALSE(commit.waiting());
   EXPECT_FALSE(AnythingStaged(10));
   EXPECT_EQ(commit.committed(), -1);
   CommitWhole(commit, 15);
@@ -93,9 +93,9 @@ TEST_F(CheckpointCommitTest, RemovesNothingOfADeclinedStepWhileTheFakeScoreMayBe
   commit.OnPart(Part(5, "model", 2));
   commit.Decline(5);
   EXPECT_TRUE(AnythingStaged(5));
-  EXPECT_FALSE(commit.Settled(5));
+  EXPECT_TRUE(commit.waiting());
   commit.OnPart(Part(5, "optimizer", 2));
-  EXPECT_TRUE(commit.Settled(5));
+  EXPECT_FALSE(commit.waiting());
   EXPECT_FALSE(AnythingStaged(5));
 }
 
