@@ -15,10 +15,11 @@ Device DeviceNamed(const std::string& text) {
 
 void PlaceTrained(const Topology::TrainedRole& role, std::int64_t threads, Placement& p) {
   p.host = role.host;
-  p.device = DeviceNamed(role.device);
+  const auto rank = static_cast<std::size_t>(p.node.rank);
+  p.device = DeviceNamed(rank < role.devices.size() ? role.devices[rank] : role.device);
   p.threads = threads;
   p.device_memory_gib = role.device_memory_gib;
-  p.checkpoint_blocks = role.checkpoint_blocks;
+  p.checkpoint_blocks = role.checkpoint_blocks || role.ranks() > 1;
 }
 
 void PlaceTeacher(const Topology::Teacher& teacher, std::size_t replica, Placement& p) {
@@ -33,6 +34,11 @@ void PlaceTeacher(const Topology::Teacher& teacher, std::size_t replica, Placeme
 }  // namespace
 
 std::string Placement::DeviceOfHost() const { return host.empty() ? Spell(device) : host + "/" + Spell(device); }
+
+int RanksOf(const Topology& t, const NodeName& node) {
+  if (node.role == Role::kGenerator) return t.generator.ranks();
+  return node.role == Role::kFakeScore ? t.fake_score.ranks() : 1;
+}
 
 Placement PlacementOf(const LaunchPlan& plan, const NodeName& node) {
   const Topology& t = plan.topology;
@@ -52,7 +58,10 @@ Placement PlacementOf(const LaunchPlan& plan, const NodeName& node) {
 
 std::vector<Placement> Placements(const LaunchPlan& plan) {
   std::vector<Placement> all;
-  const auto add = [&](Role role, int replica = 0) { all.push_back(PlacementOf(plan, {role, replica})); };
+  const auto add = [&](Role role, int replica = 0) {
+    for (NodeName node{role, replica}; node.rank < RanksOf(plan.topology, node); ++node.rank)
+      all.push_back(PlacementOf(plan, node));
+  };
   add(Role::kBroker);
   add(Role::kGenerator);
   add(Role::kFakeScore);
@@ -62,7 +71,7 @@ std::vector<Placement> Placements(const LaunchPlan& plan) {
 }
 
 std::string UserOf(const LaunchPlan& plan, std::string_view name) {
-  const std::string role(name.substr(0, name.find('.')));
+  const std::string role(name.substr(0, name.find_first_of("./")));
   if (plan.topology.run.hosts.empty() || role == kClient) return role;
   std::string host = plan.topology.run.hosts.front();
   if (const auto node = ParseNodeName(name)) {

@@ -23,11 +23,14 @@ struct Placement {
   std::string DeviceOfHost() const;
 };
 
+/// How many processes share the role of `node`.
+int RanksOf(const Topology& topology, const NodeName& node);
+
 /// Where `node` of the plan runs, also a teacher beyond [teacher] replicas: the run may have been scaled.
 Placement PlacementOf(const LaunchPlan& plan, const NodeName& node);
 
-/// Every process of the run but launchers: broker, generator, fake score, teachers by number, and the evaluator where
-/// there is one.
+/// Every process of the run but launchers: broker, the ranks of generator and fake score, teachers by number, and the
+/// evaluator where there is one.
 std::vector<Placement> Placements(const LaunchPlan& plan);
 
 /// The user (common/transport/credentials.h) that a process, a launcher ("launcher", "launcher.<host>") or a client

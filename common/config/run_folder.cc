@@ -1,9 +1,11 @@
 #include "common/config/run_folder.h"
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <sstream>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
@@ -59,6 +61,20 @@ void WritePauses(const RunFolder& folder, const std::vector<std::int64_t>& steps
   std::string text;
   for (const std::int64_t step : steps) text += StrCat(step, "\n");
   WriteFileAtomically(folder.Pauses(), text);
+}
+
+std::string FileNameOf(const std::string& process) {
+  std::string name = process;
+  std::ranges::replace(name, '/', '-');
+  return name;
+}
+
+std::string ProcessOfFileName(const std::string& name) {
+  const std::size_t dash = name.rfind('-');
+  if (dash == name.npos) return name;
+  std::string rank = name;
+  rank[dash] = '/';
+  return ParseNodeName(rank) ? rank : name;  // dashes are also in the names of hosts
 }
 
 }  // namespace sgmd

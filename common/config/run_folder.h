@@ -8,6 +8,10 @@
 
 namespace sgmd {
 
+/// A process's name in names of files: that of a rank, "generator/1", is generator-1; and back.
+std::string FileNameOf(const std::string& process);
+std::string ProcessOfFileName(const std::string& name);
+
 /// The files inside a run folder, one place for their names.
 struct RunFolder {
   std::filesystem::path root;
@@ -16,6 +20,8 @@ struct RunFolder {
   std::filesystem::path Checkpoints() const { return root / "checkpoints"; }
   std::filesystem::path Keys() const { return root / "keys"; }  // of an encrypted run (common/transport/curve.h)
   std::filesystem::path Logs() const { return root / "logs"; }
+  std::filesystem::path LogOf(const std::string& process) const { return Logs() / (FileNameOf(process) + ".log"); }
+  std::filesystem::path Groups() const { return root / "groups"; }  // where the ranks of a role's group meet
   std::filesystem::path Events() const { return root / "events"; }
   std::filesystem::path Start() const { return root / "epoch"; }  // a RunStart
   std::filesystem::path History() const {

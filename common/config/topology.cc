@@ -3,6 +3,7 @@
 #include <set>
 
 #include "common/config/field_text.h"
+#include "common/config/toml_reader.h"
 #include "common/config/topology_fields.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
@@ -18,6 +19,22 @@ std::string DefaultEndpoint(const std::filesystem::path& run_folder, const std::
     path = std::filesystem::path("/tmp") / ("sgmd-" + DigestText(run_folder.string()).Hex()) / (name + ".ipc");
   }
   return "ipc://" + path.string();
+}
+
+// What a group of ranks asks of the experiment.
+void CheckGroup(const LaunchPlan& plan, TomlTable table, const Topology::TrainedRole& role,
+                std::int64_t micro_batches) {
+  const Experiment& e = plan.experiment;
+  if (role.ranks() == 1) return;
+  if (micro_batches % role.ranks() != 0) {
+    table.Fail("devices",
+               StrCat(role.ranks(), " ranks cannot share ", micro_batches, " micro-batches of a step evenly"),
+               "name as many devices as divide [data] micro_batches, or [outer] land where that is less");
+  }
+  if (e.inner.pace == InnerPacing::kFree && &role == &plan.topology.fake_score) {
+    table.Fail("devices", "[inner] pace = \"free\" goes one micro-batch at a time, which ranks cannot share",
+               "one device, or pace = \"locked\"");
+  }
 }
 
 }  // namespace
@@ -52,6 +69,10 @@ LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFi
   plan.topology = ReadTopology(topology_path, of_topology);
   ResolveDefaults(plan.topology);
   plan.experiment = LoadExperiment(plan.topology.run.experiment, needed, of_experiment);
+  const Topology& t = plan.topology;
+  TomlTable root = TomlFile::Open(topology_path, of_topology).root();
+  CheckGroup(plan, root.Table("generator"), t.generator, LandedMicroBatches(plan.experiment));
+  CheckGroup(plan, root.Table("fake_score"), t.fake_score, plan.experiment.data.micro_batches);
   return plan;
 }
 

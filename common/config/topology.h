@@ -25,8 +25,12 @@ struct Topology {
   struct TrainedRole {
     std::string host;
     std::string device = "cpu";
+    std::vector<std::string> devices;  // of the ranks in turn
     double device_memory_gib = 0.0;
     bool checkpoint_blocks = false;
+
+    /// Processes that share the role, each with a shard of its model.
+    int ranks() const { return devices.empty() ? 1 : static_cast<int>(devices.size()); }
   } fake_score;
 
   struct Generator : TrainedRole {

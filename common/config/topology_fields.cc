@@ -11,9 +11,15 @@ void VisitTrainedRole(FieldVisitor& v, const char* section, const char* meaning,
   v.Section(section, meaning);
   v.Field({"host", "one of [run] hosts; by default the first"}, role.host);
   v.Field({"device", "cpu, cuda or cuda:N"}, role.device);
-  v.Field({"device_memory_gib", "memory of the device; 0: not known (for cpu, the machine's)", kGibibytes},
+  v.Field(
+      {"devices",
+       "in place of `device`: the role is a group of as many processes, each with a shard of the model on its device "
+       "and a part of the micro-batches; the weights are the same, bit for bit, for any number of them"},
+      role.devices);
+  v.Field({"device_memory_gib", "memory of each device; 0: not known (for cpu, the machine's)", kGibibytes},
           role.device_memory_gib);
-  v.Field({"checkpoint_blocks", "keep only each block's input and run the block again in the backward pass"},
+  v.Field({"checkpoint_blocks",
+           "keep only each block's input and run the block again in the backward pass; a group always does"},
           role.checkpoint_blocks);
 }
 

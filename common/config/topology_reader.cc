@@ -93,6 +93,14 @@ void CheckHost(const TomlTable& table, const char* key, const std::string& host,
 void CheckTrainedRole(const TomlTable& table, const Topology::TrainedRole& role, const Topology& t) {
   CheckHost(table, "host", role.host, t.run.hosts);
   CheckDevice(table, "device", role.device);
+  for (auto device = role.devices.begin(); device != role.devices.end(); ++device) {
+    CheckDevice(table, "devices", *device);
+    const auto parsed = ParseDevice(*device);
+    const bool twice = std::any_of(role.devices.begin(), device,
+                                   [&](const std::string& before) { return ParseDevice(before) == parsed; });
+    if (twice && parsed->kind != Device::Kind::kCpu)
+      table.Fail("devices", StrCat("\"", *device, "\" is there twice"), "one rank for each device");
+  }
 }
 
 void CheckTeachers(const TomlTable& teacher, const Topology& t) {

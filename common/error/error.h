@@ -37,6 +37,9 @@ class Error : public std::runtime_error {
 /// Exit code of a trained role that cannot go on from its weights and asks for the last checkpoint.
 inline constexpr int kExitRollBack = 3;
 
+/// Exit code of a rank that has lost another one of its group.
+inline constexpr int kExitGroupLost = 4;
+
 /// Runs the body of a program and turns what escapes into an exit code: the body's own value, 1 after an Error (printed
 /// to stderr as "program: error: ..." with where and hint), 70 after any other exception.
 int RunGuarded(std::string_view program, const std::function<int()>& body);

@@ -73,4 +73,14 @@ std::vector<std::string> CheckpointManifest::FilesOf(std::string_view role, std:
   return names;
 }
 
+std::vector<std::filesystem::path> StateFilesIn(const std::filesystem::path& folder, std::string_view role,
+                                                std::string_view state) {
+  CheckpointManifest there;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) there.files[entry.path().filename()] = {};
+  std::vector<std::filesystem::path> paths;
+  for (const std::string& name : there.FilesOf(role, state, folder)) paths.push_back(folder / name);
+  if (paths.empty()) throw Error(StateFileName(role, state) + " is missing in the checkpoint", folder.string());
+  return paths;
+}
+
 }  // namespace sgmd

@@ -52,4 +52,8 @@ struct CheckpointManifest {
                                    const std::filesystem::path& folder) const;
 };
 
+/// CheckpointManifest::FilesOf of the files that are there, in order of rank, with their folder.
+std::vector<std::filesystem::path> StateFilesIn(const std::filesystem::path& folder, std::string_view role,
+                                                std::string_view state);
+
 }  // namespace sgmd

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <set>
 
+#include "common/config/run_folder.h"
 #include "common/error/error.h"
 #include "launch/run/log_file.h"
 
@@ -18,7 +19,7 @@ constexpr std::uint64_t kBlock = 1U << 16;
 }  // namespace
 
 // Newest first: a file that is rotated meanwhile is met twice, which its inode tells, and never missed.
-BackwardReader::BackwardReader(const std::filesystem::path& path) : process_(path.stem()) {
+BackwardReader::BackwardReader(const std::filesystem::path& path) : process_(ProcessOfFileName(path.stem())) {
   std::set<std::uint64_t> seen;
   for (int older = 0; older <= LogFile::kOlder; ++older) {
     const int fd = ::open(LogFile::Rotated(path, older).c_str(), O_RDONLY | O_CLOEXEC);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "common/config/run_folder.h"
 #include "common/error/error.h"
 #include "common/error/text.h"
 #include "launch/logs/backward_reader.h"
@@ -68,7 +69,7 @@ std::vector<std::filesystem::path> LogsOf(const std::filesystem::path& folder, c
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (entry.path().extension() != ".log") continue;
-    names.push_back(entry.path().stem());
+    names.push_back(ProcessOfFileName(entry.path().stem()));
     if (query.process.empty() || query.process == names.back()) logs.push_back(entry.path());
   }
   std::ranges::sort(logs);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <sstream>
 
 #include "common/config/placement.h"
@@ -21,6 +22,8 @@ constexpr double kWorkingLatents = 8;
 
 // Graphs are a choice: they leave room for fragmentation and for what a plan does not know.
 constexpr double kFilledByGraphs = 0.9;
+
+bool OnCpu(const Placement& place) { return place.device.kind == Device::Kind::kCpu; }
 
 // What the experiment says about sizes, in one place.
 struct Setting {
@@ -61,6 +64,15 @@ struct Setting {
 
 // Where weights are kept in float32 and used in bfloat16, the copies live as long as the activations do: of all blocks,
 // or of the one that is run again (wan_facts §7 "gather buffers"), whose gradients are then also returned together.
+// Of a rank of a group: what is outside of the blocks, which stays gathered for a pass, and a block; of the one whose
+// gradients are exchanged also those, as they are sent and as they come (pipeline/parallel/sharded_parameters.h).
+double GatherBuffers(const Setting& s) {
+  const double bytes = s.half ? 2 : 4, block = static_cast<double>(BlockParameterCount(s.config));
+  const double root = s.all - static_cast<double>(s.config.num_layers) * block;
+  const double exchanged = s.adapters ? s.trained / static_cast<double>(s.config.num_layers) : std::max(block, root);
+  return bytes * (root + block + 3 * exchanged);
+}
+
 double WeightCopies(const Setting& s, bool checkpoint_blocks) {
   if (s.adapters) return 0;  // the base is kept in the compute dtype
   const double block = static_cast<double>(BlockParameterCount(s.config));
@@ -88,14 +100,19 @@ double WaitingLatents(const Setting& s, Role role) {
   return in_flight * (3 + score) + recorded;  // x_g, x_s, velocity, and x_g once more as inner sample
 }
 
-double Buffers(const Setting& s, Role role, bool cpu, bool checkpoint_blocks) {
-  const PassSettings pass = s.Pass(role, checkpoint_blocks);
+double Buffers(const Setting& s, const Placement& place, int ranks) {
+  const Role role = place.node.role;
+  const bool speaks = place.node.rank == 0;
+  const PassSettings pass = s.Pass(role, place.checkpoint_blocks);
   const double text =
       static_cast<double>(pass.samples * s.config.text_len * s.config.text_dim) * (4 + (s.half ? 2 : 0));
   const double rope = 8 * static_cast<double>(s.tokens * s.config.head_dim() / 2);  // complex64
-  const double exits = role == Role::kGenerator ? InFlight(s) : 0;                  // inputs of exit steps
-  return (kWorkingLatents + exits + (cpu ? WaitingLatents(s, role) : 0)) * s.LatentBytes() + text + rope +
-         (role == Role::kTeacher ? 0 : WeightCopies(s, checkpoint_blocks));
+  const double exits = role == Role::kGenerator && speaks ? InFlight(s) : 0;        // inputs of exit steps
+  const double waiting = OnCpu(place) && speaks ? WaitingLatents(s, role) : 0;
+  const double copies = role == Role::kTeacher ? 0
+                        : ranks > 1            ? GatherBuffers(s)
+                                               : WeightCopies(s, place.checkpoint_blocks);
+  return (kWorkingLatents + exits + waiting) * s.LatentBytes() + text + rope + copies;
 }
 
 // Of `graphs` exit steps that are kept, those that wait while a pass runs: all, or all but the one whose backward pass
@@ -106,34 +123,32 @@ double WaitingGraphs(const Setting& s, std::int64_t graphs, bool checkpoint_bloc
   return waiting * (GraphBytes(s.config, s.tokens, s.Pass(Role::kGenerator, checkpoint_blocks)) + copies);
 }
 
-bool OnCpu(const Placement& place) { return place.device.kind == Device::Kind::kCpu; }
-
-MemoryNeed NeedOf(const Setting& s, const Placement& place, std::int64_t graphs) {
+// `graphs` of the role, which its ranks have in equal shares, as they have its parameters.
+MemoryNeed NeedOf(const Setting& s, const Placement& place, int ranks, std::int64_t graphs) {
   const Role role = place.node.role;
-  const bool cpu = OnCpu(place), checkpoint_blocks = place.checkpoint_blocks;
+  const bool checkpoint_blocks = place.checkpoint_blocks;
   MemoryNeed need;
-  const double frozen = (s.half ? 2 : 4) * s.all;
+  const double share = 1.0 / ranks, frozen = (s.half ? 2 : 4) * s.all * share, trained = s.trained * share;
   if (role == Role::kTeacher) {
     need.weights = frozen;
   } else {
     const OptimizerConfig& optimizer = role == Role::kGenerator ? s.e.optimizer.generator : s.e.optimizer.fake_score;
-    need.weights = 4 * s.trained + (s.adapters ? frozen : 0);
-    need.gradients = 4 * s.trained;
-    need.optimizer = (optimizer.beta1 == 0 ? 4 : 8) * s.trained;
-    if (role == Role::kGenerator && s.e.ema.decay > 0) need.ema = 4 * s.trained;
+    need.weights = 4 * trained + (s.adapters ? frozen : 0);
+    need.gradients = 4 * trained;
+    need.optimizer = (optimizer.beta1 == 0 ? 4 : 8) * trained;
+    if (role == Role::kGenerator && s.e.ema.decay > 0) need.ema = 4 * trained;
   }
   need.activations = ActivationBytes(s.config, s.tokens, s.Pass(role, checkpoint_blocks));
-  if (role == Role::kGenerator) need.activations += WaitingGraphs(s, graphs, checkpoint_blocks);
-  need.buffers = Buffers(s, role, cpu, checkpoint_blocks);
-  need.runtime = cpu ? kCpuRuntime : kCudaRuntime;
+  if (role == Role::kGenerator) need.activations += WaitingGraphs(s, graphs / ranks, checkpoint_blocks);
+  need.buffers = Buffers(s, place, ranks);
+  need.runtime = OnCpu(place) ? kCpuRuntime : kCudaRuntime;
   return need;
 }
 
-// Of an outer iteration; a teacher's is its share.
-double ForwardEquivalents(const StepCost& cost, Role role, std::int64_t teachers) {
-  if (role == Role::kGenerator) return cost.generator;
-  if (role == Role::kFakeScore) return cost.fake_score;
-  return cost.teachers / static_cast<double>(teachers);
+// Of an outer iteration, its share of its role's.
+double ForwardEquivalents(const StepCost& cost, const Topology& topology, const NodeName& node) {
+  if (node.role == Role::kTeacher) return cost.teachers / static_cast<double>(topology.teacher.replicas);
+  return (node.role == Role::kGenerator ? cost.generator : cost.fake_score) / RanksOf(topology, node);
 }
 
 bool Computes(Role role) { return role == Role::kGenerator || role == Role::kFakeScore || role == Role::kTeacher; }
@@ -163,14 +178,19 @@ std::string Have(double has) { return has > 0 ? Gigabytes(has) : "unknown"; }
 }  // namespace
 
 std::int64_t KeptGraphs(const LaunchPlan& plan) {
-  const std::int64_t most = plan.experiment.outer.max_staleness == 0 ? plan.experiment.data.micro_batches : 0;
-  return std::clamp<std::int64_t>(plan.topology.generator.keep_exit_graphs, 0, most);
+  const Experiment& e = plan.experiment;
+  const std::int64_t ranks = plan.topology.generator.ranks(),
+                     most = e.outer.max_staleness == 0 ? e.data.micro_batches : 0;
+  if (ranks > 1 && LandedMicroBatches(e) < e.data.micro_batches) return 0;
+  const std::int64_t kept = std::clamp<std::int64_t>(plan.topology.generator.keep_exit_graphs, 0, most);
+  return kept / ranks * ranks;  // whole rounds
 }
 
 StepCost StepCostOf(const LaunchPlan& plan) {
   const Topology& t = plan.topology;
   const double kept = static_cast<double>(KeptGraphs(plan)) / static_cast<double>(plan.experiment.data.micro_batches);
-  return StepCostOf(plan.experiment, t.generator.checkpoint_blocks, t.fake_score.checkpoint_blocks, kept);
+  const auto recomputes = [](const Topology::TrainedRole& role) { return role.checkpoint_blocks || role.ranks() > 1; };
+  return StepCostOf(plan.experiment, recomputes(t.generator), recomputes(t.fake_score), kept);
 }
 
 void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
@@ -184,7 +204,8 @@ void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_
   };
   keep = plan.experiment.data.micro_batches;
   keep = KeptGraphs(plan);
-  while (keep > 0 && !fits()) --keep;
+  const std::int64_t ranks = plan.topology.generator.ranks();
+  while (keep > 0 && !fits()) keep = std::max<std::int64_t>(keep - ranks, 0);
 }
 
 bool MemoryPlan::Fits() const {
@@ -201,10 +222,10 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
   MemoryPlan memory;
   for (const Placement& place : placements) {
     if (!Computes(place.node.role)) continue;
-    const MemoryNeed need = NeedOf(setting, place, KeptGraphs(plan));
-    memory.processes.push_back({Spell(place.node), place.DeviceOfHost(), need,
-                                forward * ForwardEquivalents(cost, place.node.role, plan.topology.teacher.replicas)});
-    if (!OnCpu(place))
+    const MemoryNeed need = NeedOf(setting, place, RanksOf(plan.topology, place.node), KeptGraphs(plan));
+    memory.processes.push_back(
+        {Spell(place.node), place.DeviceOfHost(), need, forward * ForwardEquivalents(cost, plan.topology, place.node)});
+    if (!OnCpu(place) && place.node.rank == 0)
       memory.waiting.emplace_back(Spell(place.node), WaitingLatents(setting, place.node.role) * setting.LatentBytes());
     AddToDevice(memory, place, machine_bytes, need.total());
   }
@@ -227,6 +248,24 @@ std::string Gigabytes(double bytes) {
   char text[32];
   std::snprintf(text, sizeof text, bytes > 0 && bytes < 0.05e9 ? "%.2f" : "%.1f", bytes / 1e9);
   return text;
+}
+
+std::string BalanceText(const MemoryPlan& memory) {
+  std::map<std::string, double> by_device;
+  for (const ProcessMemory& p : memory.processes) by_device[p.device] += p.step_flops;
+  double sum = 0;
+  auto busiest = by_device.begin();
+  for (auto device = by_device.begin(); device != by_device.end(); ++device) {
+    sum += device->second;
+    if (device->second > busiest->second) busiest = device;
+  }
+  if (by_device.size() < 2 || sum == 0) return "";
+  const double mean = sum / static_cast<double>(by_device.size());
+  char line[160];
+  std::snprintf(line, sizeof line,
+                "balance %.2f: %.4g TFLOP a step on the busiest device, %s, of %.4g on the mean of %zu\n",
+                busiest->second / mean, busiest->second / 1e12, busiest->first.c_str(), mean / 1e12, by_device.size());
+  return line;
 }
 
 std::string MemoryTable(const MemoryPlan& memory) {
@@ -254,6 +293,7 @@ std::string MemoryTable(const MemoryPlan& memory) {
       text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, width), Padded(Gigabytes(d.need), 78),
                      Padded(Have(d.has), 12), "\n");
   }
+  text += BalanceText(memory);
   std::string waiting;
   for (const auto& [process, bytes] : memory.waiting)
     if (!process.starts_with("teacher")) waiting += StrCat(waiting.empty() ? "" : ", ", process, " ", Gigabytes(bytes));

@@ -16,7 +16,7 @@ namespace sgmd {
 inline constexpr double kGibibyte = 1024.0 * 1024 * 1024;
 
 /// Bytes of one process on its device. P parameters of the model, A those that are trained (all, or the adapters), B
-/// samples of a micro-batch.
+/// samples of a micro-batch. In a group of n ranks each has 1/n of P and A.
 struct MemoryNeed {
   double weights = 0;  // teacher, and the frozen base of adapters: 2 P (bfloat16) or 4 P; trained: 4 A (wan_facts §7)
   double gradients = 0;    // 4 A
@@ -24,13 +24,14 @@ struct MemoryNeed {
   double ema = 0;          // generator with [ema] decay > 0: 4 A
   double activations = 0;  // ActivationBytes of B samples (wan_size.h); the teacher runs 2 B where guidance is not 1;
                            // of the generator also the graphs of exit steps that are kept
-  double buffers = 0;      // latents, text embeddings, rotation table, copies of weights in the compute dtype
+  double buffers = 0;      // latents, text embeddings, rotation table, copies of weights in the compute dtype; of a
+                           // rank what is gathered and exchanged of the others' shards
   double runtime = 0;      // a constant: CUDA context, kernels and workspaces, or LibTorch in a process on the CPU
   double total() const { return weights + gradients + optimizer + ema + activations + buffers + runtime; }
 };
 
 struct ProcessMemory {
-  std::string process;  // generator, fake_score, teacher.N
+  std::string process;  // generator, generator/1, fake_score, teacher.N
   std::string device;   // "cuda" is written cuda:0; where the topology names hosts, host/device
   MemoryNeed need;
   double step_flops = 0;  // of an outer iteration, a mean over the run: StepCost times the forward pass (wan_facts §7)
@@ -63,7 +64,7 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
 void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
 /// Micro-batches of a step whose exit step is not run again; -1 in the topology counts as none. None of a pipelined
-/// run, whose rollouts are mostly older than the weights.
+/// run, whose rollouts are mostly older than the weights. Of a group whole rounds (GeneratorNode::KeepsGraphs).
 std::int64_t KeptGraphs(const LaunchPlan& plan);
 
 /// What a step of the plan's experiment costs with the topology's choices of checkpoint_blocks and keep_exit_graphs.
@@ -77,6 +78,9 @@ WanConfig ConfigOfModel(const std::filesystem::path& model);
 
 /// "12.3", in GB = 10^9 bytes.
 std::string Gigabytes(double bytes);
+
+/// The work of a step on the busiest device over that of the mean: 1 is an even split. A line; empty for one device.
+std::string BalanceText(const MemoryPlan& memory);
 
 /// A line a process (GB, and TFLOP of a step), and where several share a device, a line for that device.
 std::string MemoryTable(const MemoryPlan& memory);

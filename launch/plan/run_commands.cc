@@ -32,7 +32,8 @@ std::vector<RunCommand> RunCommands(const LaunchPlan& plan, std::uint64_t epoch,
     RunCommand command{place, Spell(place.node), {}, plan.topology.env};
     command.words = {(programs / ProgramOf(role)).string(), "--run", plan.topology.run.folder.string(), "--epoch",
                      std::to_string(epoch)};
-    if (role == Role::kTeacher) command.words.insert(command.words.end(), {"--name", command.name});
+    if (role == Role::kTeacher || place.node.rank > 0)
+      command.words.insert(command.words.end(), {"--name", command.name});
     if (role == Role::kEvaluator) command.words.emplace_back("--watch");
     if (role == Role::kBroker && replay) command.words.emplace_back("--replay");
     commands.push_back(std::move(command));

@@ -28,14 +28,20 @@ class Schedule {
         tflops_(tflops),
         forward_(ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent)).total()) {}
 
-  // `forwards` forward-equivalents by `node`, not before `ready`; returns when they are done.
-  double Run(const NodeName& node, double ready, double forwards) {
-    const Placement place = PlacementOf(plan_, node);
-    const double seconds = forwards * forward_ / (1e12 * Tflops(plan_, place.device, tflops_));
-    Use& use = uses_[place.DeviceOfHost()];
-    use.free = std::max(use.free, ready) + seconds;
-    use.busy += seconds;
-    return use.free;
+  // `forwards` forward-equivalents by `node` and the other ranks of its group, in equal shares and not before `ready`;
+  // returns when they are done.
+  double Run(NodeName node, double ready, double forwards) {
+    const int ranks = RanksOf(plan_.topology, node);
+    double done = 0;
+    for (node.rank = 0; node.rank < ranks; ++node.rank) {
+      const Placement place = PlacementOf(plan_, node);
+      const double seconds = forwards / ranks * forward_ / (1e12 * Tflops(plan_, place.device, tflops_));
+      Use& use = uses_[place.DeviceOfHost()];
+      use.free = std::max(use.free, ready) + seconds;
+      use.busy += seconds;
+      done = std::max(done, use.free);
+    }
+    return done;
   }
   // The teacher whose device is free first.
   NodeName FreeTeacher() {

@@ -48,7 +48,7 @@ void HostProcesses::StartTrace() {
   if (options_.trace.empty() || options_.host != HostsOf(plan_.topology).front()) return;
   std::vector<std::string> recorded;
   for (const RunCommand& command : CommandsHere()) {
-    if (command.name != kEvaluator) recorded.push_back(command.name);
+    if (command.name != kEvaluator) recorded.push_back(FileNameOf(command.name));
   }
   const RunFolder folder{plan_.topology.run.folder};
   trace_.emplace(folder.Traces(), folder.Trace(), std::move(recorded));
@@ -89,7 +89,7 @@ void HostProcesses::OnStatus(const std::string& status_json) {
 
 void HostProcesses::EndHung(const std::string& name, const std::string& why) {
   if (!supervisor_.Running(name) || hung_.contains(name)) return;
-  const std::string log = (RunFolder{plan_.topology.run.folder}.Logs() / (name + ".log")).string();
+  const std::string log = RunFolder{plan_.topology.run.folder}.LogOf(name).string();
   console_->Say(StrCat(name, " ", why, ": it is ended"));
   supervisor_.Signal(name, SIGUSR1);
   hung_[name] = {StrCat(why, "; its stack is in ", log), Clock::now() + kTimeForStacks};

@@ -73,6 +73,8 @@ RunStart BeginStart(const LaunchPlan& plan, std::int64_t until) {
   }
   const RunStart start{NextEpoch(folder), newest ? newest->step : 0, until};
   WriteRunStart(folder, start);
+  std::filesystem::remove_all(folder.Groups());  // no rank meets one of an earlier start
+  std::filesystem::create_directories(folder.Groups());
   return start;
 }
 

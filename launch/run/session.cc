@@ -26,6 +26,14 @@ RunStart Begin(const LaunchPlan& plan, bool replay, const std::filesystem::path&
   return BeginStart(plan, replay ? EndOfRecord(plan, programs) : 0);
 }
 
+// The process that a signal ended, or else the first that failed by itself and not for want of another rank.
+const ExitReport& CauseOf(const std::vector<ExitReport>& failures) {
+  const auto first = [&](auto condition) { return std::ranges::find_if(failures, condition); };
+  auto cause = first([](const ExitReport& f) { return f.signal != 0; });
+  if (cause == failures.end()) cause = first([](const ExitReport& f) { return f.code != kExitGroupLost; });
+  return cause == failures.end() ? failures.front() : *cause;
+}
+
 }  // namespace
 
 Session::Session(LaunchPlan plan, SessionOptions options, std::filesystem::path programs)
@@ -112,12 +120,20 @@ void Session::OnExit(const ExitReport& report) {
   if (report.code == 0) {  // by themselves they end in order only when the broker has closed the run
     state_ = State::kFinishing;
     finishing_since_ = Clock::now();
-  } else if (report.code == kExitRollBack && RollbacksOf({plan_.topology.run.folder}).size() < kMaxRollbacks) {
-    state_ = State::kGoingBack;
-    diverged_ = report;
+  } else if (MayGoBack(report)) {
+    GoBackAfter(report);
   } else {
     FailBy(report);
   }
+}
+
+bool Session::MayGoBack(const ExitReport& report) const {
+  return report.code == kExitRollBack && RollbacksOf({plan_.topology.run.folder}).size() < kMaxRollbacks;
+}
+
+void Session::GoBackAfter(const ExitReport& report) {
+  state_ = State::kGoingBack;
+  diverged_ = report;
 }
 
 void Session::FailBy(const ExitReport& report) {
@@ -238,11 +254,10 @@ void Session::Fail() {
   while (Clock::now() < until) {
     for (const ExitReport& report : processes_.Poll(std::chrono::milliseconds(50))) OnExit(report);
   }
-  // The process that a signal ended is the cause, or else the first that failed.
-  const auto by_signal = std::ranges::find_if(failures_, [](const ExitReport& f) { return f.signal != 0; });
-  const ExitReport cause = by_signal != failures_.end() ? *by_signal : failures_.front();
-  const auto attempt = MayRecover(cause) ? budget_.OnEnd(cause.name) : std::nullopt;
+  const ExitReport cause = CauseOf(failures_);
   failures_.clear();
+  if (MayGoBack(cause)) return GoBackAfter(cause);
+  const auto attempt = MayRecover(cause) ? budget_.OnEnd(cause.name) : std::nullopt;
   if (attempt) return Recover(cause, *attempt);
   processes_.StopAll(kStopGrace);
   TellFailure(cause);
@@ -290,7 +305,7 @@ void Session::TellFailure(const ExitReport& cause) {
   console_.Say(
       StrCat(cause.name, " failed with ", cause.Reason(), "; all other processes were stopped. Its last lines:"));
   for (const std::string& line : cause.last_lines) console_.Say("  " + line);
-  console_.Say(StrCat("whole log: ", (folder.Logs() / (cause.name + ".log")).string()));
+  console_.Say(StrCat("whole log: ", folder.LogOf(cause.name).string()));
   if (cause.code == kExitRollBack) {
     console_.Say(
         "The run went back to a checkpoint twice before, and training diverged again. Lower the learning rates or "

@@ -68,6 +68,8 @@ class Session {
   void Drain();
   void OnMessage(const Envelope& message);
   void FailBy(const ExitReport& report);
+  bool MayGoBack(const ExitReport& report) const;
+  void GoBackAfter(const ExitReport& report);
   void AskForStatus();
   void OnStatus(const std::string& status_json);
   void WatchBroker();

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include "common/config/run_folder.h"
 #include "common/error/error.h"
 
 namespace sgmd {
@@ -93,7 +94,7 @@ void Supervisor::Start(const std::string& name, const std::vector<std::string>& 
   if (::access(command.front().c_str(), X_OK) != 0)
     ThrowErrno("cannot execute", command.front(), "is the build complete?");
   Child child;
-  child.log = std::make_unique<LogFile>(logs_ / (name + ".log"));
+  child.log = std::make_unique<LogFile>(logs_ / (FileNameOf(name) + ".log"));
   int pipe_ends[2];
   if (::pipe2(pipe_ends, O_CLOEXEC) != 0) ThrowErrno("cannot make a pipe for", name);
   std::vector<std::string> words = command, variables = EnvironmentWith(env);

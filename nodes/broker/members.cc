@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/config/role.h"
 #include "common/log/log.h"
 
 namespace sgmd {
@@ -37,6 +38,12 @@ bool Members::OnBeat(const std::string& name, std::uint64_t process, const messa
   Member& member = members_[name];
   if (member.gone && member.process == process) return false;  // its last beat, after it left
   member.heard = clock_.Seconds();
+  if (const auto node = ParseNodeName(name); node && node->rank > 0 && !member.joined) {
+    LogInfo(name, " joined");
+    member.beats_only = member.joined = true;
+    member.process = process;
+    member.moved = clock_.Seconds();
+  }
   // A member that waits does not stand still: what it does next begins now.
   if (beat.progress != member.progress || beat.waiting || !member.joined) member.moved = clock_.Seconds();
   member.progress = beat.progress;
@@ -74,13 +81,15 @@ bool Members::Remove(const std::string& name) {
 
 void Members::PostToAll(const Envelope& envelope) {
   for (const auto& [name, member] : members_) {
-    if (member.joined) data_.Post(name, envelope);
+    if (member.joined && !member.beats_only) data_.Post(name, envelope);
   }
 }
 
 bool Members::AllHaveAll() const {
-  return std::all_of(members_.begin(), members_.end(),
-                     [&](const auto& entry) { return !entry.second.joined || data_.HasAll(entry.first); });
+  return std::all_of(members_.begin(), members_.end(), [&](const auto& entry) {
+    const auto& [name, member] = entry;
+    return !member.joined || member.beats_only || data_.HasAll(name);
+  });
 }
 
 const char* Spell(Members::State state) {

@@ -33,7 +33,8 @@ class Members {
   struct Member {
     std::uint64_t process = 0;  // which process said Hello
     bool joined = false, gone = false;
-    bool suspended = false;  // a teacher that was found stalled or silent
+    bool beats_only = false;  // a rank after 0 of a group: its first beat joins it, and nothing is sent to it
+    bool suspended = false;   // a teacher that was found stalled or silent
     bool waiting = false;
     std::int64_t progress = 0;
     double heard = 0, moved = 0;  // when a beat came, and when one said more progress; seconds of the clock

@@ -42,7 +42,7 @@ constexpr Route kRoutes[] = {
 
 }  // namespace
 
-std::string_view RoleOf(std::string_view node) { return node.substr(0, node.find('.')); }
+std::string_view RoleOf(std::string_view node) { return node.substr(0, node.find_first_of("./")); }
 
 const Route* RouteOf(Socket socket, wire::Kind kind, std::string_view sender) {
   const std::string_view role = RoleOf(sender);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -18,7 +19,7 @@ namespace sgmd {
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
       latent_shape_(LatentShape(experiment())),
-      fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks),
+      fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks, *node.group),
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kFakeScore)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
@@ -41,7 +42,10 @@ int FakeScoreNode::Run(const StopRequests& stop) {
   while (true) {
     const auto message = client_.Receive(std::chrono::milliseconds(more ? 0 : -1));
     if (stop.in_order && !std::exchange(told, true)) LogInfo("SIGTERM: it ends when the broker closes the run");
-    if (message && message->kind == wire::Kind::Close) return 0;
+    if (message && message->kind == wire::Kind::Close) {
+      fake_.End();
+      return 0;
+    }
     if (message) OnMessage(*message);
     more = Advance();
     if (monitor_.must_roll_back()) {
@@ -96,7 +100,11 @@ bool FakeScoreNode::Advance() {
 bool FakeScoreNode::StepDone() {
   const bool before = experiment().inner.order == InnerOrder::kBefore;
   if (before && !InnerLoopDone()) return false;
-  for (const std::int32_t index : scored_.Ready(step_)) AnswerGradient(index);
+  const std::vector<std::int32_t> ready = scored_.Ready(step_);
+  const auto ranks = static_cast<std::size_t>(fake_.ranks());
+  for (std::size_t from = 0; from + ranks <= ready.size(); from += ranks)
+    AnswerGradients(
+        {ready.begin() + static_cast<std::ptrdiff_t>(from), ready.begin() + static_cast<std::ptrdiff_t>(from + ranks)});
   if (scored_.taken() < experiment().data.micro_batches) return false;
   if (!before && !InnerLoopDone()) return false;
   return AlignIfDue();
@@ -133,7 +141,7 @@ bool FakeScoreNode::DoNext() {
   if (update) {
     RunInnerUpdate(free_updates_++, next->number);
   } else {
-    AnswerGradient(static_cast<std::int32_t>(next->number));
+    AnswerGradients({static_cast<std::int32_t>(next->number)});
   }
   record_->Did(*next);
   return true;
@@ -149,26 +157,26 @@ bool FakeScoreNode::FinishFreeStep() {
   return true;
 }
 
-void FakeScoreNode::AnswerGradient(std::int32_t index) {
-  const message::ScoredSample& scored = scored_.Take(step_, index);
-  const message::Sample& sample = scored.sample;
-  const message::Ticket ticket{step_, sample.ticket.index};
-  const trace::Span span("gradient", {ticket.step, ticket.index});
-  const at::Tensor x_g = ToTensor(sample.x_g), x_s = ToTensor(sample.x_s), sigma = ToTensor(sample.sigma),
-                   velocity = ToTensor(scored.velocity);
-  const std::vector<Digest> prompts = PromptsFromFrame(sample.prompts);
-  GeneratorGradient result;
-  if (experiment().inner.source == InnerSource::kPaired) {
-    FakeScore::Pair pair = fake_.GradientAndAccumulate(step_, ticket.index, x_g, x_s, sigma, velocity, prompts);
-    result = std::move(pair.generator);
-    paired_loss_ += pair.inner_loss;
-  } else {
-    result = fake_.Gradient(x_g, x_s, sigma, velocity, prompts);
+// Of as many micro-batches as there are ranks.
+void FakeScoreNode::AnswerGradients(const std::vector<std::int32_t>& indices) {
+  const trace::Span span("gradient", {step_, indices.front()});
+  std::vector<message::ScoredSample> round;
+  std::vector<FakeScoreGroup::Scored> inputs;
+  for (const std::int32_t index : indices) {
+    const message::ScoredSample& scored = round.emplace_back(scored_.Take(step_, index));
+    const message::Sample& sample = scored.sample;
+    inputs.push_back({sample.ticket.index, ToTensor(sample.x_g), ToTensor(sample.x_s), ToTensor(sample.sigma),
+                      ToTensor(scored.velocity), PromptsFromFrame(sample.prompts)});
   }
-  client_.Send(
-      ToEnvelope(message::Gradient{ticket, psi_updates_, scored.cache_hit, result.terms, ToFrame(result.gradient)}));
-  if (!HasRollouts(experiment().inner.source))
-    fake_.samples().AddScored(sample.ticket.step, ticket.index, {x_g, prompts});
+  const std::vector<FakeScore::Pair> results = fake_.Gradients(step_, inputs);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const auto& [gradient, terms] = results[i].generator;
+    const message::Ticket ticket{step_, inputs[i].index};
+    client_.Send(ToEnvelope(message::Gradient{ticket, psi_updates_, round[i].cache_hit, terms, ToFrame(gradient)}));
+    paired_loss_ += results[i].inner_loss;
+    if (!HasRollouts(experiment().inner.source))
+      fake_.samples().AddScored(round[i].sample.ticket.step, ticket.index, {inputs[i].x_g, inputs[i].prompts});
+  }
   CountWork();
 }
 
@@ -184,9 +192,12 @@ void FakeScoreNode::RunInnerUpdate(std::int64_t update, std::int64_t newest) {
 // The gradients of an inner update; returns the sum of its losses.
 double FakeScoreNode::Accumulate(std::int64_t update, std::int64_t newest) {
   double loss = 0;
-  for (std::int64_t index = 0; index < experiment().data.micro_batches; ++index) {
-    const trace::Span span("inner forward and backward", {step_, index});
-    loss += fake_.Accumulate(step_, update, index, newest);
+  const std::int32_t ranks = fake_.ranks();
+  for (std::int32_t from = 0; from < experiment().data.micro_batches; from += ranks) {
+    const trace::Span span("inner forward and backward", {step_, from});
+    std::vector<std::int32_t> round(static_cast<std::size_t>(ranks));
+    std::iota(round.begin(), round.end(), from);
+    for (const double of_rank : fake_.Accumulate(step_, update, round, newest)) loss += of_rank;
     CountWork();
   }
   return loss;
@@ -223,22 +234,31 @@ void FakeScoreNode::StageCheckpointIfOrdered() {
 }
 
 CheckpointOrders::Parts FakeScoreNode::StagedParts() {
-  const double work = fake_.work().ForwardEquivalents();
+  const double work = fake_.CountedWork().ForwardEquivalents();
   if (!monitor_.healthy())
     return {{step_, StateFileName(Spell(Role::kFakeScore), kModelState), {}, 0, work, /*healthy=*/false}};
   const CheckpointStore store(RunFolder{node_.plan.topology.run.folder}.Checkpoints(), node_.identity.run_id);
   const std::filesystem::path staged = store.Stage(step_);
   if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());
-  const std::vector<std::string> names = fake_.SaveState(staged);
+  const std::map<std::string, Digest> files = fake_.SaveState(staged);
   if (record_) record_->Sync();
   CheckpointOrders::Parts parts;
-  for (const std::string& name : names)
-    parts.push_back({step_, name, DigestFile(staged / name), static_cast<std::int64_t>(names.size()), work});
+  for (const auto& [name, digest] : files)
+    parts.push_back({step_, name, digest, static_cast<std::int64_t>(files.size()), work});
   return parts;
 }
 
 void FakeScoreNode::Send(const CheckpointOrders::Parts& parts) {
   for (const message::CheckpointPart& part : parts) client_.Send(ToEnvelope(part));
+}
+
+int FollowFakeScore(const RingNode& node) {
+  FakeScoreGroup group(node.plan.experiment, node.device, node.plan.topology.fake_score.checkpoint_blocks, *node.group);
+  const Topology::Transport& transport = node.plan.topology.transport;
+  const Heartbeat heartbeat(transport.control, node.identity, transport.beat_seconds);
+  LogInfo("ready on ", node.device.str());
+  group.Follow();
+  return 0;
 }
 
 }  // namespace sgmd

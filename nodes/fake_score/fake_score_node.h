@@ -15,7 +15,7 @@
 #include "nodes/fake_score/scored_samples.h"
 #include "nodes/fake_score/student_weights.h"
 #include "nodes/ring/join.h"
-#include "pipeline/training/fake_score.h"
+#include "pipeline/training/fake_score_group.h"
 #include "pipeline/training/stability.h"
 
 namespace sgmd {
@@ -42,6 +42,9 @@ namespace sgmd {
 /// generator sends. Until they are there step k is not done: checkpoints of k + 1 and samples of k + 1, which at
 /// max_staleness = 1 come earlier, wait. The generator does not wait for it: its update k needs gradients of step k
 /// alone.
+///
+/// Of a group of ranks it is rank 0, and the others follow it (FollowFakeScore). Gradients are then taken for as many
+/// micro-batches at once as there are ranks.
 class FakeScoreNode {
  public:
   explicit FakeScoreNode(const RingNode& node);
@@ -59,7 +62,7 @@ class FakeScoreNode {
   void FinishStep();
   bool DoNext();
   bool FinishFreeStep();
-  void AnswerGradient(std::int32_t index);
+  void AnswerGradients(const std::vector<std::int32_t>& indices);
   void RunInnerUpdate(std::int64_t update, std::int64_t newest);
   double Accumulate(std::int64_t update, std::int64_t newest);
   bool AlignIfDue();
@@ -73,7 +76,7 @@ class FakeScoreNode {
 
   RingNode node_;
   std::vector<std::int64_t> latent_shape_;  // [micro_batch, C, F, H, W]
-  FakeScore fake_;
+  FakeScoreGroup fake_;
   StabilityMonitor monitor_{"fake_score", "fake_score_loss"};
   EventWriter events_;
   Heartbeat heartbeat_;
@@ -93,5 +96,8 @@ class FakeScoreNode {
   } inner_;  // of the last update
   CheckpointOrders orders_;
 };
+
+/// A rank after 0 of the fake score's group: does what rank 0 orders until the run has ended. Returns the exit code.
+int FollowFakeScore(const RingNode& node);
 
 }  // namespace sgmd

@@ -6,5 +6,7 @@ int main(int argc, char** argv) {
   const sgmd::StopRequests& stop = sgmd::ListenToSignals();
   return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kFakeScore),
                            "The fake score: the generator's gradient and the model of the student's own distribution.",
-                           [&](const sgmd::RingNode& node) { return sgmd::FakeScoreNode(node).Run(stop); });
+                           [&](const sgmd::RingNode& node) {
+                             return node.follows() ? sgmd::FollowFakeScore(node) : sgmd::FakeScoreNode(node).Run(stop);
+                           });
 }

@@ -32,6 +32,17 @@ void RequireFinite(const TensorFrame& rollout, const char* what, const message::
                         ticket.index, " holds an infinite value or no number"));
 }
 
+std::vector<std::int32_t> Ascending(std::int64_t count) {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(count));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+// The micro-batches that the ranks of a group take at once, from place `from` on.
+std::vector<std::int32_t> Round(const std::vector<std::int32_t>& order, std::size_t from, int ranks) {
+  return {order.begin() + static_cast<std::ptrdiff_t>(from), order.begin() + static_cast<std::ptrdiff_t>(from) + ranks};
+}
+
 // Adds the time of a scope to a sum, in seconds.
 class Timed {
  public:
@@ -48,7 +59,7 @@ class Timed {
 
 GeneratorNode::GeneratorNode(const RingNode& node)
     : node_(node),
-      generator_(experiment(), node.device, node.plan.topology.generator.checkpoint_blocks),
+      generator_(experiment(), node.device, node.plan.topology.generator.checkpoint_blocks, *node.group),
       admission_{experiment().outer.max_staleness, experiment().checkpoint.every, experiment().pauses},
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kGenerator)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
@@ -72,8 +83,10 @@ int GeneratorNode::Run(const StopRequests& stop) {
   heartbeat_.Report({{"step", static_cast<double>(landed_)}});
   try {
     const int code = Train(stop);
-    if (code == 0) Finish();
-    return code;
+    if (code != 0) return code;
+    Finish();
+    generator_.End();
+    return 0;
   } catch (const Diverged& error) {
     LogError(error.message());
     return kExitRollBack;
@@ -121,7 +134,7 @@ void GeneratorNode::Finish() {
   }
   const bool complete = committed && landed_ == experiment().steps;
   LogInfo(complete ? "finished" : "drained", " at step ", good, good > 0 ? "; student in " + student.string() : "");
-  client_.Send(ToEnvelope(message::Finished{good, generator_.work().ForwardEquivalents()}));
+  client_.Send(ToEnvelope(message::Finished{good, generator_.CountedWork().ForwardEquivalents()}));
   while (const auto message = client_.Receive(std::chrono::seconds(10))) {
     if (message->kind == wire::Kind::Close) break;
   }
@@ -138,26 +151,40 @@ void GeneratorNode::Begin(std::int64_t step) {
 }
 
 void GeneratorNode::RollOut(std::int64_t step) {
-  for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
-    SamplePlan plan = PlanSample(experiment(), generator_.bank(), step, index);
-    const Generator::Rollout rollout = generator_.RollOut(plan, KeepsGraph({step, index}));
-    const TensorFrame x_g = ToFrame(rollout.x_g);
-    RequireFinite(x_g, "rollout", {step, index});
-    const TensorFrame x_s = ToFrame(AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma));
-    if (InnerLoopComesFirst())
-      client_.Send(ToEnvelope(message::InnerSample{{step, index}, 0, x_g, PromptsToFrame(plan.prompts)}));
-    client_.Send(ToEnvelope(
-        message::Sample{{step, index}, landed_, x_g, x_s, ToFrame(plan.score_sigma), PromptsToFrame(plan.prompts)}));
-    gradients_.Expect({step, index}, {plan, rollout.exit, landed_});
-    for (std::int64_t use = 1; use < experiment().outer.reuse; ++use)
-      gradients_.Expect({step + use, index}, {plan, {rollout.exit.x}, landed_});
+  const std::vector<std::int32_t> order = SamplesByExit(experiment(), step);
+  for (std::size_t from = 0; from < order.size(); from += generator_.ranks()) {
+    std::vector<GeneratorGroup::Planned> round;
+    for (const std::int32_t index : Round(order, from, generator_.ranks()))
+      round.push_back({index, PlanSample(experiment(), generator_.bank(), step, index)});
+    const auto rollouts = generator_.RollOut(step, round, KeepsGraphs(step, from));
+    for (std::size_t i = 0; i < round.size(); ++i) SendOff(step, round[i], rollouts[i]);
     CountWork();
   }
 }
 
-// A graph holds as long as the weights are those of the rollout: for the step that lands next.
-bool GeneratorNode::KeepsGraph(const message::Ticket& ticket) const {
-  return ticket.step == landed_ && ticket.index < node_.plan.topology.generator.keep_exit_graphs;
+void GeneratorNode::SendOff(std::int64_t step, const GeneratorGroup::Planned& planned,
+                            const Generator::Rollout& rollout) {
+  const auto& [index, plan] = planned;
+  const TensorFrame x_g = ToFrame(rollout.x_g);
+  RequireFinite(x_g, "rollout", {step, index});
+  const TensorFrame x_s = ToFrame(AddNoise(rollout.x_g, plan.score_noise, plan.score_sigma));
+  if (InnerLoopComesFirst())
+    client_.Send(ToEnvelope(message::InnerSample{{step, index}, 0, x_g, PromptsToFrame(plan.prompts)}));
+  client_.Send(ToEnvelope(
+      message::Sample{{step, index}, landed_, x_g, x_s, ToFrame(plan.score_sigma), PromptsToFrame(plan.prompts)}));
+  gradients_.Expect({step, index}, {plan, rollout.exit, landed_});
+  for (std::int64_t use = 1; use < experiment().outer.reuse; ++use)
+    gradients_.Expect({step + use, index}, {plan, {rollout.exit.x}, landed_});
+}
+
+// Of the round that begins at place `from` of the step's order. A graph holds as long as the weights are those of the
+// rollout: for the step that lands next. The ranks of a group have them, so they must take the same round again: where
+// less than a step lands, they may not.
+bool GeneratorNode::KeepsGraphs(std::int64_t step, std::size_t from) const {
+  const bool same_rounds =
+      generator_.ranks() == 1 || LandedMicroBatches(experiment()) == experiment().data.micro_batches;
+  const auto kept = static_cast<std::size_t>(node_.plan.topology.generator.keep_exit_graphs);
+  return step == landed_ && same_rounds && from + generator_.ranks() <= kept;
 }
 
 // Whether the fake score is to have the samples before they are scored.
@@ -170,12 +197,19 @@ bool GeneratorNode::InnerLoopComesFirst() const {
 // them with its inner loop, and so do the next step's gradients.
 void GeneratorNode::SendFreshSamples(std::int64_t step) {
   for (std::int64_t update = 0; update < experiment().inner.updates; ++update) {
-    for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
-      const trace::Span span("roll out for the inner loop", {step, index});
-      const SamplePlan plan = PlanFreshSample(experiment(), generator_.bank(), step, index, update);
-      const TensorFrame x_g = ToFrame(generator_.RollOut(plan).x_g);
-      RequireFinite(x_g, "rollout for the inner loop", {step, index});
-      client_.Send(ToEnvelope(message::InnerSample{{step, index}, update, x_g, PromptsToFrame(plan.prompts)}));
+    const std::vector<std::int32_t> order = FreshSamplesByExit(experiment(), step, update);
+    for (std::size_t from = 0; from < order.size(); from += generator_.ranks()) {
+      const trace::Span span("roll out for the inner loop", {step, order[from]});
+      std::vector<GeneratorGroup::Planned> round;
+      for (const std::int32_t index : Round(order, from, generator_.ranks()))
+        round.push_back({index, PlanFreshSample(experiment(), generator_.bank(), step, index, update)});
+      const std::vector<at::Tensor> rollouts = generator_.RollOutFresh(step, update, round);
+      for (std::size_t i = 0; i < round.size(); ++i) {
+        const auto& [index, plan] = round[i];
+        const TensorFrame x_g = ToFrame(rollouts[i]);
+        RequireFinite(x_g, "rollout for the inner loop", {step, index});
+        client_.Send(ToEnvelope(message::InnerSample{{step, index}, update, x_g, PromptsToFrame(plan.prompts)}));
+      }
       CountWork();
     }
   }
@@ -199,7 +233,7 @@ AdamW::StepReport GeneratorNode::Update(std::int64_t step) {
 
 void GeneratorNode::SendWeights(std::int64_t step) {
   const trace::Span span("send weights", {step});
-  for (const message::StudentWeights& chunk : ChunksOf(step, generator_.model().trained())) {
+  for (const message::StudentWeights& chunk : ChunksOf(step, generator_.Weights())) {
     client_.Send(ToEnvelope(chunk));
     CountWork();
   }
@@ -209,41 +243,63 @@ void GeneratorNode::SendWeights(std::int64_t step) {
 // their last bit.
 void GeneratorNode::AccumulateAnchors(std::int64_t step, Terms& terms) {
   const double share = 1.0 / static_cast<double>(experiment().data.micro_batches);
-  for (std::int32_t index = 0; index < experiment().data.micro_batches; ++index) {
-    WaitUntil("wait for an anchor", {step, index}, [&] { return anchors_.Has({step, index}); });
-    const Timed timed(&backward_seconds_, "diversity forward and backward", {step, index});
-    const Anchors::Arrived anchor = anchors_.Take({step, index});
-    terms["diversity_loss"] += share * generator_.AccumulateDiversity(anchor.plan, ToTensor(anchor.answer.x_a));
-    terms["anchor_hit_rate"] += anchor.answer.cache_hit ? share : 0;
+  const std::vector<std::int32_t> order = Ascending(experiment().data.micro_batches);
+  for (std::size_t from = 0; from < order.size(); from += generator_.ranks()) {
+    const std::vector<std::int32_t> round = Round(order, from, generator_.ranks());
+    WaitUntil("wait for an anchor", {step, round.back()}, [&] {
+      return std::ranges::all_of(round, [&](std::int32_t index) { return anchors_.Has({step, index}); });
+    });
+    const Timed timed(&backward_seconds_, "diversity forward and backward", {step, round.front()});
+    AnchorPlan own;
+    std::vector<at::Tensor> x_a;
+    for (const std::int32_t index : round) {
+      const Anchors::Arrived anchor = anchors_.Take({step, index});
+      if (x_a.empty()) own = anchor.plan;
+      x_a.push_back(ToTensor(anchor.answer.x_a));
+      terms["anchor_hit_rate"] += anchor.answer.cache_hit ? share : 0;
+    }
+    for (const double loss : generator_.AccumulateDiversity(step, round, own, x_a))
+      terms["diversity_loss"] += share * loss;
     CountWork();
   }
 }
 
-// Which micro-batches train the student in `step`, ascending. Waits where that is not known.
+// Which micro-batches train the student in `step`, in the order of their sums. Waits where that is not known.
 std::vector<std::int32_t> GeneratorNode::Landing(std::int64_t step) {
+  std::vector<std::int32_t> order = SamplesByExit(experiment(), step);
   const auto count = static_cast<std::size_t>(LandedMicroBatches(experiment()));
-  if (count < static_cast<std::size_t>(experiment().data.micro_batches)) {
-    WaitUntil("wait for gradients", {step}, [&] { return gradients_.Of(step).size() == count; });
-    return gradients_.Of(step);
-  }
-  std::vector<std::int32_t> all(count);
-  std::iota(all.begin(), all.end(), 0);
-  return all;
+  if (count == order.size()) return order;
+  WaitUntil("wait for gradients", {step}, [&] { return gradients_.Of(step).size() == count; });
+  const std::vector<std::int32_t> here = gradients_.Of(step);
+  std::erase_if(order, [&](std::int32_t index) { return !std::ranges::binary_search(here, index); });
+  return order;
 }
 
 void GeneratorNode::AccumulateGradients(std::int64_t step, Terms& terms) {
-  const double share = 1.0 / static_cast<double>(LandedMicroBatches(experiment()));
-  for (const std::int32_t index : Landing(step)) {
-    WaitUntil("wait for a gradient", {step, index}, [&] { return gradients_.Has({step, index}); });
-    const Timed timed(&backward_seconds_, "forward and backward", {step, index});
-    const auto [sample, answer] = gradients_.Take({step, index});
-    generator_.Accumulate(sample.plan, sample.exit, ToTensor(answer.gradient));
-    for (const auto& [name, value] : answer.terms) terms[name] += share * value;
-    terms["cache_hit_rate"] += answer.cache_hit ? share : 0;
-    terms["staleness"] += share * static_cast<double>(landed_ - sample.version);
+  const std::vector<std::int32_t> order = Landing(step);
+  for (std::size_t from = 0; from < order.size(); from += generator_.ranks()) {
+    const std::vector<std::int32_t> round = Round(order, from, generator_.ranks());
+    WaitUntil("wait for a gradient", {step, round.back()}, [&] {
+      return std::ranges::all_of(round, [&](std::int32_t index) { return gradients_.Has({step, index}); });
+    });
+    const Timed timed(&backward_seconds_, "forward and backward", {step, round.front()});
+    Accumulate(step, round, terms);
     CountWork();
   }
   gradients_.Forget(step);
+}
+
+void GeneratorNode::Accumulate(std::int64_t step, const std::vector<std::int32_t>& round, Terms& terms) {
+  const double share = 1.0 / static_cast<double>(LandedMicroBatches(experiment()));
+  std::vector<GeneratorGroup::Scored> scored;
+  for (const std::int32_t index : round) {
+    const auto [sample, answer] = gradients_.Take({step, index});
+    scored.push_back({index, sample.plan, sample.exit, ToTensor(answer.gradient)});
+    for (const auto& [name, value] : answer.terms) terms[name] += share * value;
+    terms["cache_hit_rate"] += answer.cache_hit ? share : 0;
+    terms["staleness"] += share * static_cast<double>(landed_ - sample.version);
+  }
+  generator_.Accumulate(step, scored);
 }
 
 template <typename Condition>
@@ -293,9 +349,7 @@ void GeneratorNode::StageCheckpoint() {
   if (checkpoints_->DeclinedByOther(landed_)) return checkpoints_->Decline(landed_);
   const std::filesystem::path staged = checkpoints_->Folder(landed_);
   if (failpoint::Fails("checkpoint.write")) ThrowErrno("cannot write", staged.string());
-  std::map<std::string, Digest> files;
-  for (const std::string& name : generator_.SaveState(staged)) files[name] = DigestFile(staged / name);
-  checkpoints_->OnOwnFiles(landed_, std::move(files));
+  checkpoints_->OnOwnFiles(landed_, generator_.SaveState(staged));
 }
 
 // Strict runs roll out the same with and without it.
@@ -320,6 +374,15 @@ bool GeneratorNode::CommitFinalCheckpoint() {
     if (const auto message = client_.Receive(kForEver)) OnMessage(*message);
   }
   return checkpoints_->committed() == landed_;
+}
+
+int FollowGenerator(const RingNode& node) {
+  GeneratorGroup group(node.plan.experiment, node.device, node.plan.topology.generator.checkpoint_blocks, *node.group);
+  const Topology::Transport& transport = node.plan.topology.transport;
+  const Heartbeat heartbeat(transport.control, node.identity, transport.beat_seconds);
+  LogInfo("ready on ", node.device.str());
+  group.Follow();
+  return 0;
 }
 
 }  // namespace sgmd

@@ -17,7 +17,7 @@
 #include "nodes/generator/checkpoint_commit.h"
 #include "nodes/generator/gradients.h"
 #include "nodes/ring/join.h"
-#include "pipeline/training/generator.h"
+#include "pipeline/training/generator_group.h"
 #include "pipeline/training/stability.h"
 
 namespace sgmd {
@@ -32,6 +32,8 @@ namespace sgmd {
 ///
 /// After an update that was skipped there is no checkpoint: it orders none. A run that ends so leaves the last good
 /// checkpoint and its student.
+///
+/// Of a group of ranks it is rank 0, and the others follow it (FollowGenerator).
 class GeneratorNode {
  public:
   explicit GeneratorNode(const RingNode& node);
@@ -47,7 +49,8 @@ class GeneratorNode {
   void Finish();
   void Begin(std::int64_t step);
   void RollOut(std::int64_t step);
-  bool KeepsGraph(const message::Ticket& ticket) const;
+  bool KeepsGraphs(std::int64_t step, std::size_t from) const;
+  void SendOff(std::int64_t step, const GeneratorGroup::Planned& planned, const Generator::Rollout& rollout);
   bool InnerLoopComesFirst() const;
   void SendFreshSamples(std::int64_t step);
   void Land(std::int64_t step);
@@ -55,6 +58,7 @@ class GeneratorNode {
   void SendWeights(std::int64_t step);
   void AccumulateAnchors(std::int64_t step, Terms& terms);
   std::vector<std::int32_t> Landing(std::int64_t step);
+  void Accumulate(std::int64_t step, const std::vector<std::int32_t>& round, Terms& terms);
   void AccumulateGradients(std::int64_t step, Terms& terms);
   template <typename Condition>
   void WaitUntil(const char* what, trace::About about, Condition condition);
@@ -71,7 +75,7 @@ class GeneratorNode {
   std::int64_t end() const { return node_.plan.start.until > 0 ? node_.plan.start.until : experiment().steps; }
 
   RingNode node_;
-  Generator generator_;
+  GeneratorGroup generator_;
   Admission admission_;
   std::optional<CheckpointCommit> checkpoints_;  // made when it is known where the run resumes
   StabilityMonitor monitor_{"generator", "generator_loss"};
@@ -85,5 +89,8 @@ class GeneratorNode {
   std::set<std::int64_t> ordered_;  // checkpoints that it has yet to stage its part of
   double rollout_seconds_ = 0, wait_seconds_ = 0, backward_seconds_ = 0;  // of the current step
 };
+
+/// A rank after 0 of the generator's group: does what rank 0 orders until the run has ended. Returns the exit code.
+int FollowGenerator(const RingNode& node);
 
 }  // namespace sgmd

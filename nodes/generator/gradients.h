@@ -7,7 +7,7 @@
 
 #include "common/messages/ring.h"
 #include "pipeline/data/sample_plan.h"
-#include "pipeline/training/generator.h"
+#include "pipeline/training/generator_group.h"
 
 namespace sgmd {
 

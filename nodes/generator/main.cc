@@ -5,6 +5,7 @@
 int main(int argc, char** argv) {
   const sgmd::StopRequests& stop = sgmd::ListenToSignals();
   return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kGenerator),
-                           "The generator: the student that is trained.",
-                           [&](const sgmd::RingNode& node) { return sgmd::GeneratorNode(node).Run(stop); });
+                           "The generator: the student that is trained.", [&](const sgmd::RingNode& node) {
+                             return node.follows() ? sgmd::FollowGenerator(node) : sgmd::GeneratorNode(node).Run(stop);
+                           });
 }

@@ -11,11 +11,32 @@
 #include "common/log/log.h"
 #include "common/trace/trace.h"
 #include "pipeline/models/torch_device.h"
+#include "pipeline/parallel/process_group.h"
 
 namespace sgmd {
 namespace {
 
 constexpr std::chrono::seconds kBrokerPatience{120};  // the broker may be digesting a large teacher
+// A rank waits for orders as long as rank 0 waits for others. One that is lost is found by its connection, one that
+// stands still by its beats.
+constexpr std::chrono::hours kGroupPatience{24 * 365};
+
+std::shared_ptr<Collectives> Meet(const RingNode& node, const NodeName& name) {
+  const int ranks = RanksOf(node.plan.topology, name);
+  if (ranks == 1) return Solo();
+  const std::filesystem::path folder = RunFolder{node.plan.topology.run.folder}.Groups();
+  auto host =
+      ConnectGloo({folder / StrCat(Spell(name.role), ".", node.identity.epoch), name.rank, ranks, kGroupPatience});
+  return node.device.is_cpu() ? std::move(host) : ThroughHost(std::move(host));
+}
+
+// A rank that loses another one is not the cause of what follows.
+int Run(const std::function<int(const RingNode&)>& body, const RingNode& node) try {
+  return body(node);
+} catch (const GroupLost& error) {
+  LogError(error.message(), ": ", error.hint());
+  return kExitGroupLost;
+}
 
 }  // namespace
 
@@ -31,7 +52,9 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
   node.identity.node = role == "teacher" ? "teacher.0" : role;
   app.add_option("--run", run, "Run folder")->required();
   app.add_option("--epoch", node.identity.epoch, "Which start of the run this is")->required();
-  if (role == "teacher") app.add_option("--name", node.identity.node, "teacher.N")->capture_default_str();
+  app.add_option("--name", node.identity.node,
+                 role == "teacher" ? "teacher.N" : "of a rank after the first: " + role + "/N")
+      ->capture_default_str();
   if (const auto code = ParseCommandLine(app, argc, argv, "sgmd " + role)) return *code;
   return RunGuarded("sgmd " + node.identity.node, [&] {
     InitLog(node.identity.node);
@@ -45,9 +68,10 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     const Placement placement = PlacementOf(node.plan, *name);
     at::set_num_threads(static_cast<int>(placement.threads));
     node.device = TorchDevice(Spell(placement.device));
-    const trace::Recording recording(RunFolder{run}.Traces(), node.identity.node, node.plan.start.step,
+    const trace::Recording recording(RunFolder{run}.Traces(), FileNameOf(node.identity.node), node.plan.start.step,
                                      node.plan.experiment.outer.max_staleness + node.plan.experiment.outer.reuse);
-    const int code = body(node);
+    node.group = Meet(node, *name);
+    const int code = Run(body, node);
     // Of one that fails, the last line is the reason.
     if (code == 0) LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");
     return code;

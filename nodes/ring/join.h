@@ -4,12 +4,14 @@
 #include <c10/core/Device.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "common/config/topology.h"
 #include "common/messages/life.h"
 #include "common/transport/client.h"
 #include "common/transport/heartbeat.h"
+#include "pipeline/parallel/collectives.h"
 
 namespace sgmd {
 
@@ -18,13 +20,18 @@ struct RingNode {
   LaunchPlan plan;
   NodeIdentity identity;
   c10::Device device{c10::kCPU};
+  std::shared_ptr<Collectives> group;  // of the role; of one where it has one rank
+
+  /// Whether another rank speaks for the group, which this one follows.
+  bool follows() const { return group->rank() > 0; }
 
   /// Connects the data socket; blocks until the broker welcomes this node.
   Client Connect(const message::Hello& hello = {}) const;
 };
 
-/// Parses --run, --epoch and for teachers --name, takes device and CPU threads from the topology, and runs `body`. Logs
-/// the CPU time of all threads at the end. Returns the process's exit code.
+/// Parses --run, --epoch and --name, takes device and CPU threads from the topology, meets the other ranks of the role,
+/// and runs `body`. Logs the CPU time of all threads at the end. Returns the process's exit code: the body's, or
+/// kExitGroupLost where another rank of the group was lost.
 int RunRingNode(int argc, char** argv, const std::string& role, const std::string& description,
                 const std::function<int(const RingNode&)>& body);
 

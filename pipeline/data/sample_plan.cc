@@ -2,7 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "common/error/error.h"
 #include "pipeline/flow/flow_matching.h"
@@ -62,6 +64,25 @@ struct Draw {
   std::int64_t micro_batch;  // counted from the start of the run: its prompts in epochs
 };
 
+std::int64_t ExitStepOf(const Experiment& experiment, std::int64_t step, std::int64_t index,
+                        const std::string& purpose) {
+  const std::int64_t of = experiment.schedule.exit == ExitDraw::kStep ? 0 : index;
+  return ExitStep(experiment, DrawSeed(experiment, step, of, purpose + ".exit_step"));
+}
+
+std::vector<std::int32_t> ByExit(const Experiment& experiment, std::int64_t step, const std::string& purpose) {
+  std::vector<std::pair<std::int64_t, std::int32_t>> exits;
+  for (std::int32_t index = 0; index < experiment.data.micro_batches; ++index)
+    exits.emplace_back(ExitStepOf(experiment, step, index, purpose), index);
+  std::ranges::sort(exits);
+  std::vector<std::int32_t> order;
+  for (const auto& [exit, index] : exits) order.push_back(index);
+  return order;
+}
+
+constexpr char kSample[] = "sample";
+std::string FreshPurpose(std::int64_t update) { return StrCat("fresh.", update); }
+
 SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                 const Draw& draw) {
   const auto seed = [&](const char* what, std::int64_t of) {
@@ -73,7 +94,7 @@ SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64
                      ? InEpochs(experiment, bank, draw.micro_batch * size, size, draw.epochs)
                      : AtRandom(bank, size, seed("prompt", index));
   plan.noise = Noise(LatentShape(experiment), seed("noise", index));
-  plan.exit_step = ExitStep(experiment, seed("exit_step", experiment.schedule.exit == ExitDraw::kStep ? 0 : index));
+  plan.exit_step = ExitStepOf(experiment, step, index, draw.purpose);
   plan.score_sigma = ScoreSigma(experiment, seed("score_sigma", index));
   plan.score_noise = Noise(LatentShape(experiment), seed("score_noise", index));
   return plan;
@@ -84,14 +105,22 @@ SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64
 SamplePlan PlanSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index) {
   const std::int64_t rollouts = step / experiment.outer.reuse;  // before it
   return Plan(experiment, bank, RolloutStepOf(experiment, step), index,
-              {"sample", "sample", rollouts * experiment.data.micro_batches + index});
+              {kSample, "sample", rollouts * experiment.data.micro_batches + index});
 }
 
 SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                            std::int64_t update) {
   const std::int64_t loop = step * experiment.inner.updates + update;
   return Plan(experiment, bank, step, index,
-              {StrCat("fresh.", update), "fresh", loop * experiment.data.micro_batches + index});
+              {FreshPurpose(update), "fresh", loop * experiment.data.micro_batches + index});
+}
+
+std::vector<std::int32_t> SamplesByExit(const Experiment& experiment, std::int64_t step) {
+  return ByExit(experiment, RolloutStepOf(experiment, step), kSample);
+}
+
+std::vector<std::int32_t> FreshSamplesByExit(const Experiment& experiment, std::int64_t step, std::int64_t update) {
+  return ByExit(experiment, step, FreshPurpose(update));
 }
 
 AnchorPlan PlanAnchor(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index) {

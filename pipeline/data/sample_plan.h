@@ -40,6 +40,13 @@ SamplePlan PlanSample(const Experiment& experiment, const PromptBank& bank, std:
 SamplePlan PlanFreshSample(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                            std::int64_t update);
 
+/// The micro-batches of `step` in the order in which the generator rolls them out and adds up their gradients: by exit
+/// step, then by index. The ranks of a group take as many at once as they are, and so have rollouts of about one
+/// length.
+std::vector<std::int32_t> SamplesByExit(const Experiment& experiment, std::int64_t step);
+/// The same of PlanFreshSample.
+std::vector<std::int32_t> FreshSamplesByExit(const Experiment& experiment, std::int64_t step, std::int64_t update);
+
 /// One micro-batch of the noise bank, which the diversity loss draws its anchors from. The bank is a finite list of
 /// [diversity] noise_bank entries; entry i is a noise and a prompt that are functions of (run seed, i) alone, and its
 /// micro-batch b holds the entries b B .. b B + B - 1. Whole micro-batches are what repeats, not single entries: an

@@ -71,28 +71,40 @@ at::Tensor MappedTensor(const TensorView& view) {
   return at::from_blob(const_cast<std::byte*>(view.bytes.data()), view.shape, at::TensorOptions(ToTorch(view.dtype)));
 }
 
-WanTransformer WanTransformer::Load(const std::filesystem::path& path, at::Device device, WanPrecision precision) {
+WanWeights WanWeights::Open(const std::filesystem::path& path) {
   const ModelFiles files = FindModel(path);
   const WanConfig config = WanConfig::FromFile(files.config);  // before the weights are touched: refusals come at once
-  const ShardedSafetensors weights = ShardedSafetensors::Open(files.weights);
-  const auto found = ByOriginalName(weights);
-  RequireFit(found, WanTransformer(config, at::kMeta).parameters_, files.weights);
-  WanTransformer model(config, device, precision);
-  std::map<const TensorView*, at::Tensor> targets;
+  WanWeights weights(path, config, ShardedSafetensors::Open(files.weights));
+  RequireFit(ByOriginalName(weights.files_), WanTransformer(config, at::kMeta).parameters(), files.weights);
+  return weights;
+}
+
+void WanWeights::ForEach(const std::function<void(const std::string&, const at::Tensor&)>& take) const {
+  std::map<const TensorView*, std::string> names;
   std::int64_t total = 0, done = 0;
-  for (const auto& [name, parameter] : model.parameters_) {
-    targets.emplace(found.at(name), parameter);
-    total += static_cast<std::int64_t>(found.at(name)->bytes.size());
+  for (const auto& [name, view] : ByOriginalName(files_)) {
+    names.emplace(view, name);
+    total += static_cast<std::int64_t>(view->bytes.size());
   }
   std::optional<ProgressLine> progress;
-  if (total / kMiB >= kWorthProgress) progress.emplace("loading " + path.string() + ", MiB", total / kMiB);
-  const c10::NoGradGuard no_grad;
-  for (const TensorView& view : weights.tensors()) {  // in the order of the disk
-    targets.at(&view).copy_(MappedTensor(view));
-    weights.Release(view);
+  if (total / kMiB >= kWorthProgress) progress.emplace("loading " + model_.string() + ", MiB", total / kMiB);
+  for (const TensorView& view : files_.tensors()) {
+    take(names.at(&view), MappedTensor(view));
+    files_.Release(view);
     done += static_cast<std::int64_t>(view.bytes.size());
     if (progress) progress->Update(done / kMiB);
   }
+}
+
+WanTransformer WanTransformer::Load(const std::filesystem::path& path, at::Device device, WanPrecision precision) {
+  const WanWeights weights = WanWeights::Open(path);
+  WanTransformer model(weights.config(), device, precision);
+  const std::map<std::string, at::Tensor> targets(model.parameters_.begin(), model.parameters_.end());
+  const c10::NoGradGuard no_grad;
+  weights.ForEach([&](const std::string& name, const at::Tensor& mapped) {
+    at::Tensor target = targets.at(name);
+    target.copy_(mapped);
+  });
   return model;
 }
 

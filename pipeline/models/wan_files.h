@@ -3,10 +3,13 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 
 #include "common/storage/sharded_safetensors.h"
+#include "pipeline/models/wan_config.h"
 #include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
@@ -25,5 +28,25 @@ void RequireFit(const std::map<std::string, const TensorView*>& found, const Nam
 /// A tensor over the mapped bytes themselves where their alignment allows it, else a copy. Not to be written to, and
 /// not to be used once the file is closed. For copying from, not for computing with (see CopyToTensor).
 at::Tensor MappedTensor(const TensorView& view);
+
+/// The weights of a model on disk, to be gone through once.
+class WanWeights {
+ public:
+  /// As WanTransformer::Load, of which it is the first half: opens, and throws Error on what does not fit.
+  static WanWeights Open(const std::filesystem::path& model);
+
+  const WanConfig& config() const { return config_; }
+  /// Shows every parameter by its original name, in the order of the disk, over mapped bytes that are not to be used
+  /// after the call (MappedTensor). Tells its progress where there is much of it.
+  void ForEach(const std::function<void(const std::string& name, const at::Tensor& mapped)>& take) const;
+
+ private:
+  WanWeights(std::filesystem::path model, WanConfig config, ShardedSafetensors files)
+      : model_(std::move(model)), config_(std::move(config)), files_(std::move(files)) {}
+
+  std::filesystem::path model_;
+  WanConfig config_;
+  ShardedSafetensors files_;
+};
 
 }  // namespace sgmd

@@ -9,7 +9,15 @@
 #include <memory>
 #include <vector>
 
+#include "common/error/error.h"
+
 namespace sgmd {
+
+/// Another rank of the group has died or stands still: this one cannot go on, and is not the cause.
+class GroupLost : public Error {
+ public:
+  using Error::Error;
+};
 
 /// One rank's end of a group. All ranks make the same calls in the same order, with shapes that fit together; what a
 /// rank can see of that by itself is checked before anything is sent. Tensors are contiguous, and on a device that the
@@ -20,8 +28,8 @@ class Collectives {
   class [[nodiscard]] Pending {
    public:
     explicit Pending(std::function<void()> wait) : wait_(std::move(wait)) {}
-    /// Until the outputs are there; on a GPU its current stream waits, not the caller. Throws Error when another rank
-    /// died, or did not come within the group's timeout.
+    /// Until the outputs are there; on a GPU its current stream waits, not the caller. Throws GroupLost when another
+    /// rank died, or did not come within the group's timeout.
     void Wait() { wait_(); }
 
    private:
@@ -47,7 +55,7 @@ class Collectives {
   Pending AllToAll(const at::Tensor& out, const at::Tensor& in);
   /// `tensor` of rank `root` in that of every rank.
   Pending Broadcast(const at::Tensor& tensor, int root);
-  /// Until every rank is here. Throws Error as Pending::Wait does.
+  /// Until every rank is here. Throws GroupLost as Pending::Wait does.
   void Barrier();
 
  private:

@@ -10,7 +10,7 @@
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
-#include "common/error/error.h"
+#include "common/metrics/work_count.h"
 
 namespace sgmd {
 namespace {
@@ -35,14 +35,17 @@ class ProcessGroup : public Collectives {
     } catch (const Error&) {
       throw;
     } catch (const std::exception& error) {
-      throw Error(StrCat("rank ", rank(), " of ", ranks(), ": ", what, " failed: ", FirstLine(error)), {},
-                  "another rank of the group has died or stands still; its log says more");
+      throw GroupLost(StrCat("rank ", rank(), " of ", ranks(), ": ", what, " failed: ", FirstLine(error)), {},
+                      "another rank of the group has died or stands still; its log says more");
     }
   }
   template <typename Begin>
   Pending Start(const char* what, Begin begin) {
     const c10::intrusive_ptr<c10d::Work> work = Guarded(what, begin);
-    return Pending([this, what, work] { Guarded(what, [&] { return work->wait(); }); });
+    return Pending([this, what, work] {
+      const Waiting waiting;  // of ranks that stand still, the one that is at work is the cause
+      Guarded(what, [&] { return work->wait(); });
+    });
   }
 
   Pending StartAllGather(const at::Tensor& out, const at::Tensor& in) override {

@@ -23,6 +23,17 @@ ShardEntry::Part ShardEntry::Within(std::int64_t first, std::int64_t length) con
   return {begin - offset, std::max<std::int64_t>(end - begin, 0)};
 }
 
+Slices ShardSegment::Of(int rank, int ranks) const {
+  const std::int64_t size = ShardSize(ranks), first = rank * size;
+  Slices slices;
+  for (const ShardEntry& entry : entries) {
+    const auto [offset, length] = entry.Within(first, size);
+    slices.push_back(
+        {entry.name, entry.shape, length > 0 ? offset : 0, length, length > 0 ? entry.offset + offset - first : 0});
+  }
+  return slices;
+}
+
 std::string UnitOf(const std::string& name) {
   if (!name.starts_with(kBlocks)) return "";
   return name.substr(0, name.find('.', sizeof kBlocks - 1) + 1);

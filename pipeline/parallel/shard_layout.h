@@ -25,6 +25,15 @@ struct ShardEntry {
   Part Within(std::int64_t first, std::int64_t length) const;
 };
 
+/// What of a tensor of the model lies in a tensor that a rank has: elements [at, at + count) of the latter are elements
+/// [offset, offset + count) of the former, row-major.
+struct Slice {
+  std::string name;
+  std::vector<std::int64_t> shape;  // of the model's tensor
+  std::int64_t offset = 0, count = 0, at = 0;
+};
+using Slices = std::vector<Slice>;
+
 struct ShardSegment {
   std::string kind;
   std::vector<ShardEntry> entries;
@@ -33,6 +42,8 @@ struct ShardSegment {
   std::int64_t Grains() const { return (count + kGrain - 1) / kGrain; }
   /// Elements of each rank's shard: whole grains, enough of them that `ranks` shards hold the segment.
   std::int64_t ShardSize(int ranks) const { return (Grains() + ranks - 1) / ranks * kGrain; }
+  /// What lies in the shard of `rank`: one for each entry, also where that is nothing.
+  Slices Of(int rank, int ranks) const;
 };
 
 struct ShardUnit {

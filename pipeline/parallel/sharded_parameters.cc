@@ -11,14 +11,37 @@
 namespace sgmd {
 namespace {
 
-// [grains] of a tensor of whole grains: squares of each, in float64.
-at::Tensor SquaresByGrain(const at::Tensor& flat) { return flat.view({-1, kGrain}).to(at::kDouble).square().sum(1); }
+constexpr std::int64_t kRow = 256;          // elements that a kernel adds up: the same ones whatever it is given
+constexpr std::int64_t kGrainsAtOnce = 64;  // bounds the copies in float64
 
-double InOrder(const at::Tensor& squares) {
-  const at::Tensor all = squares.to(at::kCPU).contiguous();
-  double sum = 0;
-  for (std::int64_t i = 0; i < all.numel(); ++i) sum += all.const_data_ptr<double>()[i];
-  return sum;
+// The sum of squares of each grain of a tensor of whole grains. A kernel's order of additions may depend on how much it
+// is given, so it adds rows alone, and those are added here.
+std::vector<double> SquaresByGrain(const at::Tensor& flat) {
+  const at::Tensor rows = flat.view({-1, kRow}).to(at::kDouble).square().sum(1).to(at::kCPU).contiguous();
+  const double* row = rows.const_data_ptr<double>();
+  std::vector<double> grains(static_cast<std::size_t>(flat.numel() / kGrain), 0);
+  for (double& grain : grains) {
+    for (std::int64_t i = 0; i < kGrain / kRow; ++i) grain += *row++;
+  }
+  return grains;
+}
+
+// Grains [first, first + count) of a segment of whole tensors (undefined: zeros), filled up with zeros.
+at::Tensor Grains(const ShardSegment& segment, const std::map<std::string, at::Tensor>& tensors, std::int64_t first,
+                  std::int64_t count) {
+  std::vector<at::Tensor> pieces;
+  at::TensorOptions options = at::kFloat;
+  std::int64_t missing = count * kGrain;
+  for (const ShardEntry& entry : segment.entries) {
+    const auto [offset, length] = entry.Within(first * kGrain, count * kGrain);
+    if (length == 0) continue;
+    const at::Tensor& tensor = tensors.at(entry.name);
+    if (tensor.defined()) options = tensor.options();
+    pieces.push_back(tensor.defined() ? tensor.reshape({-1}).narrow(0, offset, length) : at::zeros({length}, options));
+    missing -= length;
+  }
+  pieces.push_back(at::zeros({missing}, options));
+  return at::cat(pieces);
 }
 
 at::Tensor ViewOf(const at::Tensor& flat, const ShardEntry& entry) {
@@ -49,13 +72,11 @@ ShardedParameters::ShardedParameters(const std::vector<ShardedTensor>& tensors, 
 void ShardedParameters::Set(const std::string& name, const at::Tensor& whole) {
   const c10::NoGradGuard no_grad;
   for (const Segment& segment : At(UnitOf(name)).segments) {
-    for (const ShardEntry& entry : segment.layout.entries) {
-      if (entry.name != name) continue;
-      const std::int64_t size = segment.shard.numel(), first = group_.rank() * size;
-      const auto [offset, count] = entry.Within(first, size);
-      if (count > 0) {
-        segment.shard.narrow(0, entry.offset + offset - first, count)
-            .copy_(whole.detach().reshape({-1}).narrow(0, offset, count));
+    for (const Slice& slice : segment.layout.Of(group_.rank(), group_.ranks())) {
+      if (slice.name != name) continue;
+      if (slice.count > 0) {
+        segment.shard.narrow(0, slice.at, slice.count)
+            .copy_(whole.detach().reshape({-1}).narrow(0, slice.offset, slice.count));
       }
       return;
     }
@@ -147,23 +168,45 @@ double ShardedParameters::Norm(const std::vector<at::Tensor>& shards) const {
   ForEachTrained([&](const Unit&, const Segment& segment) {
     const at::Tensor& shard = shards.at(next++);
     const std::int64_t grains = segment.shard.numel() / kGrain;
-    const auto options = at::TensorOptions(at::kDouble).device(device_);
-    const at::Tensor all = at::empty({grains * group_.ranks()}, options);
-    group_.AllGather(all, shard.defined() ? SquaresByGrain(shard) : at::zeros({grains}, options)).Wait();
-    sum += InOrder(all.narrow(0, 0, segment.layout.Grains()));
+    std::vector<double> own;
+    for (std::int64_t first = 0; first < grains; first += kGrainsAtOnce) {
+      const std::int64_t count = std::min(kGrainsAtOnce, grains - first);
+      const std::vector<double> found = shard.defined()
+                                            ? SquaresByGrain(shard.narrow(0, first * kGrain, count * kGrain))
+                                            : std::vector<double>(static_cast<std::size_t>(count), 0);
+      own.insert(own.end(), found.begin(), found.end());
+    }
+    const at::Tensor all = at::empty({grains * group_.ranks()}, at::TensorOptions(at::kDouble).device(device_));
+    group_.AllGather(all, at::tensor(own, at::kDouble).to(device_)).Wait();
+    const at::Tensor squares = all.to(at::kCPU);
+    for (std::int64_t i = 0; i < segment.layout.Grains(); ++i) sum += squares.const_data_ptr<double>()[i];
   });
   return std::sqrt(sum);
 }
 
-NamedTensors ShardedParameters::Whole(const std::vector<at::Tensor>& shards) const {
+void ShardedParameters::ForEachWhole(const std::vector<at::Tensor>& shards, const NamedTensorVisitor& visit) const {
   const c10::NoGradGuard no_grad;
-  NamedTensors all;
   std::size_t next = 0;
   ForEachTrained([&](const Unit&, const Segment& segment) {
     const at::Tensor flat = Gathered(segment, shards.at(next++).detach(), at::kFloat);
-    for (const ShardEntry& entry : segment.layout.entries) all.emplace_back(entry.name, ViewOf(flat, entry).clone());
+    for (const ShardEntry& entry : segment.layout.entries) visit(entry.name, ViewOf(flat, entry));
   });
-  return all;
+}
+
+std::vector<Slices> ShardedParameters::PlacesOfTrained() const {
+  std::vector<Slices> places;
+  ForEachTrained(
+      [&](const Unit&, const Segment& segment) { places.push_back(segment.layout.Of(group_.rank(), group_.ranks())); });
+  return places;
+}
+
+bool ShardedParameters::IsTrained(const std::string& name) const {
+  for (const Segment& segment : At(UnitOf(name)).segments) {
+    if (segment.trained &&
+        std::ranges::find(segment.layout.entries, name, &ShardEntry::name) != segment.layout.entries.end())
+      return true;
+  }
+  return false;
 }
 
 std::vector<std::string> ShardedParameters::NamesOf(const std::string& unit) const {
@@ -180,13 +223,10 @@ double GrainNorm(const std::vector<ShardUnit>& layout, const std::map<std::strin
   double sum = 0;
   for (const ShardUnit& unit : layout) {
     for (const ShardSegment& segment : unit.segments) {
-      std::vector<at::Tensor> pieces;
-      for (const ShardEntry& entry : segment.entries) {
-        const at::Tensor& gradient = gradients.at(entry.name);
-        pieces.push_back(gradient.defined() ? gradient.reshape({-1}) : at::zeros({entry.count}));
+      for (std::int64_t first = 0; first < segment.Grains(); first += kGrainsAtOnce) {
+        const std::int64_t count = std::min(kGrainsAtOnce, segment.Grains() - first);
+        for (const double grain : SquaresByGrain(Grains(segment, gradients, first, count))) sum += grain;
       }
-      pieces.push_back(at::zeros({segment.Grains() * kGrain - segment.count}, pieces.front().options()));
-      sum += InOrder(SquaresByGrain(at::cat(pieces)));
     }
   }
   return std::sqrt(sum);

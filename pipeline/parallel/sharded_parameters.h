@@ -14,6 +14,9 @@
 
 namespace sgmd {
 
+/// Shows a tensor of a model and its name.
+using NamedTensorVisitor = std::function<void(const std::string& name, const at::Tensor& tensor)>;
+
 /// A tensor of the model: what it is gathered in, and whether it is trained.
 struct ShardedTensor {
   std::string name;
@@ -43,16 +46,20 @@ class ShardedParameters {
   std::vector<at::Tensor> TrainedOf(const std::string& unit) const;
   /// Of all units, "<unit><kind>" each.
   NamedTensors Trained() const;
+  /// Where each of Trained() lies.
+  std::vector<Slices> PlacesOfTrained() const;
   void SetRequiresGrad(bool requires_grad);
 
   /// L2 norm over `shards`, one for each of Trained() (undefined: zeros), of all ranks together: squares in float64 by
   /// grain, added in the order of grains.
   double Norm(const std::vector<at::Tensor>& shards) const;
-  /// Whole tensors by name, in float32, of `shards` that lie as Trained() does; on every rank.
-  NamedTensors Whole(const std::vector<at::Tensor>& shards) const;
+  /// Shows every trained tensor as a whole, float32, one after the other, of `shards` that lie as Trained() does; on
+  /// every rank. What is shown is gone after the call.
+  void ForEachWhole(const std::vector<at::Tensor>& shards, const NamedTensorVisitor& visit) const;
 
   /// Names of a unit's tensors, ascending: the order of Views.
   std::vector<std::string> NamesOf(const std::string& unit) const;
+  bool IsTrained(const std::string& name) const;
   Collectives& group() const { return group_; }
 
  private:
@@ -75,8 +82,7 @@ class ShardedParameters {
   std::vector<Unit> units_;
 };
 
-/// Norm of gradients of whole tensors, as ShardedParameters::Norm adds them: `gradients` in the order of `layout`'s
-/// entries (undefined: zeros).
+/// Norm of gradients of whole tensors by name (undefined: zeros), as ShardedParameters::Norm adds them.
 double GrainNorm(const std::vector<ShardUnit>& layout, const std::map<std::string, at::Tensor>& gradients);
 
 }  // namespace sgmd

@@ -6,6 +6,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <iterator>
+
+#include "common/error/error.h"
+#include "pipeline/models/wan_files.h"
 
 namespace sgmd {
 
@@ -13,12 +17,13 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct ShardedWanParts {
-  ShardedWanParts(const WanConfig& c, WanDTypes d, const std::vector<ShardedTensor>& tensors, Collectives& group,
-                  at::Device device)
-      : config(c), dtypes(d), parameters(tensors, group, device) {}
+  ShardedWanParts(const WanConfig& c, const ShardedWanForm& form, const std::vector<ShardedTensor>& tensors,
+                  Collectives& group, at::Device device)
+      : config(c), dtypes{form.precision.compute, at::kFloat}, lora(form.lora), parameters(tensors, group, device) {}
 
   WanConfig config;
   WanDTypes dtypes;
+  LoraConfig lora;
   ShardedParameters parameters;
   RopeTables ropes;
 };
@@ -40,8 +45,17 @@ struct UnitCall : torch::CustomClassHolder {
 
   std::string Unit() const { return number < 0 ? "" : BlockPrefix(number); }
   at::Tensor Run(const ShardedParameters::Views& views, const variable_list& inputs) const {
-    return RunBlock(parts->config, BlockFrom(parts->config, number, From(views)),
-                    {inputs[0], inputs[1], inputs[2], inputs[3]}, rope);
+    WanBlock block = BlockFrom(parts->config, number, From(views));
+    if (parts->lora.rank > 0) Adapt(block, views);
+    return RunBlock(parts->config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope);
+  }
+  void Adapt(WanBlock& block, const ShardedParameters::Views& views) const {
+    for (const auto& [name, linear] : block.Linears()) {
+      if (!parts->lora.Adapts(name)) continue;
+      linear->lora_down = views.at(Unit() + name + kLoraDown);
+      linear->lora_up = views.at(Unit() + name + kLoraUp);
+      linear->lora_scale = parts->lora.Scale();
+    }
   }
 };
 
@@ -71,19 +85,21 @@ struct BlockNode : torch::autograd::Function<BlockNode> {
       if (context->needs_input_grad(i)) wanted.push_back(inputs[i]);
     }
     const std::size_t needed = wanted.size();
-    ShardedParameters::Views leaves = call.parts->parameters.Gather(call.Unit());
-    if (trains) {
-      for (auto& [name, tensor] : leaves) wanted.push_back(tensor = tensor.detach().requires_grad_());
+    ShardedParameters::Views views = call.parts->parameters.Gather(call.Unit()), trained;
+    for (auto& [name, tensor] : views) {
+      if (!trains || !call.parts->parameters.IsTrained(name)) continue;
+      wanted.push_back(tensor = tensor.detach().requires_grad_());
+      trained.emplace(name, tensor);
     }
     variable_list found;
     {
       const c10::AutoGradMode with_graph(true);
-      found = torch::autograd::grad({call.Run(leaves, inputs)}, wanted, gradients, std::nullopt,
+      found = torch::autograd::grad({call.Run(views, inputs)}, wanted, gradients, std::nullopt,
                                     /*create_graph=*/false, /*allow_unused=*/true);
     }
     if (trains) {
-      for (std::size_t next = needed; auto& [name, tensor] : leaves) tensor = found[next++];
-      call.parts->parameters.Exchange(call.Unit(), leaves);
+      for (std::size_t next = needed; auto& [name, tensor] : trained) tensor = found[next++];
+      call.parts->parameters.Exchange(call.Unit(), trained);
     }
     variable_list result(1);  // of the call: none
     for (std::size_t i = 0, next = 0; i < inputs.size(); ++i)
@@ -149,28 +165,64 @@ at::Tensor Block(const std::shared_ptr<ShardedWanParts>& parts, std::int64_t num
   return BlockNode::apply(call, at::TensorList(tensors));
 }
 
-// The model's tensors, as they are used.
-std::vector<ShardedTensor> TensorsOf(const WanConfig& config, WanDTypes dtypes) {
+// A parameter that is used in float32 at least, also where others are used in bfloat16: the float32 islands, and the
+// weights of q and k norms.
+bool IsUsedWide(std::string_view name) {
+  return IsFloat32Island(name) || name.ends_with("norm_q.weight") || name.ends_with("norm_k.weight");
+}
+
+// What a trained tensor is gathered in, and its gradient exchanged.
+at::ScalarType UsedIn(std::string_view name, WanPrecision precision) {
+  return IsUsedWide(name) ? at::kFloat : precision.compute;
+}
+
+// A model of these tensors' names and shapes, without their values.
+WanTransformer ShapesOf(const WanConfig& config, const ShardedWanForm& form) {
+  WanTransformer shapes(config, at::kMeta);
+  return form.lora.rank > 0 ? shapes.WithAdapters(form.lora, 0) : std::move(shapes);
+}
+
+// What is frozen is gathered as it is kept, which rounds what WanTransformer rounds.
+std::vector<ShardedTensor> TensorsOf(const WanConfig& config, const ShardedWanForm& form) {
   std::vector<ShardedTensor> tensors;
-  const WanTransformer shapes(config, at::kMeta);
+  const WanTransformer shapes = ShapesOf(config, form);
+  const bool frozen_base = !form.trained || form.lora.rank > 0;
+  const auto kept_in = [&](const std::string& name) {
+    return IsFloat32Island(name) ? at::kFloat : form.precision.storage;
+  };
   for (const auto& [name, tensor] : shapes.parameters())
-    tensors.push_back({name, tensor.sizes().vec(), IsUsedWide(name) ? dtypes.wide : dtypes.compute, true});
+    tensors.push_back(
+        {name, tensor.sizes().vec(), frozen_base ? kept_in(name) : UsedIn(name, form.precision), !frozen_base});
+  for (const auto& [name, tensor] : shapes.adapters())
+    tensors.push_back({name, tensor.sizes().vec(), UsedIn(name, form.precision), true});
   return tensors;
 }
 
 }  // namespace
 
-bool IsUsedWide(std::string_view name) {
-  return IsFloat32Island(name) || name.ends_with("norm_q.weight") || name.ends_with("norm_k.weight");
-}
-
-ShardedWan::ShardedWan(const WanConfig& config, WanDTypes dtypes, Collectives& group, at::Device device)
-    : parts_(std::make_shared<ShardedWanParts>(config, dtypes, TensorsOf(config, dtypes), group, device)) {}
+ShardedWan::ShardedWan(const WanConfig& config, const ShardedWanForm& form, Collectives& group, at::Device device)
+    : parts_(std::make_shared<ShardedWanParts>(config, form, TensorsOf(config, form), group, device)) {}
 
 ShardedWan::~ShardedWan() = default;
+ShardedWan::ShardedWan(ShardedWan&&) noexcept = default;
+
+ShardedWan ShardedWan::Load(const std::filesystem::path& path, const ShardedWanForm& form, std::uint64_t seed,
+                            Collectives& group, at::Device device) {
+  const WanWeights weights = WanWeights::Open(path);
+  ShardedWan model(weights.config(), form, group, device);
+  weights.ForEach([&](const std::string& name, const at::Tensor& mapped) { model.parameters().Set(name, mapped); });
+  if (form.lora.rank == 0) return model;
+  NamedTensors adapters;
+  const WanTransformer shapes = ShapesOf(weights.config(), form);
+  for (const auto& [name, tensor] : shapes.adapters()) adapters.emplace_back(name, at::empty(tensor.sizes()));
+  DrawAdapters(adapters, seed);
+  for (const auto& [name, tensor] : adapters) model.parameters().Set(name, tensor);
+  return model;
+}
 
 const WanConfig& ShardedWan::config() const { return parts_->config; }
 ShardedParameters& ShardedWan::parameters() { return parts_->parameters; }
+const ShardedParameters& ShardedWan::parameters() const { return parts_->parameters; }
 
 at::Tensor ShardedWan::Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const {
   const ShardedParameters::Views root = Root(parts_);
@@ -179,6 +231,19 @@ at::Tensor ShardedWan::Forward(const at::Tensor& x, const at::Tensor& sigma, con
   };
   return WanForward(parts_->config, parts_->dtypes, StemFrom(parts_->config, From(root)),
                     HeadFrom(parts_->config, From(root)), run, parts_->ropes, x, sigma, condition);
+}
+
+void ShardedWan::SkipForward() const {
+  parts_->parameters.Gather("");
+  for (std::int64_t number = 0; number < parts_->config.num_layers; ++number)
+    parts_->parameters.Gather(BlockPrefix(number));
+}
+
+std::vector<ShardUnit> LayOutTrained(const NamedTensors& trained, WanPrecision precision) {
+  std::vector<LaidOut> tensors;
+  for (const auto& [name, tensor] : trained)
+    tensors.push_back({name, tensor.sizes().vec(), c10::toString(UsedIn(name, precision))});
+  return LayOut(tensors);
 }
 
 }  // namespace sgmd

@@ -1,7 +1,9 @@
 // The Wan transformer with its parameters sharded over a group of ranks.
 #pragma once
 
+#include <filesystem>
 #include <memory>
+#include <vector>
 
 #include "pipeline/models/wan_transformer.h"
 #include "pipeline/parallel/sharded_parameters.h"
@@ -10,28 +12,43 @@ namespace sgmd {
 
 struct ShardedWanParts;
 
+/// What is sharded of a model, and in which precision.
+struct ShardedWanForm {
+  WanPrecision precision;
+  LoraConfig lora;      // with rank > 0 only adapters are trained, over a frozen base
+  bool trained = true;  // else all of it is frozen
+};
+
 /// Computes what WanTransformer computes with the same parameters, bit for bit. A pass gathers what is outside of the
 /// blocks, and each block when it runs; the backward pass gathers each block again, runs it again from its kept input,
 /// and exchanges the gradients of what is trained. Every rank makes the same passes in the same order, each with inputs
 /// of its own: in a backward pass rank r has the r-th micro-batch.
 class ShardedWan : public VelocityModel {
  public:
-  /// Zero parameters that do not require gradients, all of them trained; `dtypes.compute` is what Linears are gathered
-  /// in. `group` outlives it.
-  ShardedWan(const WanConfig& config, WanDTypes dtypes, Collectives& group, at::Device device);
+  /// Zero parameters that do not require gradients. `group` outlives it.
+  ShardedWan(const WanConfig& config, const ShardedWanForm& form, Collectives& group, at::Device device);
   ~ShardedWan() override;
+  ShardedWan(ShardedWan&&) noexcept;
+
+  /// As WanTransformer::Load and WithAdapters, which draws the adapters from `seed`. Every rank goes through the files
+  /// and takes its part of them.
+  static ShardedWan Load(const std::filesystem::path& model, const ShardedWanForm& form, std::uint64_t seed,
+                         Collectives& group, at::Device device);
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const override;
+  /// Takes part in a pass of the others, forward and without gradients, with no inputs of its own.
+  void SkipForward() const;
 
   const WanConfig& config() const;
   ShardedParameters& parameters();
+  const ShardedParameters& parameters() const;
 
  private:
   std::shared_ptr<ShardedWanParts> parts_;  // shared with the graphs of passes
 };
 
-/// Whether a parameter is used in float32 at least, also where others are used in bfloat16: the float32 islands, and
-/// the weights of q and k norms.
-bool IsUsedWide(std::string_view name);
+/// How what is trained of a model lies in units and segments, whatever the number of ranks. `trained`: the model's
+/// names and shapes.
+std::vector<ShardUnit> LayOutTrained(const NamedTensors& trained, WanPrecision precision);
 
 }  // namespace sgmd

@@ -18,8 +18,8 @@ constexpr std::int64_t kElementsAtOnce =
 at::Tensor Count(std::int64_t value) { return at::full({1}, value, at::kLong); }
 
 // Loads named tensors of which one is a step counter.
-std::int64_t LoadWithCounter(const SafetensorsFile& file, NamedTensors state, const std::string& counter) {
-  LoadTensors(file, state);
+std::int64_t LoadWithCounter(const StateLoader& load, const NamedTensors& state, const std::string& counter) {
+  load(state);
   for (const auto& [name, tensor] : state) {
     if (name == counter) return tensor.item<std::int64_t>();
   }
@@ -27,6 +27,10 @@ std::int64_t LoadWithCounter(const SafetensorsFile& file, NamedTensors state, co
 }
 
 }  // namespace
+
+StateLoader From(const SafetensorsFile& file) {
+  return [file](const NamedTensors& state) { LoadTensors(file, state); };
+}
 
 double GlobalNorm(const std::vector<at::Tensor>& tensors) {
   std::vector<at::Tensor> defined;
@@ -115,7 +119,7 @@ NamedTensors AdamW::State() const {
   return state;
 }
 
-void AdamW::LoadState(const SafetensorsFile& file) { steps_ = LoadWithCounter(file, State(), "adamw.steps"); }
+void AdamW::LoadState(const StateLoader& load) { steps_ = LoadWithCounter(load, State(), "adamw.steps"); }
 
 Ema::Ema(const NamedTensors& parameters, double decay) : decay_(decay) {
   for (const auto& [name, p] : parameters) average_.emplace_back(name, p.detach().clone());
@@ -139,6 +143,6 @@ NamedTensors Ema::State() const {
   return state;
 }
 
-void Ema::LoadState(const SafetensorsFile& file) { updates_ = LoadWithCounter(file, State(), "ema.updates"); }
+void Ema::LoadState(const StateLoader& load) { updates_ = LoadWithCounter(load, State(), "ema.updates"); }
 
 }  // namespace sgmd

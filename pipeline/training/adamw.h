@@ -16,6 +16,10 @@ namespace sgmd {
 double GlobalNorm(const std::vector<at::Tensor>& tensors);
 /// How the norm of all gradients is found, which come in the order of the parameters (undefined: zeros).
 using GradientNorm = std::function<double(const std::vector<at::Tensor>&)>;
+/// Fills the tensors of a state, from a file or the files of several ranks.
+using StateLoader = std::function<void(const NamedTensors& state)>;
+/// LoadTensors.
+StateLoader From(const SafetensorsFile& file);
 
 /// Decoupled weight decay Adam. With beta1 = 0 (the recipe of wan_facts §5) the first moment equals the gradient and is
 /// neither stored nor computed: 12 bytes a parameter instead of 16.
@@ -37,8 +41,9 @@ class AdamW {
 
   /// "<parameter>.v" and, with beta1 > 0, "<parameter>.m", float32; "adamw.steps" int64 [1].
   NamedTensors State() const;
-  /// Throws Error when the file's tensors do not fit State().
-  void LoadState(const SafetensorsFile& file);
+  /// `load` fills State(), or throws Error.
+  void LoadState(const StateLoader& load);
+  void LoadState(const SafetensorsFile& file) { LoadState(From(file)); }
 
  private:
   void Update(std::size_t first, const std::vector<at::Tensor>& gradients, double learning_rate);
@@ -59,7 +64,8 @@ class Ema {
   /// The averaged parameters under the parameters' names, and "ema.updates" int64 [1].
   NamedTensors State() const;
   const NamedTensors& average() const { return average_; }
-  void LoadState(const SafetensorsFile& file);
+  void LoadState(const StateLoader& load);
+  void LoadState(const SafetensorsFile& file) { LoadState(From(file)); }
 
  private:
   NamedTensors average_;

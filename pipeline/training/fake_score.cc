@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <map>
+
 #include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
@@ -29,34 +31,38 @@ void WarnOfUncappedWeight(const Experiment& e) {
 
 }  // namespace
 
-FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks)
+FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks, Collectives* group)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.model.prompts)),
-      model_(TrainableModel(experiment, device, checkpoint_blocks, kRole)),
-      optimizer_(model_.trained(), experiment.optimizer.fake_score),
+      alone_(group == nullptr ? Solo() : nullptr),
+      group_(group == nullptr ? *alone_ : *group),
+      model_(TrainedModel::Start(experiment, device, checkpoint_blocks, kRole, group_)),
+      files_(kRole, group_.rank(), group_.ranks(), model_->Places()),
+      optimizer_(model_->trained(), experiment.optimizer.fake_score,
+                 [this](const std::vector<at::Tensor>& gradients) { return model_->Norm(gradients); }),
       samples_(experiment) {
-  RequireFits(bank_, model_);
+  RequireFits(bank_, model_->config());
   WarnOfUncappedWeight(experiment);
 }
 
 ScoredSample FakeScore::OnDevice(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
                                  const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) const {
-  const at::Device device = model_.device();
+  const at::Device device = model_->device();
   return {x_g.to(device), x_s.to(device), sigma.to(device), teacher_velocity.to(device, at::kFloat),
-          ConditionOn(prompts, bank_, model_)};
+          ConditionOn(prompts, bank_, *model_)};
 }
 
 void FakeScore::CountInputBackward(std::int64_t samples) {
   if (!DifferentiatesFakeScore(experiment_.objective.name)) return;
   work_.backward_input += samples;
-  if (model_.block_checkpointing()) work_.recomputed += samples;
+  if (model_->recomputes()) work_.recomputed += samples;
 }
 
 GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
                                       const at::Tensor& teacher_velocity, const std::vector<Digest>& prompts) {
-  model_.SetRequiresGrad(false);
+  model_->SetRequiresGrad(false);
   GeneratorGradient result =
-      ComputeGeneratorGradient(experiment_.objective, model_, OnDevice(x_g, x_s, sigma, teacher_velocity, prompts));
+      ComputeGeneratorGradient(experiment_.objective, *model_, OnDevice(x_g, x_s, sigma, teacher_velocity, prompts));
   work_.forward += x_g.size(0);
   CountInputBackward(x_g.size(0));
   result.gradient = result.gradient.to(at::kCPU).contiguous();
@@ -67,70 +73,80 @@ FakeScore::Pair FakeScore::GradientAndAccumulate(std::int64_t step, std::int64_t
                                                  const at::Tensor& x_s, const at::Tensor& sigma,
                                                  const at::Tensor& teacher_velocity,
                                                  const std::vector<Digest>& prompts) {
-  model_.SetRequiresGrad(true);
+  model_->SetRequiresGrad(true);
   const ScoredSample sample = OnDevice(x_g, x_s, sigma, teacher_velocity, prompts);
-  const at::Tensor noise = PlanSample(experiment_, bank_, step, index).score_noise.to(model_.device());
-  const SharedPass pass(model_);
+  const at::Tensor noise = PlanSample(experiment_, bank_, step, index).score_noise.to(model_->device());
+  const SharedPass pass(*model_);
   Pair result{ComputeGeneratorGradient(experiment_.objective, pass, sample)};
   const at::Tensor loss = ResidualContractionLoss(pass.velocity(), sample.x_s, sample.x_g, sample.sigma, noise,
                                                   experiment_.objective.weighting);
   (loss / static_cast<double>(experiment_.data.micro_batches)).backward();
   work_.forward += x_g.size(0);
   CountInputBackward(x_g.size(0));
-  CountTrainingBackward(model_, x_g.size(0), work_);
+  CountTrainingBackward(*model_, x_g.size(0), work_);
   result.generator.gradient = result.generator.gradient.to(at::kCPU).contiguous();
   result.inner_loss = loss.item<double>();
   return result;
 }
 
-double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_t index, std::int64_t newest) {
-  const auto& [x_g, prompts] = samples_.For(step, update, index, newest);
+double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_t index, const InnerSample& sample) {
+  const auto& [x_g, prompts] = sample;
   const InnerPlan plan = PlanInner(experiment_, step, index, update);
-  const at::Device device = model_.device();
-  model_.SetRequiresGrad(true);
-  const at::Tensor loss = ResidualContractionLoss(model_, x_g.to(device), plan.sigma.to(device), plan.noise.to(device),
-                                                  ConditionOn(prompts, bank_, model_), experiment_.objective.weighting);
+  const at::Device device = model_->device();
+  model_->SetRequiresGrad(true);
+  const at::Tensor loss =
+      ResidualContractionLoss(*model_, x_g.to(device), plan.sigma.to(device), plan.noise.to(device),
+                              ConditionOn(prompts, bank_, *model_), experiment_.objective.weighting);
   (loss / static_cast<double>(experiment_.data.micro_batches)).backward();
   work_.forward += x_g.size(0);
-  CountTrainingBackward(model_, x_g.size(0), work_);
+  CountTrainingBackward(*model_, x_g.size(0), work_);
   return loss.item<double>();
 }
 
 void FakeScore::Align(const NamedTensors& student) {
-  const NamedTensors& own = model_.trained();
-  if (student.size() != own.size()) {
-    throw Error(StrCat("the fake score cannot be aligned with ", student.size(), " tensors: it has ", own.size()));
-  }
+  std::size_t own = 0;
+  for (const auto& [parameter, slices] : model_->Places()) own += slices.size();
+  if (own != student.size())
+    throw Error(StrCat("the fake score cannot be aligned with ", student.size(), " tensors: it has ", own));
+  for (const auto& [name, theta] : student) AlignOne(name, theta);
+}
+
+void FakeScore::AlignOne(const std::string& name, const at::Tensor& theta) {
   c10::NoGradGuard no_grad;
-  for (std::size_t i = 0; i < own.size(); ++i) {
-    const auto& [name, psi] = own[i];
-    const auto& [student_name, theta] = student[i];
-    if (student_name != name || theta.sizes() != psi.sizes()) {
-      throw Error(StrCat("the fake score's ", name, " ", psi.sizes(), " cannot be aligned with the student's ",
-                         student_name, " ", theta.sizes()));
+  const ParameterPlaces places = model_->Places();
+  for (const auto& [parameter, psi] : model_->trained()) {
+    for (const Slice& slice : places.at(parameter)) {
+      if (slice.name != name) continue;
+      if (theta.sizes() != at::IntArrayRef(slice.shape)) {
+        throw Error(StrCat("the fake score's ", name, " ", at::IntArrayRef(slice.shape),
+                           " cannot be aligned with the student's, which is ", theta.sizes()));
+      }
+      const at::Tensor part = theta.reshape({-1}).narrow(0, slice.offset, slice.count).to(psi.device());
+      psi.view({-1}).narrow(0, slice.at, slice.count).lerp_(part, experiment_.objective.alignment);
+      return;
     }
-    psi.lerp_(theta.to(psi.device()), experiment_.objective.alignment);
   }
+  throw Error(StrCat("the fake score cannot be aligned with the student's ", name, ": it has none"));
 }
 
 AdamW::StepReport FakeScore::Update() { return optimizer_.Step(); }
 
 std::vector<std::string> FakeScore::SaveState(const std::filesystem::path& folder) const {
-  std::vector<std::string> names;
-  SaveAs(folder, StateFileName(kRole, kModelState), model_.trained(), &names);
-  SaveAs(folder, StateFileName(kRole, kOptimizerState), optimizer_.State(), &names);
-  if (const NamedTensors samples = samples_.State(); !samples.empty()) {
-    SaveAs(folder, StateFileName(kRole, kSamplesState), samples, &names);
+  std::vector<std::string> names{files_.Save(folder, kModelState, model_->trained()),
+                                 files_.Save(folder, kOptimizerState, optimizer_.State())};
+  const NamedTensors samples = group_.rank() == 0 ? samples_.State() : NamedTensors{};
+  if (!samples.empty()) {
+    names.push_back(StateFileName(kRole, kSamplesState));
+    SaveTensors(folder / names.back(), samples);
   }
   return names;
 }
 
 void FakeScore::LoadState(const std::filesystem::path& folder) {
-  LoadTensors(SafetensorsFile::Open(folder / StateFileName(kRole, kModelState)), model_.trained());
-  optimizer_.LoadState(SafetensorsFile::Open(folder / StateFileName(kRole, kOptimizerState)));
-  if (const auto samples = folder / StateFileName(kRole, kSamplesState); std::filesystem::exists(samples)) {
-    samples_.LoadState(SafetensorsFile::Open(samples));
-  }
+  files_.Load(folder, kModelState, model_->trained());
+  optimizer_.LoadState([&](const NamedTensors& state) { files_.Load(folder, kOptimizerState, state); });
+  const auto samples = folder / StateFileName(kRole, kSamplesState);
+  if (group_.rank() == 0 && std::filesystem::exists(samples)) samples_.LoadState(SafetensorsFile::Open(samples));
 }
 
 }  // namespace sgmd

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,18 +13,25 @@
 #include "common/config/experiment.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/data/sample_plan.h"
-#include "pipeline/models/wan_transformer.h"
+#include "pipeline/parallel/collectives.h"
 #include "pipeline/training/adamw.h"
+#include "pipeline/training/state_files.h"
+#include "pipeline/training/trained_model.h"
 #include "pipeline/training/work.h"
 
 namespace sgmd {
 
 /// The student theta. With [lora] rank > 0 only adapters are trained, averaged and kept in checkpoints. Files:
 /// generator.model, generator.optimizer, generator.ema (.safetensors).
+///
+/// In a group of ranks each has a shard of it. All make the same calls in the same order, each with a micro-batch of
+/// its own: rank r with the r-th of those that the group has at once.
 class Generator {
  public:
-  /// Starts from the teacher's weights. `checkpoint_blocks`: see WanTransformer::SetBlockCheckpointing.
-  Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false);
+  /// Starts from the teacher's weights. `checkpoint_blocks`: see TrainedModel::Start. `group` outlives it; without one
+  /// it is alone.
+  Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false,
+            Collectives* group = nullptr);
 
   /// What Accumulate needs of a rollout, on the role's device.
   struct Exit {
@@ -35,8 +43,9 @@ class Generator {
     at::Tensor x_g;  // x_e - s_e v(x_e), float32 CPU
   };
   /// Euler from sigma 1 to the exit step, no gradient. `keep_graph`: the exit step's graph is kept, for one Accumulate
-  /// before the next Update; x_g has the same bits either way.
-  Rollout RollOut(const SamplePlan& plan, bool keep_graph = false);
+  /// before the next Update; x_g has the same bits either way. `passes`: the largest exit step of the group's rollouts,
+  /// whose passes this rank takes part in; 0: none has a larger one.
+  Rollout RollOut(const SamplePlan& plan, bool keep_graph = false, std::int64_t passes = 0);
   /// Adds the parameter gradients of <dL/dx_g, x_g> / LandedMicroBatches. Runs the exit step again, with the weights of
   /// now, unless its graph was kept.
   void Accumulate(const SamplePlan& plan, const Exit& exit, const at::Tensor& gradient);
@@ -47,14 +56,16 @@ class Generator {
   /// AdamW and EMA; clears the gradients. A step whose gradient is not finite is skipped.
   AdamW::StepReport Update();
 
-  /// Names of the state files, written into and read from a checkpoint folder.
+  /// Names of this rank's state files, written into a checkpoint folder.
   std::vector<std::string> SaveState(const std::filesystem::path& folder) const;
+  /// From the files of any number of ranks.
   void LoadState(const std::filesystem::path& folder);
-  /// The finished student (EMA weights if there are any, adapters merged) as a model folder in float32; created.
+  /// The finished student (EMA weights if there are any, adapters merged) as a model folder in float32; created, by
+  /// rank 0.
   void SaveStudent(const std::filesystem::path& folder) const;
 
   const PromptBank& bank() const { return bank_; }
-  const WanTransformer& model() const { return model_; }
+  const TrainedModel& model() const { return *model_; }
   const Work& work() const { return work_; }
 
  private:
@@ -62,7 +73,10 @@ class Generator {
 
   Experiment experiment_;
   PromptBank bank_;
-  WanTransformer model_;
+  std::unique_ptr<Collectives> alone_;
+  Collectives& group_;
+  std::unique_ptr<TrainedModel> model_;
+  StateFiles files_;
   std::vector<double> sigmas_;
   AdamW optimizer_;
   std::optional<Ema> ema_;

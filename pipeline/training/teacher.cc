@@ -16,7 +16,7 @@ Teacher::Teacher(const Experiment& experiment, at::Device device)
       scores_(experiment.precision.scores == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat),
       anchor_sigmas_(AnchorSigmas(experiment.diversity.anchor_steps, experiment.diversity.anchor_grid,
                                   experiment.schedule.student_shift)) {
-  RequireFits(bank_, model_);
+  RequireFits(bank_, model_.config());
 }
 
 at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts) {

@@ -6,6 +6,7 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <mutex>
 #include <thread>
 
@@ -28,8 +29,29 @@ WanConfig Config() {
   return c;
 }
 
-WanTransformer Whole(at::ScalarType compute) {
-  WanTransformer model = RandomModel(Config(), {at::kFloat, compute});
+// What is compared: a precision, and whether adapters are trained over a frozen base.
+struct Form {
+  const char* name;
+  at::ScalarType compute;
+  bool adapted;
+
+  WanPrecision precision() const { return {adapted ? compute : at::kFloat, compute}; }
+  LoraConfig lora() const { return adapted ? LoraConfig{2, 4.0} : LoraConfig{}; }
+};
+
+std::ostream& operator<<(std::ostream& out, const Form& form) { return out << form.name; }
+
+// The same whole model in every thread, adapters that do something included.
+WanTransformer Whole(const Form& form) {
+  WanTransformer model = RandomModel(Config(), form.precision());
+  if (form.adapted) {
+    model = model.WithAdapters(form.lora(), 5);
+    const c10::NoGradGuard no_grad;
+    for (std::size_t i = 0; i < model.adapters().size(); ++i) {
+      at::Tensor tensor = model.adapters()[i].second;
+      tensor.copy_(Noise(tensor.sizes(), SeedFor(11, 0, static_cast<std::int64_t>(i), "adapter")) * 0.1);
+    }
+  }
   model.SetRequiresGrad(true);
   return model;
 }
@@ -61,13 +83,6 @@ struct Outcome {
   std::vector<double> norms;
 };
 
-std::vector<ShardUnit> LayoutOf(const WanTransformer& model, at::ScalarType compute) {
-  std::vector<LaidOut> tensors;
-  for (const auto& [name, tensor] : model.parameters())
-    tensors.push_back({name, tensor.sizes().vec(), c10::toString(IsUsedWide(name) ? at::kFloat : compute)});
-  return LayOut(tensors);
-}
-
 // dL/dx at fixed parameters, as the fake score gives it.
 at::Tensor InputGradient(const VelocityModel& model, const Inputs& in) {
   const at::Tensor x = in.x.clone().requires_grad_();
@@ -75,12 +90,12 @@ at::Tensor InputGradient(const VelocityModel& model, const Inputs& in) {
   return x.grad();
 }
 
-Outcome Alone(at::ScalarType compute) {
-  WanTransformer model = Whole(compute);
-  const auto layout = LayoutOf(model, compute);
+Outcome Alone(const Form& form) {
+  WanTransformer model = Whole(form);
+  const auto layout = LayOutTrained(model.trained(), form.precision());
   AdamW optimizer(model.trained(), Optimizer(), [&](const std::vector<at::Tensor>& gradients) {
     std::map<std::string, at::Tensor> by_name;
-    for (std::size_t i = 0; i < gradients.size(); ++i) by_name[model.parameters()[i].first] = gradients[i];
+    for (std::size_t i = 0; i < gradients.size(); ++i) by_name[model.trained()[i].first] = gradients[i];
     return GrainNorm(layout, by_name);
   });
   Outcome outcome;
@@ -95,15 +110,16 @@ Outcome Alone(at::ScalarType compute) {
   }
   model.SetRequiresGrad(false);
   outcome.input_gradient = InputGradient(model, InputsOf(9, 9));
-  outcome.weights = model.parameters();
+  outcome.weights = model.trained();
   return outcome;
 }
 
-Outcome OfRank(Collectives& group, at::ScalarType compute) {
-  ShardedWan model(Config(), {compute, at::kFloat}, group, at::kCPU);
+Outcome OfRank(Collectives& group, const Form& form) {
+  ShardedWan model(Config(), {form.precision(), form.lora(), true}, group, at::kCPU);
   ShardedParameters& parameters = model.parameters();
-  const WanTransformer start = Whole(compute);
+  const WanTransformer start = Whole(form);
   for (const auto& [name, tensor] : start.parameters()) parameters.Set(name, tensor);
+  for (const auto& [name, tensor] : start.adapters()) parameters.Set(name, tensor);
   parameters.SetRequiresGrad(true);
   AdamW optimizer(parameters.Trained(), Optimizer(), [&](const auto& shards) { return parameters.Norm(shards); });
   Outcome outcome;
@@ -120,25 +136,27 @@ Outcome OfRank(Collectives& group, at::ScalarType compute) {
   outcome.input_gradient = InputGradient(model, InputsOf(9, 9));
   std::vector<at::Tensor> shards;
   for (const auto& [name, shard] : parameters.Trained()) shards.push_back(shard);
-  outcome.weights = parameters.Whole(shards);
+  parameters.ForEachWhole(shards, [&](const std::string& name, const at::Tensor& whole) {
+    outcome.weights.emplace_back(name, whole.clone());
+  });
   return outcome;
 }
 
-class ShardedModel : public testing::TestWithParam<std::tuple<int, at::ScalarType>> {};
+class ShardedModel : public testing::TestWithParam<std::tuple<int, Form>> {};
 
 TEST_P(ShardedModel, GivesTheBitsOfOneProcess) {
-  const auto [ranks, compute] = GetParam();
+  const auto& [ranks, form] = GetParam();
   at::set_num_threads(1);
-  const Outcome alone = Alone(compute);
+  const Outcome alone = Alone(form);
   std::map<std::string, at::Tensor> expected(alone.weights.begin(), alone.weights.end());
   const TempFolder folder;
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks; ++rank) {
-    threads.emplace_back([&, rank, ranks = ranks, compute = compute] {
+    threads.emplace_back([&, rank, ranks = ranks, form = form] {
       at::set_num_threads(1);
       const auto group =
           ranks == 1 ? Solo() : ConnectGloo({folder / "rendezvous", rank, ranks, std::chrono::seconds(60)});
-      const Outcome found = OfRank(*group, compute);
+      const Outcome found = OfRank(*group, form);
       EXPECT_TRUE(at::equal(found.forward, alone.forward));
       EXPECT_TRUE(at::equal(found.input_gradient, alone.input_gradient));
       EXPECT_EQ(found.norms, alone.norms);
@@ -150,11 +168,35 @@ TEST_P(ShardedModel, GivesTheBitsOfOneProcess) {
   for (std::thread& thread : threads) thread.join();
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ShardedModel,
-                         testing::Combine(testing::Values(1, 2, 4), testing::Values(at::kFloat, at::kBFloat16)),
-                         [](const auto& info) {
-                           return std::to_string(std::get<0>(info.param)) + c10::toString(std::get<1>(info.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, ShardedModel,
+    testing::Combine(testing::Values(1, 2, 4),
+                     testing::Values(Form{"Float32", at::kFloat, false}, Form{"Bfloat16", at::kBFloat16, false},
+                                     Form{"AdaptedFloat32", at::kFloat, true},
+                                     Form{"AdaptedBfloat16", at::kBFloat16, true})),
+    [](const auto& info) { return std::to_string(std::get<0>(info.param)) + std::get<1>(info.param).name; });
+
+// Kernels add in another order where there are more threads: the same one for any number of grains.
+TEST(GrainNorm, IsThatOfAnyNumberOfRanksWithAnyThreads) {
+  const std::int64_t elements = 5 * kGrain + 1234;
+  const at::Tensor gradient = Noise({elements}, 3);
+  const std::vector<ShardUnit> layout = LayOut({{"w", {elements}, "Float"}});
+  at::set_num_threads(1);
+  const double expected = GrainNorm(layout, {{"w", gradient}});
+  EXPECT_NEAR(expected, gradient.to(at::kDouble).norm().item<double>(), 1e-9 * expected);
+  for (const int threads : {1, 2, 3}) {
+    at::set_num_threads(threads);
+    EXPECT_EQ(GrainNorm(layout, {{"w", gradient}}), expected) << threads;
+    double by_grain = 0;
+    for (std::int64_t first = 0; first < elements; first += kGrain) {
+      const std::int64_t count = std::min(kGrain, elements - first);
+      const double norm = GrainNorm(LayOut({{"w", {count}, "Float"}}), {{"w", gradient.narrow(0, first, count)}});
+      by_grain += norm * norm;
+    }
+    EXPECT_DOUBLE_EQ(std::sqrt(by_grain), expected) << threads;
+  }
+  at::set_num_threads(1);
+}
 
 // Every parameter is in one shard of one rank, and nothing else of the model stays on a rank.
 TEST(ShardedModelMemory, ShardsAddUpToTheModel) {
@@ -165,15 +207,16 @@ TEST(ShardedModelMemory, ShardsAddUpToTheModel) {
   for (int rank = 0; rank < 2; ++rank) {
     threads.emplace_back([&, rank] {
       const auto group = ConnectGloo({folder / "rendezvous", rank, 2, std::chrono::seconds(60)});
-      ShardedWan model(Config(), {}, *group, at::kCPU);
+      ShardedWan model(Config(), {at::kFloat, {}, true}, *group, at::kCPU);
       const std::lock_guard guard(lock);
       for (const auto& [name, shard] : model.parameters().Trained()) elements += shard.numel();
     });
   }
   for (std::thread& thread : threads) thread.join();
   const std::int64_t units = Config().num_layers + 1, segments = 2 * units;
-  EXPECT_GE(elements, Whole(at::kFloat).ParameterCount());
-  EXPECT_LE(elements, Whole(at::kFloat).ParameterCount() + segments * 2 * kGrain);
+  const std::int64_t whole = RandomModel(Config(), {}).ParameterCount();
+  EXPECT_GE(elements, whole);
+  EXPECT_LE(elements, whole + segments * 2 * kGrain);
 }
 
 }  // namespace

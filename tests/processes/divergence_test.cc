@@ -53,8 +53,8 @@ TEST(Divergence, CommitsNoCheckpointBetweenSkippedUpdates) {
   EXPECT_THAT(TinyRun::NewestState(run.run()), HasSubstr("step-00000001"));
 }
 
-// It ends after a skipped update: in order, at the last good checkpoint, also where that is still on its way because the
-// broker's disk is slow.
+// It ends after a skipped update: in order, at the last good checkpoint, also where that is still on its way because
+// the broker's disk is slow.
 TEST(Divergence, ARunThatEndsAfterASkippedUpdateLeavesTheLastGoodCheckpoint) {
   ::setenv("SGMD_FAILPOINTS", "cache.flush=sleep(1000)@1", 1);
   for (const char* staleness : {"0", "1"}) {

@@ -54,7 +54,7 @@ class SerialLoop {
   bool FreshAfter() const { return e.inner.source == InnerSource::kFreshAfter; }
 
   void Begin(std::int64_t step) {
-    for (std::int64_t m = 0; RollsOut(e, step) && m < e.data.micro_batches; ++m) {
+    for (const std::int32_t m : RollsOut(e, step) ? SamplesByExit(e, step) : std::vector<std::int32_t>{}) {
       Scored& s = scored_[{step, m}];
       s.plan = PlanSample(e, generator.bank(), step, m);
       s.rollout = generator.RollOut(s.plan, keep_exit_graph_);
@@ -103,7 +103,7 @@ class SerialLoop {
       const AnchorPlan plan = PlanAnchor(e, generator.bank(), step, m);
       generator.AccumulateDiversity(plan, teacher_.Anchor(plan.noise, plan.prompts));
     }
-    for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
+    for (const std::int32_t m : SamplesByExit(e, step)) {
       Scored& s = scored_.at({RolloutStepOf(e, step), m});
       generator.Accumulate(s.plan, s.rollout.exit, gradients_[m].gradient);
       s.rollout.exit.x_g = at::Tensor();  // a graph serves once
@@ -113,7 +113,7 @@ class SerialLoop {
       RollOutFresh(step);
       RunInnerLoop(step);
     }
-    if (e.objective.alignment > 0) fake.Align(generator.model().trained());
+    if (e.objective.alignment > 0) fake.Align(generator.model().trained());  // alone, it has whole tensors
     std::erase_if(scored_, [&](const auto& entry) { return entry.first.first < RolloutStepOf(e, step + 1); });
   }
 

@@ -10,8 +10,11 @@
 #include <chrono>
 #include <thread>
 
+#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "common/storage/checkpoint_layout.h"
+#include "common/storage/tensor_part.h"
 #include "pipeline/data/bouncing_balls.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/flow/random.h"
@@ -62,24 +65,39 @@ std::filesystem::path NewestCheckpoint(const std::filesystem::path& run_folder) 
   return newest;
 }
 
-std::string StateOf(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+// Of one state, whose tensors may be in the files of several ranks.
+std::string DigestOf(const std::vector<std::filesystem::path>& files) {
+  const TensorParts parts = TensorParts::Open(files);
+  Hasher hasher;
+  for (const auto& [name, tensor] : parts.tensors()) {
+    std::vector<std::byte> bytes(CheckedByteSize(tensor.dtype, tensor.shape));
+    parts.Read(name, 0, bytes);
+    hasher.Text(name).Bytes(bytes);
+    for (const std::int64_t extent : tensor.shape) hasher.Integer(static_cast<std::uint64_t>(extent));
   }
-  std::sort(files.begin(), files.end());
+  return hasher.Finish().Hex();
+}
+
+std::string StateOf(const std::filesystem::path& folder) {
   std::string state;
-  for (const auto& file : files) state += StrCat(file.filename().string(), " ", DigestFile(file).Hex(), "\n");
+  for (const Role role : {Role::kFakeScore, Role::kGenerator}) {
+    for (const std::string_view of : {kAverageState, kModelState, kOptimizerState, kSamplesState}) {
+      const bool there = std::ranges::any_of(std::filesystem::directory_iterator(folder), [&](const auto& entry) {
+        return entry.path().filename().string().starts_with(StrCat(Spell(role), ".", of, "."));
+      });
+      if (there) state += StrCat(Spell(role), ".", of, " ", DigestOf(StateFilesIn(folder, Spell(role), of)), "\n");
+    }
+  }
   return state;
 }
 
 }  // namespace
 
-void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed) {
+void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed, std::int64_t width) {
   WanConfig config;
   config.in_dim = config.out_dim = 3;
-  config.dim = 24;
-  config.ffn_dim = 48;
+  config.dim = width;
+  config.ffn_dim = 2 * width;
   config.freq_dim = 16;
   config.text_dim = 8;
   config.text_len = 8;

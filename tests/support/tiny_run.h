@@ -13,7 +13,8 @@
 namespace sgmd {
 
 /// Writes a model folder with random weights (also in the head, so that gradients are not zero) and a prompt bank.
-void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed = 1);
+/// `width`: the model's dim, a multiple of 24.
+void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed = 1, std::int64_t width = 24);
 
 /// Writes model/, experiment.toml and topology.toml of a run of `steps` steps in `folder`/run. `experiment` lines are
 /// appended to the experiment file, `topology` lines to the topology file.
@@ -50,7 +51,8 @@ class TinyRun {
   std::vector<pid_t> Pids(const std::string& word) const;
   /// kill -9 of the one process that Pids(word) finds; false, and nothing is killed, when there is not exactly one.
   bool Kill(const std::string& word) const;
-  /// The files of the newest checkpoint of `run_folder`, concatenated with their names: equal text, equal weights.
+  /// Digests of the states in the newest checkpoint of `run_folder`: equal text, equal weights, however many ranks
+  /// wrote them.
   static std::string NewestState(const std::filesystem::path& run_folder);
   /// The same files as the serial loop makes them, with the pauses of the run so far.
   std::string SerialState() const;

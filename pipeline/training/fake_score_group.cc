@@ -1,0 +1,180 @@
+#include "pipeline/training/fake_score_group.h"
+
+#include <ATen/ATen.h>
+
+#include <cstring>
+#include <utility>
+
+#include "common/error/error.h"
+#include "pipeline/training/group_reports.h"
+
+namespace sgmd {
+namespace {
+
+// Digests as a tensor, uint8 [B, 16], and back.
+at::Tensor ToTensor(const std::vector<Digest>& prompts) {
+  const at::Tensor bytes = at::empty({static_cast<std::int64_t>(prompts.size()), sizeof(Digest)}, at::kByte);
+  std::memcpy(bytes.mutable_data_ptr(), prompts.data(), bytes.nbytes());
+  return bytes;
+}
+std::vector<Digest> ToPrompts(const at::Tensor& bytes) {
+  std::vector<Digest> prompts(static_cast<std::size_t>(bytes.size(0)));
+  std::memcpy(prompts.data(), bytes.const_data_ptr(), bytes.nbytes());
+  return prompts;
+}
+
+template <typename Sample, typename Field>
+std::vector<at::Tensor> Each(const std::vector<Sample>& round, Field field) {
+  std::vector<at::Tensor> all;
+  for (const Sample& sample : round) all.push_back(field(sample));
+  return all;
+}
+
+}  // namespace
+
+FakeScoreGroup::FakeScoreGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
+                               Collectives& group)
+    : experiment_(experiment), orders_(group), fake_(experiment, device, checkpoint_blocks, &group) {}
+
+std::vector<FakeScore::Pair> FakeScoreGroup::Gradients(std::int64_t step, const std::vector<Scored>& round) {
+  const at::ScalarType scores = round.front().velocity.scalar_type();
+  std::vector<std::int32_t> indices;
+  for (const Scored& sample : round) indices.push_back(sample.index);
+  Give(What::kGradients, {step, static_cast<std::int64_t>(scores)}, indices);
+  return GradientsOwn(step, indices.front(), scores, round);
+}
+
+std::vector<FakeScore::Pair> FakeScoreGroup::GradientsOwn(std::int64_t step, std::int32_t index, at::ScalarType scores,
+                                                          const std::vector<Scored>& round) {
+  const std::vector<std::int64_t> shape = LatentShape(experiment_);
+  const std::int64_t batch = shape.front();
+  const auto own = [&](auto field, at::ScalarType dtype, at::IntArrayRef of) {
+    return orders_.Scatter(Each(round, field), dtype, of);
+  };
+  const at::Tensor x_g = own([](const Scored& s) { return s.x_g; }, at::kFloat, shape);
+  const at::Tensor x_s = own([](const Scored& s) { return s.x_s; }, at::kFloat, shape);
+  const at::Tensor sigma = own([](const Scored& s) { return s.sigma; }, at::kFloat, {batch});
+  const at::Tensor velocity = own([](const Scored& s) { return s.velocity; }, scores, shape);
+  const std::vector<Digest> prompts =
+      ToPrompts(own([](const Scored& s) { return ToTensor(s.prompts); }, at::kByte, {batch, sizeof(Digest)}));
+  FakeScore::Pair pair;
+  if (experiment_.inner.source == InnerSource::kPaired) {
+    pair = fake_.GradientAndAccumulate(step, index, x_g, x_s, sigma, velocity, prompts);
+  } else {
+    pair.generator = fake_.Gradient(x_g, x_s, sigma, velocity, prompts);
+  }
+  std::vector<double> numbers{pair.inner_loss};
+  for (const auto& [name, value] : pair.generator.terms) numbers.push_back(value);
+  const std::vector<at::Tensor> gradients = orders_.Gather(pair.generator.gradient),
+                                values = orders_.Gather(at::tensor(numbers, at::kDouble));
+  std::vector<FakeScore::Pair> all;
+  for (std::size_t rank = 0; rank < gradients.size(); ++rank) {
+    const double* value = values[rank].const_data_ptr<double>();
+    FakeScore::Pair& of_rank = all.emplace_back();
+    of_rank.generator = {gradients[rank], pair.generator.terms};  // the same names
+    of_rank.inner_loss = *value++;
+    for (auto& [name, term] : of_rank.generator.terms) term = *value++;
+  }
+  return all;
+}
+
+std::vector<double> FakeScoreGroup::Accumulate(std::int64_t step, std::int64_t update,
+                                               const std::vector<std::int32_t>& indices, std::int64_t newest) {
+  Give(What::kAccumulate, {step, update}, indices);
+  std::vector<InnerSample> round;
+  for (const std::int32_t index : indices) round.push_back(fake_.samples().For(step, update, index, newest));
+  return AccumulateOwn(step, update, indices.front(), round);
+}
+
+std::vector<double> FakeScoreGroup::AccumulateOwn(std::int64_t step, std::int64_t update, std::int32_t index,
+                                                  const std::vector<InnerSample>& round) {
+  const std::vector<std::int64_t> shape = LatentShape(experiment_);
+  const at::Tensor x_g = orders_.Scatter(Each(round, [](const InnerSample& s) { return s.x_g; }), at::kFloat, shape);
+  const at::Tensor prompts =
+      orders_.Scatter(Each(round, [](const InnerSample& s) { return ToTensor(s.prompts); }), at::kByte,
+                      {shape.front(), static_cast<std::int64_t>(sizeof(Digest))});
+  const double loss = fake_.Accumulate(step, update, index, InnerSample{x_g, ToPrompts(prompts)});
+  std::vector<double> losses;
+  for (const at::Tensor& of_rank : orders_.Gather(at::full({1}, loss, at::kDouble)))
+    losses.push_back(of_rank.item<double>());
+  return losses;
+}
+
+void FakeScoreGroup::Align(const NamedTensors& student) {
+  if (ranks() == 1) return fake_.Align(student);
+  Give(What::kAlign);
+  AlignOwn(student);
+}
+
+// One tensor after the other: no rank but 0 has all of them at once. The places are the same ones on all ranks.
+void FakeScoreGroup::AlignOwn(const NamedTensors& student) {
+  const std::map<std::string, at::Tensor> thetas(student.begin(), student.end());
+  for (const auto& [parameter, slices] : fake_.model().Places()) {
+    for (const Slice& slice : slices) {
+      at::Tensor theta = at::empty(slice.shape);
+      if (orders_.rank() == 0) theta = thetas.at(slice.name).to(at::kCPU, at::kFloat).contiguous();
+      orders_.Broadcast(theta);
+      fake_.AlignOne(slice.name, theta);
+    }
+  }
+}
+
+AdamW::StepReport FakeScoreGroup::Update() {
+  Give(What::kUpdate);
+  return fake_.Update();
+}
+
+std::map<std::string, Digest> FakeScoreGroup::SaveState(const std::filesystem::path& folder) {
+  Give(What::kSaveState, {}, {}, folder.string());
+  return GatherDigests(orders_, folder, fake_.SaveState(folder));
+}
+
+void FakeScoreGroup::LoadState(const std::filesystem::path& folder) {
+  Give(What::kLoadState, {}, {}, folder.string());
+  fake_.LoadState(folder);
+}
+
+Work FakeScoreGroup::CountedWork() {
+  Give(What::kCountedWork);
+  return GatherWork(orders_, fake_.work());
+}
+
+void FakeScoreGroup::End() { Give(What::kEnd); }
+
+void FakeScoreGroup::Follow() {
+  while (true) {
+    const Order order = orders_.Take();
+    if (static_cast<What>(order.what) == What::kEnd) return;
+    Do(order);
+  }
+}
+
+void FakeScoreGroup::Do(const Order& order) {
+  const std::int64_t step = order.numbers[0];
+  const std::int32_t index = order.of_ranks[static_cast<std::size_t>(orders_.rank())];
+  switch (static_cast<What>(order.what)) {
+    case What::kGradients:
+      GradientsOwn(step, index, static_cast<at::ScalarType>(order.numbers[1]), {});
+      return;
+    case What::kAccumulate:
+      AccumulateOwn(step, /*update=*/order.numbers[1], index, {});
+      return;
+    case What::kAlign:
+      return AlignOwn({});
+    case What::kUpdate:
+      fake_.Update();
+      return;
+    case What::kSaveState:
+      GatherDigests(orders_, order.text, fake_.SaveState(order.text));
+      return;
+    case What::kLoadState:
+      return fake_.LoadState(order.text);
+    case What::kCountedWork:
+      GatherWork(orders_, fake_.work());
+      return;
+    case What::kEnd:
+      return;
+  }
+}
+
+}  // namespace sgmd

@@ -1,0 +1,57 @@
+// The network of a trained role, on one rank of the role's group.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "common/config/experiment.h"
+#include "pipeline/flow/velocity_model.h"
+#include "pipeline/models/wan_config.h"
+#include "pipeline/parallel/collectives.h"
+#include "pipeline/parallel/sharded_parameters.h"
+#include "pipeline/training/state_files.h"
+
+namespace sgmd {
+
+/// In a group of one it is a WanTransformer; in a larger one a ShardedWan, which computes the same bits. All ranks make
+/// the same passes, and call what says so, in the same order.
+class TrainedModel : public VelocityModel {
+ public:
+  /// Starts from the teacher's weights: all of it trainable with float32 masters, or with [lora] adapters over a frozen
+  /// base. `role` is the purpose of the adapters' draws. `checkpoint_blocks`: see WanTransformer::SetBlockCheckpointing;
+  /// shards imply it. `group` outlives it.
+  static std::unique_ptr<TrainedModel> Start(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
+                                             std::string_view role, Collectives& group);
+
+  virtual const WanConfig& config() const = 0;
+  virtual at::Device device() const = 0;
+  /// Of what is trained.
+  virtual void SetRequiresGrad(bool requires_grad) = 0;
+  /// What this rank holds of what is trained, float32: the optimizer's parameters.
+  virtual const NamedTensors& trained() const = 0;
+  /// Where those lie in the model's tensors.
+  virtual ParameterPlaces Places() const = 0;
+  /// The L2 norm of the whole model's gradients, of which `gradients` are this rank's, in the order of trained()
+  /// (undefined: zeros); the same bits in a group of any size. By all ranks.
+  virtual double Norm(const std::vector<at::Tensor>& gradients) const = 0;
+  /// Takes part in a forward pass of the others without gradients. By the ranks that have no sample in it.
+  virtual void SkipForward() const = 0;
+  /// Shows every trained tensor of the model by its name, in the order of the model's, of `tensors` that lie as
+  /// trained() does. By all ranks.
+  virtual void ForEachWhole(const NamedTensors& tensors, const NamedTensorVisitor& visit) const = 0;
+
+  /// Whether adapters are trained over a frozen base.
+  bool adapted() const { return adapted_; }
+  /// Whether a backward pass runs the blocks again.
+  bool recomputes() const { return recomputes_; }
+
+ protected:
+  TrainedModel(bool adapted, bool recomputes) : adapted_(adapted), recomputes_(recomputes) {}
+
+ private:
+  bool adapted_, recomputes_;
+};
+
+}  // namespace sgmd
