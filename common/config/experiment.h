@@ -146,6 +146,10 @@ struct Experiment {
     std::int64_t generator = 1, fake_score = 1;
   } threads;
 
+  struct SequenceParallel {
+    std::int64_t generator = 1, fake_score = 1;
+  } sequence_parallel;
+
   std::int64_t rollbacks = 0;        // no key: times that the run went back to a checkpoint; makes new draws after each
   std::vector<std::int64_t> pauses;  // no key: PausesOf the run
 };

@@ -5,6 +5,7 @@ namespace {
 
 constexpr NumberRange kBeta{0, 1, false, true};
 constexpr NumberRange kThreads{1, 1024};
+constexpr NumberRange kSharing{1, 64};
 
 void VisitModelAndData(FieldVisitor& v, Experiment& e) {
   v.Section("model", "The teacher, which student and fake score start from, and its prompts.");
@@ -161,6 +162,13 @@ void VisitTraining(FieldVisitor& v, Experiment& e) {
   v.Section("threads", "CPU threads of the trained roles: they decide the last bits of some gradients.");
   v.Field({"generator", "threads of the generator", kThreads}, e.threads.generator);
   v.Field({"fake_score", "threads of the fake score", kThreads}, e.threads.fake_score);
+  v.Section(
+      "sequence_parallel",
+      "Ranks that share the tokens of a micro-batch, for less memory of activations on each: they decide the last "
+      "bits of gradients.");
+  v.Field({"generator", "of the generator's `devices`, which are a multiple; divides the model's heads", kSharing},
+          e.sequence_parallel.generator);
+  v.Field({"fake_score", "of the fake score's `devices`, likewise", kSharing}, e.sequence_parallel.fake_score);
 }
 
 }  // namespace

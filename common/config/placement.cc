@@ -40,6 +40,15 @@ int RanksOf(const Topology& t, const NodeName& node) {
   return node.role == Role::kFakeScore ? t.fake_score.ranks() : 1;
 }
 
+int SequenceRanksOf(const Experiment& e, const NodeName& node) {
+  if (node.role == Role::kGenerator) return static_cast<int>(e.sequence_parallel.generator);
+  return node.role == Role::kFakeScore ? static_cast<int>(e.sequence_parallel.fake_score) : 1;
+}
+
+int RoundOf(const LaunchPlan& plan, const NodeName& node) {
+  return RanksOf(plan.topology, node) / SequenceRanksOf(plan.experiment, node);
+}
+
 Placement PlacementOf(const LaunchPlan& plan, const NodeName& node) {
   const Topology& t = plan.topology;
   Placement p;

@@ -23,8 +23,11 @@ struct Placement {
   std::string DeviceOfHost() const;
 };
 
-/// How many processes share the role of `node`.
+/// How many processes share the role of `node`; how many of them share the tokens of a micro-batch; and so how many
+/// micro-batches they have at once.
 int RanksOf(const Topology& topology, const NodeName& node);
+int SequenceRanksOf(const Experiment& experiment, const NodeName& node);
+int RoundOf(const LaunchPlan& plan, const NodeName& node);
 
 /// Where `node` of the plan runs, also a teacher beyond [teacher] replicas: the run may have been scaled.
 Placement PlacementOf(const LaunchPlan& plan, const NodeName& node);

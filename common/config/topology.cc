@@ -3,6 +3,7 @@
 #include <set>
 
 #include "common/config/field_text.h"
+#include "common/config/placement.h"
 #include "common/config/toml_reader.h"
 #include "common/config/topology_fields.h"
 #include "common/error/error.h"
@@ -21,17 +22,22 @@ std::string DefaultEndpoint(const std::filesystem::path& run_folder, const std::
   return "ipc://" + path.string();
 }
 
-// What a group of ranks asks of the experiment.
-void CheckGroup(const LaunchPlan& plan, TomlTable table, const Topology::TrainedRole& role,
-                std::int64_t micro_batches) {
-  const Experiment& e = plan.experiment;
-  if (role.ranks() == 1) return;
-  if (micro_batches % role.ranks() != 0) {
+// What a group of ranks asks of the experiment, and what that asks of it.
+void CheckGroup(const LaunchPlan& plan, TomlTable table, Role of, std::int64_t micro_batches) {
+  const NodeName role{of};
+  const int ranks = RanksOf(plan.topology, role), sharing = SequenceRanksOf(plan.experiment, role);
+  if (ranks % sharing != 0) {
     table.Fail("devices",
-               StrCat(role.ranks(), " ranks cannot share ", micro_batches, " micro-batches of a step evenly"),
+               StrCat(ranks, ranks == 1 ? " device is" : " devices are", " no multiple of [sequence_parallel] ",
+                      Spell(of), " = ", sharing),
+               "as many ranks share the tokens of a micro-batch");
+  }
+  const int round = RoundOf(plan, role);
+  if (micro_batches % round != 0) {
+    table.Fail("devices", StrCat(round, " ranks cannot share ", micro_batches, " micro-batches of a step evenly"),
                "name as many devices as divide [data] micro_batches, or [outer] land where that is less");
   }
-  if (e.inner.pace == InnerPacing::kFree && &role == &plan.topology.fake_score) {
+  if (round > 1 && plan.experiment.inner.pace == InnerPacing::kFree && of == Role::kFakeScore) {
     table.Fail("devices", "[inner] pace = \"free\" goes one micro-batch at a time, which ranks cannot share",
                "one device, or pace = \"locked\"");
   }
@@ -69,10 +75,9 @@ LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFi
   plan.topology = ReadTopology(topology_path, of_topology);
   ResolveDefaults(plan.topology);
   plan.experiment = LoadExperiment(plan.topology.run.experiment, needed, of_experiment);
-  const Topology& t = plan.topology;
   TomlTable root = TomlFile::Open(topology_path, of_topology).root();
-  CheckGroup(plan, root.Table("generator"), t.generator, LandedMicroBatches(plan.experiment));
-  CheckGroup(plan, root.Table("fake_score"), t.fake_score, plan.experiment.data.micro_batches);
+  CheckGroup(plan, root.Table("generator"), Role::kGenerator, LandedMicroBatches(plan.experiment));
+  CheckGroup(plan, root.Table("fake_score"), Role::kFakeScore, plan.experiment.data.micro_batches);
   return plan;
 }
 

@@ -37,6 +37,8 @@ std::string ProcessesOn(const MemoryPlan& memory, const std::string& device) {
 // As many GPUs as there are processes: enough to see what each needs by itself.
 void SpreadOverDevices(LaunchPlan& plan) {
   Topology& t = plan.topology;
+  t.generator.devices.clear();
+  t.fake_score.devices.clear();
   t.generator.device = "cuda:0";
   t.fake_score.device = "cuda:1";
   t.teacher.devices.clear();
@@ -106,9 +108,9 @@ std::string OversizeAdvice(const LaunchPlan& original, const WanConfig& config, 
   text += StrCat("  ", ++number, ". a device of at least ", Gigabytes(worst.need), " GB (",
                  std::ceil(worst.need / kGibibyte), " GiB)");
   if (cpu) return text + ", or fewer teachers\n";
-  return text + StrCat(", or ", std::ceil(worst.need / worst.has),
-                       " of these for that role together, which needs sharded roles: "
-                       "not available yet\n");
+  return text +
+         ", or several that share a role: [generator] and [fake_score] devices = [...]; plan --balance 8x80gb, or "
+         "whatever there is, finds a split\n";
 }
 
 }  // namespace sgmd

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
 #include <sstream>
 
 #include "common/config/placement.h"
@@ -117,15 +116,17 @@ double Buffers(const Setting& s, const Placement& place, int ranks) {
 
 // Of `graphs` exit steps that are kept, those that wait while a pass runs: all, or all but the one whose backward pass
 // it is. In bfloat16 each has its own copies of the trained weights.
-double WaitingGraphs(const Setting& s, std::int64_t graphs, bool checkpoint_blocks) {
+double WaitingGraphs(const Setting& s, std::int64_t tokens, std::int64_t graphs, bool checkpoint_blocks) {
   const double waiting = static_cast<double>(std::max<std::int64_t>(graphs - (s.diversity() ? 0 : 1), 0));
   const double copies = checkpoint_blocks ? 0 : WeightCopies(s, checkpoint_blocks);
-  return waiting * (GraphBytes(s.config, s.tokens, s.Pass(Role::kGenerator, checkpoint_blocks)) + copies);
+  return waiting * (GraphBytes(s.config, tokens, s.Pass(Role::kGenerator, checkpoint_blocks)) + copies);
 }
 
-// `graphs` of the role, which its ranks have in equal shares, as they have its parameters.
-MemoryNeed NeedOf(const Setting& s, const Placement& place, int ranks, std::int64_t graphs) {
+// The ranks of a role have its parameters, kept graphs and, where they share tokens, activations in equal shares.
+MemoryNeed NeedOf(const Setting& s, const LaunchPlan& plan, const Placement& place) {
   const Role role = place.node.role;
+  const int ranks = RanksOf(plan.topology, place.node), sharing = SequenceRanksOf(plan.experiment, place.node);
+  const std::int64_t tokens = (s.tokens + sharing - 1) / sharing;  // of a rank
   const bool checkpoint_blocks = place.checkpoint_blocks;
   MemoryNeed need;
   const double share = 1.0 / ranks, frozen = (s.half ? 2 : 4) * s.all * share, trained = s.trained * share;
@@ -138,8 +139,9 @@ MemoryNeed NeedOf(const Setting& s, const Placement& place, int ranks, std::int6
     need.optimizer = (optimizer.beta1 == 0 ? 4 : 8) * trained;
     if (role == Role::kGenerator && s.e.ema.decay > 0) need.ema = 4 * trained;
   }
-  need.activations = ActivationBytes(s.config, s.tokens, s.Pass(role, checkpoint_blocks));
-  if (role == Role::kGenerator) need.activations += WaitingGraphs(s, graphs / ranks, checkpoint_blocks);
+  need.activations = ActivationBytes(s.config, tokens, s.Pass(role, checkpoint_blocks));
+  if (role == Role::kGenerator)
+    need.activations += WaitingGraphs(s, tokens, KeptGraphs(plan) / RoundOf(plan, place.node), checkpoint_blocks);
   need.buffers = Buffers(s, place, ranks);
   need.runtime = OnCpu(place) ? kCpuRuntime : kCudaRuntime;
   return need;
@@ -167,23 +169,15 @@ void AddToDevice(MemoryPlan& memory, const Placement& place, double machine_byte
   device->need += need;
 }
 
-std::string Padded(const std::string& text, int width) {  // negative: to the left
-  char padded[160];
-  std::snprintf(padded, sizeof padded, "%*s", width, text.c_str());
-  return padded;
-}
-
-std::string Have(double has) { return has > 0 ? Gigabytes(has) : "unknown"; }
-
 }  // namespace
 
 std::int64_t KeptGraphs(const LaunchPlan& plan) {
   const Experiment& e = plan.experiment;
-  const std::int64_t ranks = plan.topology.generator.ranks(),
+  const std::int64_t round = RoundOf(plan, {Role::kGenerator}),
                      most = e.outer.max_staleness == 0 ? e.data.micro_batches : 0;
-  if (ranks > 1 && LandedMicroBatches(e) < e.data.micro_batches) return 0;
+  if (round > 1 && LandedMicroBatches(e) < e.data.micro_batches) return 0;
   const std::int64_t kept = std::clamp<std::int64_t>(plan.topology.generator.keep_exit_graphs, 0, most);
-  return kept / ranks * ranks;  // whole rounds
+  return kept / round * round;
 }
 
 StepCost StepCostOf(const LaunchPlan& plan) {
@@ -204,8 +198,8 @@ void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_
   };
   keep = plan.experiment.data.micro_batches;
   keep = KeptGraphs(plan);
-  const std::int64_t ranks = plan.topology.generator.ranks();
-  while (keep > 0 && !fits()) keep = std::max<std::int64_t>(keep - ranks, 0);
+  const std::int64_t round = RoundOf(plan, {Role::kGenerator});
+  while (keep > 0 && !fits()) keep = std::max<std::int64_t>(keep - round, 0);
 }
 
 bool MemoryPlan::Fits() const {
@@ -222,7 +216,7 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
   MemoryPlan memory;
   for (const Placement& place : placements) {
     if (!Computes(place.node.role)) continue;
-    const MemoryNeed need = NeedOf(setting, place, RanksOf(plan.topology, place.node), KeptGraphs(plan));
+    const MemoryNeed need = NeedOf(setting, plan, place);
     memory.processes.push_back(
         {Spell(place.node), place.DeviceOfHost(), need, forward * ForwardEquivalents(cost, plan.topology, place.node)});
     if (!OnCpu(place) && place.node.rank == 0)
@@ -243,61 +237,5 @@ double MachineMemory() {
 }
 
 WanConfig ConfigOfModel(const std::filesystem::path& model) { return WanConfig::FromFile(FindModelConfig(model)); }
-
-std::string Gigabytes(double bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, bytes > 0 && bytes < 0.05e9 ? "%.2f" : "%.1f", bytes / 1e9);
-  return text;
-}
-
-std::string BalanceText(const MemoryPlan& memory) {
-  std::map<std::string, double> by_device;
-  for (const ProcessMemory& p : memory.processes) by_device[p.device] += p.step_flops;
-  double sum = 0;
-  auto busiest = by_device.begin();
-  for (auto device = by_device.begin(); device != by_device.end(); ++device) {
-    sum += device->second;
-    if (device->second > busiest->second) busiest = device;
-  }
-  if (by_device.size() < 2 || sum == 0) return "";
-  const double mean = sum / static_cast<double>(by_device.size());
-  char line[160];
-  std::snprintf(line, sizeof line,
-                "balance %.2f: %.4g TFLOP a step on the busiest device, %s, of %.4g on the mean of %zu\n",
-                busiest->second / mean, busiest->second / 1e12, busiest->first.c_str(), mean / 1e12, by_device.size());
-  return line;
-}
-
-std::string MemoryTable(const MemoryPlan& memory) {
-  std::size_t longest = 8;
-  for (const DeviceMemory& d : memory.devices) longest = std::max(longest, d.device.size());
-  const int width = -static_cast<int>(longest);
-  std::string text = StrCat("\n", Padded("memory, GB", -13), " ", Padded("device", width),
-                            "  weights  gradients  optimizer    ema  activations  buffers  runtime    total  device has"
-                            "  TFLOP/step\n");
-  for (const ProcessMemory& p : memory.processes) {
-    const auto device =
-        std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == p.device; });
-    const MemoryNeed& n = p.need;
-    char flops[32];
-    std::snprintf(flops, sizeof flops, p.step_flops < 1e13 ? "%.3g" : "%.0f", p.step_flops / 1e12);
-    text += Padded(p.process, -13) + " " + Padded(p.device, width) + Padded(Gigabytes(n.weights), 9) +
-            Padded(Gigabytes(n.gradients), 11) + Padded(Gigabytes(n.optimizer), 11) + Padded(Gigabytes(n.ema), 7) +
-            Padded(Gigabytes(n.activations), 13) + Padded(Gigabytes(n.buffers), 9) + Padded(Gigabytes(n.runtime), 9) +
-            Padded(Gigabytes(n.total()), 9) + Padded(Have(device->has), 12) + Padded(flops, 12) + "\n";
-  }
-  for (const DeviceMemory& d : memory.devices) {
-    const auto here = std::count_if(memory.processes.begin(), memory.processes.end(),
-                                    [&](const auto& p) { return p.device == d.device; });
-    if (here > 1)
-      text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, width), Padded(Gigabytes(d.need), 78),
-                     Padded(Have(d.has), 12), "\n");
-  }
-  text += BalanceText(memory);
-  std::string waiting;
-  for (const auto& [process, bytes] : memory.waiting)
-    if (!process.starts_with("teacher")) waiting += StrCat(waiting.empty() ? "" : ", ", process, " ", Gigabytes(bytes));
-  return text + StrCat("samples on their way, GB of main memory at most: ", waiting, "\n");
-}
 
 }  // namespace sgmd

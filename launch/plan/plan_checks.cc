@@ -40,6 +40,17 @@ double AlignmentBytes(const Experiment& e, const WanConfig& config) {
   return e.objective.alignment > 0 ? 4 * static_cast<double>(ParameterCount(config)) : 0;
 }
 
+void RequireSequenceFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides) {
+  for (const Role role : {Role::kGenerator, Role::kFakeScore}) {
+    const int sharing = SequenceRanksOf(plan.experiment, {role});
+    if (config.num_heads % sharing == 0) continue;
+    TomlTable section = SectionOfExperiment(plan, overrides, "sequence_parallel");
+    section.Fail(Spell(role),
+                 StrCat(sharing, " ranks cannot share the ", config.num_heads, " heads of the model evenly"),
+                 "a number that divides the heads");
+  }
+}
+
 void RequireAlignmentFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides) {
   const double bytes = AlignmentBytes(plan.experiment, config);
   if (bytes <= kLargestAlignment) return;

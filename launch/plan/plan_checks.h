@@ -15,6 +15,9 @@ void RequirePromptBank(const LaunchPlan& plan, const TomlOverrides& overrides);
 /// Bytes of float32 weights that the generator sends the fake score in every step: 0 without [objective] alignment.
 double AlignmentBytes(const Experiment& experiment, const WanConfig& config);
 
+/// Throws Error located as above when [sequence_parallel] does not divide the model's heads.
+void RequireSequenceFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides);
+
 /// Throws Error located as above when AlignmentBytes is more than 2 GiB: the generator copies them, the broker passes
 /// them on and the fake score waits for them in every step.
 void RequireAlignmentFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides);

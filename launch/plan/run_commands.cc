@@ -34,6 +34,12 @@ std::vector<RunCommand> RunCommands(const LaunchPlan& plan, std::uint64_t epoch,
                      std::to_string(epoch)};
     if (role == Role::kTeacher || place.node.rank > 0)
       command.words.insert(command.words.end(), {"--name", command.name});
+    if (const int ranks = RanksOf(plan.topology, place.node);
+        ranks > 1) {  // as torchrun names them, for tools that ask
+      command.env.insert({{"RANK", std::to_string(place.node.rank)},
+                          {"LOCAL_RANK", std::to_string(place.node.rank)},
+                          {"WORLD_SIZE", std::to_string(ranks)}});
+    }
     if (role == Role::kEvaluator) command.words.emplace_back("--watch");
     if (role == Role::kBroker && replay) command.words.emplace_back("--replay");
     commands.push_back(std::move(command));

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "common/error/error.h"
+#include "launch/plan/balance.h"
 #include "launch/plan/disk_plan.h"
 #include "launch/plan/memory_plan.h"
 #include "launch/plan/plan_checks.h"
@@ -19,7 +20,7 @@ namespace sgmd {
 namespace {
 
 struct PlanOptions : PlanningOptions {
-  std::string emit, time_limit = "24:00:00";
+  std::string emit, balance, time_limit = "24:00:00";
   double tflops = 0;  // of every device; 0: what the plan assumes
 };
 
@@ -49,6 +50,11 @@ int Plan(const PlanOptions& o) {
   const std::string scaled = ApplyRememberedTeachers(plan, SetsTeachers(o));
   RequireServable(plan, o);
   const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+  const std::optional<double> tflops = o.tflops > 0 ? std::optional(o.tflops) : std::nullopt;
+  if (!o.balance.empty()) {
+    std::cout << BalancedToml(BalancedOver(plan, config, ParseRack(o.balance), tflops), config, o.balance);
+    return 0;
+  }
   const double machine = MachineMemory();
   DecideKeptGraphs(plan, config, machine);
   const std::string advice = OversizeAdvice(plan, config, machine);
@@ -60,8 +66,8 @@ int Plan(const PlanOptions& o) {
   } else {
     std::cout << PlanText(plan, NextEpoch({plan.topology.run.folder}), ProgramFolder(), FilesNeeded(o))
               << (scaled.empty() ? "" : "\nnote: " + scaled + "\n") << MemoryTable(PlanMemory(plan, config, machine))
-              << GraphNote(plan) << TimeText(plan, config, o.tflops > 0 ? std::optional(o.tflops) : std::nullopt)
-              << DiskText(plan, config) << DeviceNote(plan) << advice;
+              << GraphNote(plan) << TimeText(plan, config, tflops) << DiskText(plan, config) << DeviceNote(plan)
+              << advice;
   }
   return refused ? kExitRefused : 0;
 }
@@ -72,12 +78,16 @@ Verb PlanVerb(CLI::App& app) {
   CLI::App* verb = AddVerb(app, "plan", "Validate and show what would run, on what, and how long it takes",
                            "plan launch/topologies/laptop.toml\n"
                            "plan launch/topologies/wan2.1-t2v-14b-lora-480p-8x80gb.toml --no-weights\n"
+                           "plan topology.toml --balance 8x80gb --no-weights > balanced.toml\n"
                            "plan topology.toml --set teacher.replicas=4 --emit slurm > job.sh");
   const auto o = std::make_shared<PlanOptions>();
   AddTarget(*verb, o->target);
   AddOverrides(*verb, *o);
   AddRunFolder(*verb, *o);
   verb->add_option("--emit", o->emit, "Print a job script that starts the run")->check(CLI::IsMember({"slurm"}));
+  verb->add_option("--balance", o->balance,
+                   "Print a topology with the best split of the roles over these machines, such as 8x80gb (eight GPUs "
+                   "of 80 GB) or 3x8x80gb (three such hosts)");
   verb->add_option("--time", o->time_limit, "Time limit of the job, as sbatch takes it")->capture_default_str();
   verb->add_option("--tflops", o->tflops, "Speed of every device in TFLOP/s, for the time that the plan prints")
       ->check(CLI::PositiveNumber);

@@ -52,7 +52,9 @@ bool SetsTeachers(const PlanningOptions& o) {
 
 void RequireServable(const LaunchPlan& plan, const PlanningOptions& o) {
   if (!o.no_weights) RequirePromptBank(plan, o.overrides);
-  RequireAlignmentFits(plan, ConfigOfModel(plan.experiment.model.teacher), o.overrides);
+  const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+  RequireSequenceFits(plan, config, o.overrides);
+  RequireAlignmentFits(plan, config, o.overrides);
 }
 
 std::string OversizeText(const LaunchPlan& plan, const PlanningOptions& o) {

@@ -19,7 +19,7 @@ namespace sgmd {
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
       latent_shape_(LatentShape(experiment())),
-      fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks, *node.group),
+      fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks, node.group),
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kFakeScore)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),
@@ -101,7 +101,7 @@ bool FakeScoreNode::StepDone() {
   const bool before = experiment().inner.order == InnerOrder::kBefore;
   if (before && !InnerLoopDone()) return false;
   const std::vector<std::int32_t> ready = scored_.Ready(step_);
-  const auto ranks = static_cast<std::size_t>(fake_.ranks());
+  const auto ranks = static_cast<std::size_t>(fake_.round());
   for (std::size_t from = 0; from + ranks <= ready.size(); from += ranks)
     AnswerGradients(
         {ready.begin() + static_cast<std::ptrdiff_t>(from), ready.begin() + static_cast<std::ptrdiff_t>(from + ranks)});
@@ -192,7 +192,7 @@ void FakeScoreNode::RunInnerUpdate(std::int64_t update, std::int64_t newest) {
 // The gradients of an inner update; returns the sum of its losses.
 double FakeScoreNode::Accumulate(std::int64_t update, std::int64_t newest) {
   double loss = 0;
-  const std::int32_t ranks = fake_.ranks();
+  const std::int32_t ranks = fake_.round();
   for (std::int32_t from = 0; from < experiment().data.micro_batches; from += ranks) {
     const trace::Span span("inner forward and backward", {step_, from});
     std::vector<std::int32_t> round(static_cast<std::size_t>(ranks));
@@ -253,7 +253,7 @@ void FakeScoreNode::Send(const CheckpointOrders::Parts& parts) {
 }
 
 int FollowFakeScore(const RingNode& node) {
-  FakeScoreGroup group(node.plan.experiment, node.device, node.plan.topology.fake_score.checkpoint_blocks, *node.group);
+  FakeScoreGroup group(node.plan.experiment, node.device, node.plan.topology.fake_score.checkpoint_blocks, node.group);
   const Topology::Transport& transport = node.plan.topology.transport;
   const Heartbeat heartbeat(transport.control, node.identity, transport.beat_seconds);
   LogInfo("ready on ", node.device.str());

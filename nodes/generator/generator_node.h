@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/error/error.h"
 #include "common/messages/ring.h"
 #include "common/metrics/event_writer.h"
 #include "common/metrics/tags.h"
@@ -21,6 +22,12 @@
 #include "pipeline/training/stability.h"
 
 namespace sgmd {
+
+/// The student's weights are lost.
+class Diverged : public Error {
+ public:
+  using Error::Error;
+};
 
 /// Keeps of what is in flight only the input of the exit step, and runs that step again when its gradient arrives: any
 /// number of micro-batches in flight costs no activation memory.

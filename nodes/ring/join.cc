@@ -21,13 +21,27 @@ constexpr std::chrono::seconds kBrokerPatience{120};  // the broker may be diges
 // stands still by its beats.
 constexpr std::chrono::hours kGroupPatience{24 * 365};
 
-std::shared_ptr<Collectives> Meet(const RingNode& node, const NodeName& name) {
-  const int ranks = RanksOf(node.plan.topology, name);
-  if (ranks == 1) return Solo();
+RankGroup Meet(const RingNode& node, const NodeName& name) {
+  const int ranks = RanksOf(node.plan.topology, name), sharing = SequenceRanksOf(node.plan.experiment, name);
+  if (ranks == 1) return Alone();
   const std::filesystem::path folder = RunFolder{node.plan.topology.run.folder}.Groups();
-  auto host =
-      ConnectGloo({folder / StrCat(Spell(name.role), ".", node.identity.epoch), name.rank, ranks, kGroupPatience});
-  return node.device.is_cpu() ? std::move(host) : ThroughHost(std::move(host));
+  const auto where = [&](const std::string& what, int rank, int of) {
+    return Rendezvous{folder / StrCat(Spell(name.role), ".", node.identity.epoch, ".", what), rank, of, kGroupPatience};
+  };
+  const auto on_device = [&](const Rendezvous& there) -> std::shared_ptr<Collectives> {
+    if (HasNccl()) return ConnectNccl(there);
+    return ThroughHost(ConnectGloo(there));
+  };
+  RankGroup group;
+  group.host = ConnectGloo(where("host", name.rank, ranks));
+  group.device = node.device.is_cpu() ? group.host : on_device(where("device", name.rank, ranks));
+  if (sharing > 1) {
+    const Rendezvous there = where(StrCat("sequence.", name.rank / sharing), name.rank % sharing, sharing);
+    group.sequence = node.device.is_cpu() ? std::shared_ptr<Collectives>(ConnectGloo(there)) : on_device(there);
+  }
+  if (!node.device.is_cpu() && !HasNccl())
+    LogWarning("this build has no NCCL: the group's tensors go through main memory, which is slow");
+  return group;
 }
 
 // A rank that loses another one is not the cause of what follows.

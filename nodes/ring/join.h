@@ -4,7 +4,6 @@
 #include <c10/core/Device.h>
 
 #include <functional>
-#include <memory>
 #include <string>
 
 #include "common/config/topology.h"
@@ -20,10 +19,10 @@ struct RingNode {
   LaunchPlan plan;
   NodeIdentity identity;
   c10::Device device{c10::kCPU};
-  std::shared_ptr<Collectives> group;  // of the role; of one where it has one rank
+  RankGroup group;  // of the role; of one where it has one rank
 
   /// Whether another rank speaks for the group, which this one follows.
-  bool follows() const { return group->rank() > 0; }
+  bool follows() const { return group.rank() > 0; }
 
   /// Connects the data socket; blocks until the broker welcomes this node.
   Client Connect(const message::Hello& hello = {}) const;

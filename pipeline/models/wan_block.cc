@@ -13,22 +13,38 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return wide * at::rsqrt(wide.square().mean(-1, true) + eps) * Wide(weight);
 }
 
+at::Tensor OwnRows(const at::Tensor& rows, const TokenShare* share) {
+  if (share == nullptr) return rows;
+  const auto [first, count] = share->RangeOf(share->rank(), rows.size(0));
+  return rows.narrow(0, first, count);
+}
+
 at::Tensor Attend(const WanConfig& config, const WanAttention& a, const at::Tensor& x, const at::Tensor& key_context,
-                  const at::Tensor& value_context, const at::Tensor& rope) {
+                  const at::Tensor& value_context, const at::Tensor& rope, const TokenShare* share) {
   const auto heads = [&](const at::Tensor& t) {
     return t.view({t.size(0), t.size(1), config.num_heads, config.head_dim()});
   };
   at::Tensor q = heads(RmsNorm(a.q(x), a.norm_q, config.eps));
   at::Tensor k = heads(RmsNorm(a.k(key_context), a.norm_k, config.eps));
   if (rope.defined()) {
-    q = ApplyRope(q, rope);
-    k = ApplyRope(k, rope);
+    const at::Tensor own = OwnRows(rope, share);
+    q = ApplyRope(q, own);
+    k = ApplyRope(k, own);
   }
-  const at::Tensor v = heads(a.v(value_context));
+  at::Tensor v = heads(a.v(value_context));
   const at::ScalarType compute = x.scalar_type();
-  const at::Tensor out = at::scaled_dot_product_attention(q.to(compute).transpose(1, 2), k.to(compute).transpose(1, 2),
-                                                          v.transpose(1, 2));  // scale 1/sqrt(head)
-  return a.o(out.transpose(1, 2).flatten(2));
+  q = q.to(compute);
+  k = k.to(compute);
+  // Queries of all tokens meet keys of all tokens, head by head; keys of the text are on every rank.
+  const bool exchanged = share != nullptr && rope.defined();
+  if (exchanged) {
+    for (at::Tensor* t : {&q, &k, &v}) *t = share->ByHeads(*t, rope.size(0));
+  }
+  at::Tensor out =
+      at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))  // scale 1/sqrt(head)
+          .transpose(1, 2);
+  if (exchanged) out = share->ByTokens(out);
+  return a.o(out.flatten(2));
 }
 
 }  // namespace
@@ -79,17 +95,18 @@ at::Tensor ApplyRope(const at::Tensor& x, const at::Tensor& table) {
   return at::view_as_real(pairs * table.unsqueeze(1)).flatten(-2);
 }
 
-at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlockInputs& in, const at::Tensor& rope) {
+at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlockInputs& in, const at::Tensor& rope,
+                    const TokenShare* share) {
   at::Tensor x = in.x;
   const at::ScalarType compute = x.scalar_type();
   // 0 shift_sa, 1 scale_sa, 2 gate_sa, 3 shift_ff, 4 scale_ff, 5 gate_ff; each [B, 1, D]
   const auto m = (block.modulation + Wide(in.e0)).chunk(6, 1);
   const at::Tensor sa_in = Modulate(PlainNorm(x, config.eps), m[1], m[0]).to(compute);
-  const at::Tensor sa = Attend(config, block.self_attn, sa_in, sa_in, sa_in, rope);
+  const at::Tensor sa = Attend(config, block.self_attn, sa_in, sa_in, sa_in, rope, share);
   x = at::addcmul(Wide(x), Wide(sa), m[2]).to(compute);
   const at::Tensor ca_in =
       at::layer_norm(Wide(x), {config.dim}, block.norm3_weight, block.norm3_bias, config.eps).to(compute);
-  x = x + Attend(config, block.cross_attn, ca_in, in.text_key, in.text_value, {});
+  x = x + Attend(config, block.cross_attn, ca_in, in.text_key, in.text_value, {}, share);
   const at::Tensor ff_in = Modulate(PlainNorm(x, config.eps), m[4], m[3]).to(compute);
   const at::Tensor ff = block.ffn_out(at::gelu(block.ffn_in(ff_in), "tanh"));
   return at::addcmul(Wide(x), Wide(ff), m[5]).to(compute);

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "pipeline/models/token_share.h"
 #include "pipeline/models/wan_config.h"
 
 namespace sgmd {
@@ -64,9 +65,10 @@ struct WanBlockInputs {
   at::Tensor text_value, text_key;  // embedded text [B, text_len, D], compute dtype
 };
 
-/// The residual stream after the block, [B, N, D]. `rope` complex [N, head_dim/2].
+/// The residual stream after the block, [B, N, D]. `rope` complex [N, head_dim/2]. With `share` the stream has this
+/// rank's tokens alone, `rope` all.
 at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlockInputs& inputs,
-                    const at::Tensor& rope);
+                    const at::Tensor& rope, const TokenShare* share = nullptr);
 
 /// The same value and, bit for bit, the same gradients, but the graph keeps only the inputs: the block runs again in
 /// the backward pass. Without gradients to record it is RunBlock.

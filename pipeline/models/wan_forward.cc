@@ -31,12 +31,13 @@ WanAttention AttentionFrom(const WanConfig& config, const std::string& name, con
 
 // [B, C, F, H, W] -> [B, N, D]. A convolution whose kernel equals its stride is a linear map of disjoint patches, and a
 // matrix product is faster.
-at::Tensor EmbedPatches(const WanConfig& config, const WanStem& stem, const at::Tensor& x) {
+at::Tensor EmbedPatches(const WanConfig& config, const WanStem& stem, const at::Tensor& x, const TokenShare* share) {
   const auto& p = config.patch_size;
   const std::int64_t b = x.size(0), f = x.size(2) / p[0], h = x.size(3) / p[1], w = x.size(4) / p[2];
-  const at::Tensor patches = x.reshape({b, config.in_dim, f, p[0], h, p[1], w, p[2]})
-                                 .permute({0, 2, 4, 6, 1, 3, 5, 7})
-                                 .reshape({b, f * h * w, config.in_dim * config.patch_volume()});
+  at::Tensor patches = x.reshape({b, config.in_dim, f, p[0], h, p[1], w, p[2]})
+                           .permute({0, 2, 4, 6, 1, 3, 5, 7})
+                           .reshape({b, f * h * w, config.in_dim * config.patch_volume()});
+  if (share != nullptr) patches = share->Own(patches);
   const at::ScalarType compute = x.scalar_type();
   return at::linear(patches, stem.patch_weight.flatten(1).to(compute), stem.patch_bias.to(compute));
 }
@@ -111,7 +112,7 @@ const at::Tensor& RopeTables::For(const std::array<std::int64_t, 3>& grid, const
 
 at::Tensor WanForward(const WanConfig& c, WanDTypes dtypes, const WanStem& stem, const WanHead& head,
                       const BlockRunner& run, RopeTables& ropes, const at::Tensor& x, const at::Tensor& sigma,
-                      const Conditioning& condition) {
+                      const Conditioning& condition, const TokenShare* share) {
   const auto grid = GridOf(c, x, condition.text);
   const at::Device device = stem.patch_weight.device();
   const auto compute = at::TensorOptions(dtypes.compute).device(device);
@@ -123,7 +124,7 @@ at::Tensor WanForward(const WanConfig& c, WanDTypes dtypes, const WanStem& stem,
   const at::Tensor text =
       stem.text_out(at::gelu(stem.text_in(condition.text.to(compute)), "tanh"));  // [B, text_len, D]
 
-  at::Tensor tokens = EmbedPatches(c, stem, x.to(compute));
+  at::Tensor tokens = EmbedPatches(c, stem, x.to(compute), share);
   for (std::int64_t number = 0; number < c.num_layers; ++number) {
     tokens = run(number, {tokens, e0, text, text}, rope);
     CountWork();
@@ -131,7 +132,9 @@ at::Tensor WanForward(const WanConfig& c, WanDTypes dtypes, const WanStem& stem,
   }
   const auto m = (head.modulation + Wide(e).unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
   const at::Tensor head_in = Modulate(PlainNorm(tokens, c.eps), m[1], m[0]).to(compute);
-  return Unpatchify(c, head.linear(head_in), grid).to(dtypes.wide);
+  at::Tensor out = head.linear(head_in);
+  if (share != nullptr) out = share->All(out, rope.size(0));
+  return Unpatchify(c, out, grid).to(dtypes.wide);
 }
 
 at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim) {

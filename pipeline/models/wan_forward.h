@@ -56,10 +56,12 @@ class RopeTables {
   std::map<std::array<std::int64_t, 3>, at::Tensor> tables_;
 };
 
-/// WanTransformer::Forward, with the blocks that `run` runs. Counts work as it goes, in the backward pass too.
+/// WanTransformer::Forward, with the blocks that `run` runs. Counts work as it goes, in the backward pass too. With
+/// `share` each rank computes its tokens; x, condition and the result are whole on every rank, and so is the gradient
+/// of x, where that of the result is; gradients of parameters are what the rank's tokens add to them.
 at::Tensor WanForward(const WanConfig& config, WanDTypes dtypes, const WanStem& stem, const WanHead& head,
                       const BlockRunner& run, RopeTables& ropes, const at::Tensor& x, const at::Tensor& sigma,
-                      const Conditioning& condition);
+                      const Conditioning& condition, const TokenShare* share = nullptr);
 
 /// cos(t w) || sin(t w), w_j = 10000^(-j / (dim/2)); computed in float64, returned as float64 [B, dim]. `timestep` [B].
 at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim);

@@ -83,9 +83,10 @@ void WanTransformer::Initialise(std::uint64_t seed) {
 at::ScalarType WanTransformer::wide() const { return precision_.storage == at::kDouble ? at::kDouble : at::kFloat; }
 
 at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const {
-  const auto run = checkpoint_blocks_ ? RunBlockCheckpointed : RunBlock;
   const BlockRunner blocks = [&](std::int64_t number, const WanBlockInputs& inputs, const at::Tensor& rope) {
-    return run(config_, blocks_[static_cast<std::size_t>(number)], inputs, rope);
+    const WanBlock& block = blocks_[static_cast<std::size_t>(number)];
+    return checkpoint_blocks_ ? RunBlockCheckpointed(config_, block, inputs, rope)
+                              : RunBlock(config_, block, inputs, rope);
   };
   return WanForward(config_, {precision_.compute, wide()}, stem_, head_, blocks, ropes_, x, sigma, condition);
 }

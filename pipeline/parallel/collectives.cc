@@ -87,4 +87,9 @@ void Collectives::Barrier() { WaitForAll(); }
 
 std::unique_ptr<Collectives> Solo() { return std::make_unique<SoloCollectives>(); }
 
+RankGroup Alone() {
+  const std::shared_ptr<Collectives> solo = Solo();
+  return {solo, solo, nullptr};
+}
+
 }  // namespace sgmd

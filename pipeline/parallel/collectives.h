@@ -71,4 +71,17 @@ class Collectives {
 /// A group of one: copies.
 std::unique_ptr<Collectives> Solo();
 
+/// A role's group: `device` for what it computes with, `host` for tensors on the CPU; on the CPU both are one.
+/// Consecutive ranks, as many as `sequence` has, share the tokens of a micro-batch; null where each has one of its own.
+struct RankGroup {
+  std::shared_ptr<Collectives> device, host, sequence;
+
+  int rank() const { return device->rank(); }
+  int ranks() const { return device->ranks(); }
+  int sequence_ranks() const { return sequence ? sequence->ranks() : 1; }
+};
+
+/// A group of one.
+RankGroup Alone();
+
 }  // namespace sgmd

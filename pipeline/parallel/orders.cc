@@ -22,29 +22,29 @@ std::string Text(const at::Tensor& bytes) {
 
 }  // namespace
 
-// what, the numbers, one number a rank, bytes of the text.
+// what, the numbers, one number a place, bytes of the text.
 void Orders::Give(const Order& order) {
   if (ranks() == 1) return;
   std::vector<std::int64_t> sent{order.what};
   sent.insert(sent.end(), order.numbers.begin(), order.numbers.end());
   sent.resize(1 + Order::kNumbers);
-  sent.insert(sent.end(), order.of_ranks.begin(), order.of_ranks.end());
-  sent.resize(1 + Order::kNumbers + static_cast<std::size_t>(ranks()));
+  sent.insert(sent.end(), order.round.begin(), order.round.end());
+  sent.resize(1 + Order::kNumbers + static_cast<std::size_t>(round()));
   sent.push_back(static_cast<std::int64_t>(order.text.size()));
   Broadcast(at::tensor(sent, at::kLong));
   if (!order.text.empty()) Broadcast(Bytes(order.text));
 }
 
 Order Orders::Take() {
-  const at::Tensor came = at::zeros({static_cast<std::int64_t>(2 + Order::kNumbers) + ranks()}, at::kLong);
+  const at::Tensor came = at::zeros({static_cast<std::int64_t>(2 + Order::kNumbers) + round()}, at::kLong);
   Broadcast(came);
   const std::int64_t* number = came.const_data_ptr<std::int64_t>();
   Order order;
   order.what = *number++;
   order.numbers.assign(number, number + Order::kNumbers);
   number += Order::kNumbers;
-  order.of_ranks.assign(number, number + ranks());
-  number += ranks();
+  order.round.assign(number, number + round());
+  number += round();
   if (*number == 0) return order;
   const at::Tensor text = at::empty({*number}, at::kByte);
   Broadcast(text);
@@ -52,9 +52,9 @@ Order Orders::Take() {
   return order;
 }
 
-at::Tensor Orders::Scatter(const std::vector<at::Tensor>& of_ranks, const at::TensorOptions& like,
+at::Tensor Orders::Scatter(const std::vector<at::Tensor>& of_round, const at::TensorOptions& like,
                            at::IntArrayRef shape) const {
-  if (ranks() == 1) return of_ranks.at(0);
+  if (ranks() == 1) return of_round.at(0);
   const auto all = static_cast<std::size_t>(ranks());
   std::vector<std::int64_t> rows(shape.begin(), shape.end());
   rows.insert(rows.begin(), 1);
@@ -62,44 +62,47 @@ at::Tensor Orders::Scatter(const std::vector<at::Tensor>& of_ranks, const at::Te
   rows.front() = rank() == 0 ? ranks() : 0;
   const at::Tensor sent = at::empty(rows, like.device(at::kCPU));
   if (rank() == 0) {
-    for (std::size_t r = 0; r < all; ++r) sent[static_cast<std::int64_t>(r)].copy_(of_ranks.at(r));
+    for (int r = 0; r < ranks(); ++r) sent[r].copy_(of_round.at(static_cast<std::size_t>(r / shared_)));
   }
   Collectives::Rows from(all, 0), to(all, rank() == 0 ? 1 : 0);
   from.front() = 1;
-  group_.AllToAll(own, sent, from, to).Wait();
+  host_->AllToAll(own, sent, from, to).Wait();
   return own[0];
 }
 
 std::vector<at::Tensor> Orders::Gather(const at::Tensor& own) const {
   if (ranks() == 1) return {own};
   const auto all = static_cast<std::size_t>(ranks());
-  const at::Tensor sent = own.detach().to(at::kCPU).contiguous().unsqueeze(0);
+  at::Tensor sent = own.detach().to(at::kCPU).contiguous().unsqueeze(0);
+  if (!first_of_place()) sent = sent.narrow(0, 0, 0);
   std::vector<std::int64_t> rows = sent.sizes().vec();
-  rows.front() = rank() == 0 ? ranks() : 0;
+  rows.front() = rank() == 0 ? round() : 0;
   const at::Tensor came = at::empty(rows, sent.options());
-  Collectives::Rows from(all, rank() == 0 ? 1 : 0), to(all, 0);
-  to.front() = 1;
-  group_.AllToAll(came, sent, from, to).Wait();
+  Collectives::Rows from(all, 0), to(all, 0);
+  for (int r = 0; rank() == 0 && r < ranks(); r += shared_) from[static_cast<std::size_t>(r)] = 1;
+  to.front() = sent.size(0);
+  host_->AllToAll(came, sent, from, to).Wait();
   if (rank() > 0) return {};
   std::vector<at::Tensor> gathered{own};
-  for (int r = 1; r < ranks(); ++r) gathered.push_back(came[r]);
+  for (int place = 1; place < round(); ++place) gathered.push_back(came[place]);
   return gathered;
 }
 
-std::vector<std::string> Orders::Gather(const std::string& own) const {
+std::vector<std::string> Orders::GatherTexts(const std::string& own) const {
   const auto size = static_cast<std::int64_t>(own.size());
   const at::Tensor sizes = at::empty({ranks()}, at::kLong);
-  group_.AllGather(sizes, at::full({1}, size, at::kLong)).Wait();
+  host_->AllGather(sizes, at::full({1}, size, at::kLong)).Wait();
   const std::int64_t longest = sizes.max().item<std::int64_t>();
-  const std::vector<at::Tensor> came = Gather(at::constant_pad_nd(Bytes(own), {0, longest - size}));
+  const at::Tensor all = at::empty({ranks(), longest}, at::kByte);
+  host_->AllGather(all, at::constant_pad_nd(Bytes(own), {0, longest - size})).Wait();
   std::vector<std::string> texts;
-  for (std::size_t r = 0; r < came.size(); ++r)
-    texts.push_back(Text(came[r].narrow(0, 0, sizes[static_cast<std::int64_t>(r)].item<std::int64_t>())));
+  for (int r = 0; rank() == 0 && r < ranks(); ++r)
+    texts.push_back(Text(all[r].narrow(0, 0, sizes[r].item<std::int64_t>())));
   return texts;
 }
 
 void Orders::Broadcast(const at::Tensor& tensor) const {
-  if (ranks() > 1) group_.Broadcast(tensor, 0).Wait();
+  if (ranks() > 1) host_->Broadcast(tensor, 0).Wait();
 }
 
 }  // namespace sgmd

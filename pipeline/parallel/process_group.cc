@@ -2,6 +2,9 @@
 #define USE_DISTRIBUTED
 #define USE_RPC
 #define USE_C10D_GLOO
+#ifdef SGMD_NCCL
+#define USE_C10D_NCCL
+#endif
 
 #include "pipeline/parallel/process_group.h"
 
@@ -9,6 +12,9 @@
 
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#ifdef SGMD_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 
 #include "common/metrics/work_count.h"
 
@@ -133,6 +139,24 @@ std::unique_ptr<Collectives> ConnectGloo(const Rendezvous& where) {
     return c10::make_intrusive<c10d::ProcessGroupGloo>(store, where.rank, where.ranks, options);
   });
 }
+
+#ifdef SGMD_NCCL
+bool HasNccl() { return true; }
+
+std::unique_ptr<Collectives> ConnectNccl(const Rendezvous& where) {
+  return Connected(where, [&](const c10::intrusive_ptr<c10d::Store>& store) {
+    const auto options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/false);
+    options->timeout = where.timeout;
+    return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, where.rank, where.ranks, options);
+  });
+}
+#else
+bool HasNccl() { return false; }
+
+std::unique_ptr<Collectives> ConnectNccl(const Rendezvous&) {
+  throw Error("this build has no NCCL", {}, "build with SGMD_CUDA=1 launch/setup");
+}
+#endif
 
 std::unique_ptr<Collectives> ThroughHost(std::unique_ptr<Collectives> host) {
   return std::make_unique<HostStaged>(std::move(host));

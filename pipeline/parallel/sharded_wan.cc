@@ -10,6 +10,7 @@
 
 #include "common/error/error.h"
 #include "pipeline/models/wan_files.h"
+#include "pipeline/parallel/sequence_share.h"
 
 namespace sgmd {
 
@@ -19,12 +20,17 @@ using torch::autograd::variable_list;
 struct ShardedWanParts {
   ShardedWanParts(const WanConfig& c, const ShardedWanForm& form, const std::vector<ShardedTensor>& tensors,
                   Collectives& group, at::Device device)
-      : config(c), dtypes{form.precision.compute, at::kFloat}, lora(form.lora), parameters(tensors, group, device) {}
+      : config(c),
+        dtypes{form.precision.compute, at::kFloat},
+        lora(form.lora),
+        parameters(tensors, group, device),
+        share(form.sequence == nullptr ? nullptr : ShareTokens(*form.sequence)) {}
 
   WanConfig config;
   WanDTypes dtypes;
   LoraConfig lora;
   ShardedParameters parameters;
+  std::unique_ptr<TokenShare> share;  // null where each rank has all tokens of a sample
   RopeTables ropes;
 };
 
@@ -47,7 +53,7 @@ struct UnitCall : torch::CustomClassHolder {
   at::Tensor Run(const ShardedParameters::Views& views, const variable_list& inputs) const {
     WanBlock block = BlockFrom(parts->config, number, From(views));
     if (parts->lora.rank > 0) Adapt(block, views);
-    return RunBlock(parts->config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope);
+    return RunBlock(parts->config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope, parts->share.get());
   }
   void Adapt(WanBlock& block, const ShardedParameters::Views& views) const {
     for (const auto& [name, linear] : block.Linears()) {
@@ -230,7 +236,7 @@ at::Tensor ShardedWan::Forward(const at::Tensor& x, const at::Tensor& sigma, con
     return Block(parts_, number, inputs, rope);
   };
   return WanForward(parts_->config, parts_->dtypes, StemFrom(parts_->config, From(root)),
-                    HeadFrom(parts_->config, From(root)), run, parts_->ropes, x, sigma, condition);
+                    HeadFrom(parts_->config, From(root)), run, parts_->ropes, x, sigma, condition, parts_->share.get());
 }
 
 void ShardedWan::SkipForward() const {

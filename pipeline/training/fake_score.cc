@@ -31,11 +31,10 @@ void WarnOfUncappedWeight(const Experiment& e) {
 
 }  // namespace
 
-FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks, Collectives* group)
+FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.model.prompts)),
-      alone_(group == nullptr ? Solo() : nullptr),
-      group_(group == nullptr ? *alone_ : *group),
+      group_(group),
       model_(TrainedModel::Start(experiment, device, checkpoint_blocks, kRole, group_)),
       files_(kRole, group_.rank(), group_.ranks(), model_->Places()),
       optimizer_(model_->trained(), experiment.optimizer.fake_score,

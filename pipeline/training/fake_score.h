@@ -28,7 +28,7 @@ class FakeScore {
  public:
   /// As Generator.
   FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false,
-            Collectives* group = nullptr);
+            const RankGroup& group = Alone());
 
   /// dL/dx_g of the experiment's objective; all tensors float32 CPU, shapes as in ScoredSample.
   GeneratorGradient Gradient(const at::Tensor& x_g, const at::Tensor& x_s, const at::Tensor& sigma,
@@ -79,8 +79,7 @@ class FakeScore {
 
   Experiment experiment_;
   PromptBank bank_;
-  std::unique_ptr<Collectives> alone_;
-  Collectives& group_;
+  RankGroup group_;
   std::unique_ptr<TrainedModel> model_;
   StateFiles files_;
   AdamW optimizer_;

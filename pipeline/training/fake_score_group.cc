@@ -33,8 +33,8 @@ std::vector<at::Tensor> Each(const std::vector<Sample>& round, Field field) {
 }  // namespace
 
 FakeScoreGroup::FakeScoreGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
-                               Collectives& group)
-    : experiment_(experiment), orders_(group), fake_(experiment, device, checkpoint_blocks, &group) {}
+                               const RankGroup& group)
+    : experiment_(experiment), orders_(group), fake_(experiment, device, checkpoint_blocks, group) {}
 
 std::vector<FakeScore::Pair> FakeScoreGroup::Gradients(std::int64_t step, const std::vector<Scored>& round) {
   const at::ScalarType scores = round.front().velocity.scalar_type();
@@ -90,9 +90,8 @@ std::vector<double> FakeScoreGroup::AccumulateOwn(std::int64_t step, std::int64_
                                                   const std::vector<InnerSample>& round) {
   const std::vector<std::int64_t> shape = LatentShape(experiment_);
   const at::Tensor x_g = orders_.Scatter(Each(round, [](const InnerSample& s) { return s.x_g; }), at::kFloat, shape);
-  const at::Tensor prompts =
-      orders_.Scatter(Each(round, [](const InnerSample& s) { return ToTensor(s.prompts); }), at::kByte,
-                      {shape.front(), static_cast<std::int64_t>(sizeof(Digest))});
+  const at::Tensor prompts = orders_.Scatter(Each(round, [](const InnerSample& s) { return ToTensor(s.prompts); }),
+                                             at::kByte, {shape.front(), static_cast<std::int64_t>(sizeof(Digest))});
   const double loss = fake_.Accumulate(step, update, index, InnerSample{x_g, ToPrompts(prompts)});
   std::vector<double> losses;
   for (const at::Tensor& of_rank : orders_.Gather(at::full({1}, loss, at::kDouble)))
@@ -101,7 +100,7 @@ std::vector<double> FakeScoreGroup::AccumulateOwn(std::int64_t step, std::int64_
 }
 
 void FakeScoreGroup::Align(const NamedTensors& student) {
-  if (ranks() == 1) return fake_.Align(student);
+  if (orders_.ranks() == 1) return fake_.Align(student);
   Give(What::kAlign);
   AlignOwn(student);
 }
@@ -151,7 +150,7 @@ void FakeScoreGroup::Follow() {
 
 void FakeScoreGroup::Do(const Order& order) {
   const std::int64_t step = order.numbers[0];
-  const std::int32_t index = order.of_ranks[static_cast<std::size_t>(orders_.rank())];
+  const std::int32_t index = order.round[static_cast<std::size_t>(orders_.place())];
   switch (static_cast<What>(order.what)) {
     case What::kGradients:
       GradientsOwn(step, index, static_cast<at::ScalarType>(order.numbers[1]), {});

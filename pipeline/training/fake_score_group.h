@@ -16,10 +16,10 @@ namespace sgmd {
 /// As GeneratorGroup.
 class FakeScoreGroup {
  public:
-  FakeScoreGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks, Collectives& group);
+  FakeScoreGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group);
 
   /// Micro-batches of a round.
-  int ranks() const { return orders_.ranks(); }
+  int round() const { return orders_.round(); }
 
   /// What FakeScore::Gradient takes, of micro-batch `index`.
   struct Scored {
@@ -61,9 +61,9 @@ class FakeScoreGroup {
     kCountedWork,
     kEnd
   };
-  void Give(What what, std::vector<std::int64_t> numbers = {}, std::vector<std::int32_t> of_ranks = {},
+  void Give(What what, std::vector<std::int64_t> numbers = {}, std::vector<std::int32_t> round = {},
             std::string text = {}) {
-    orders_.Give({static_cast<std::int64_t>(what), std::move(numbers), std::move(of_ranks), std::move(text)});
+    orders_.Give({static_cast<std::int64_t>(what), std::move(numbers), std::move(round), std::move(text)});
   }
   void Do(const Order& order);
 

@@ -21,11 +21,10 @@ constexpr const char* kRole = Spell(Role::kGenerator);
 
 }  // namespace
 
-Generator::Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks, Collectives* group)
+Generator::Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.model.prompts)),
-      alone_(group == nullptr ? Solo() : nullptr),
-      group_(group == nullptr ? *alone_ : *group),
+      group_(group),
       model_(TrainedModel::Start(experiment, device, checkpoint_blocks, kRole, group_)),
       files_(kRole, group_.rank(), group_.ranks(), model_->Places()),
       sigmas_(StudentSigmas(experiment.schedule.student_steps, experiment.schedule.student_shift)),

@@ -25,18 +25,17 @@ namespace sgmd {
 /// generator.model, generator.optimizer, generator.ema (.safetensors).
 ///
 /// In a group of ranks each has a shard of it. All make the same calls in the same order, each with a micro-batch of
-/// its own: rank r with the r-th of those that the group has at once.
+/// its own, or that of the ranks with which it shares tokens: in order of rank, those that the group has at once.
 class Generator {
  public:
-  /// Starts from the teacher's weights. `checkpoint_blocks`: see TrainedModel::Start. `group` outlives it; without one
-  /// it is alone.
+  /// Starts from the teacher's weights. `checkpoint_blocks`: see TrainedModel::Start.
   Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false,
-            Collectives* group = nullptr);
+            const RankGroup& group = Alone());
 
   /// What Accumulate needs of a rollout, on the role's device.
   struct Exit {
-    at::Tensor x;    // input of the exit step [B, C, F, H, W]
-    at::Tensor x_g;  // with the graph of the exit step, where that is kept; else undefined
+    at::Tensor x;         // input of the exit step [B, C, F, H, W]
+    at::Tensor x_g = {};  // with the graph of the exit step, where that is kept; else undefined
   };
   struct Rollout {
     Exit exit;
@@ -73,8 +72,7 @@ class Generator {
 
   Experiment experiment_;
   PromptBank bank_;
-  std::unique_ptr<Collectives> alone_;
-  Collectives& group_;
+  RankGroup group_;
   std::unique_ptr<TrainedModel> model_;
   StateFiles files_;
   std::vector<double> sigmas_;

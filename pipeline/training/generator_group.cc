@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "pipeline/training/group_reports.h"
 
@@ -24,8 +25,8 @@ std::vector<std::int32_t> IndicesOf(const auto& round) {
 }  // namespace
 
 GeneratorGroup::GeneratorGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
-                               Collectives& group)
-    : experiment_(experiment), orders_(group), generator_(experiment, device, checkpoint_blocks, &group) {}
+                               const RankGroup& group)
+    : experiment_(experiment), orders_(group), generator_(experiment, device, checkpoint_blocks, group) {}
 
 std::vector<Generator::Rollout> GeneratorGroup::RollOut(std::int64_t step, const std::vector<Planned>& round,
                                                         bool keep_graphs) {
@@ -62,8 +63,7 @@ std::vector<double> GeneratorGroup::AccumulateDiversity(std::int64_t step, const
 std::vector<double> GeneratorGroup::AccumulateDiversityOwn(const AnchorPlan& plan, const std::vector<at::Tensor>& x_a) {
   const at::Tensor own = orders_.Scatter(x_a, at::kFloat, LatentShape(experiment_));
   std::vector<double> losses;
-  for (const at::Tensor& loss :
-       orders_.Gather(at::full({1}, generator_.AccumulateDiversity(plan, own), at::kDouble)))
+  for (const at::Tensor& loss : orders_.Gather(at::full({1}, generator_.AccumulateDiversity(plan, own), at::kDouble)))
     losses.push_back(loss.item<double>());
   return losses;
 }
@@ -146,7 +146,7 @@ void GeneratorGroup::Follow() {
 
 void GeneratorGroup::Do(const Order& order) {
   const std::int64_t step = order.numbers[0], passes = order.numbers[2];
-  const std::int32_t index = order.of_ranks[static_cast<std::size_t>(orders_.rank())];
+  const std::int32_t index = order.round[static_cast<std::size_t>(orders_.place())];
   switch (static_cast<What>(order.what)) {
     case What::kRollOut: {
       const bool keep = order.numbers[1] != 0;

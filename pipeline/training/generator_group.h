@@ -18,11 +18,11 @@ namespace sgmd {
 /// rounds, and of micro-batches within a round, whatever the number of ranks.
 class GeneratorGroup {
  public:
-  /// As Generator. `group` outlives it and can reach tensors on the CPU.
-  GeneratorGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks, Collectives& group);
+  /// As Generator.
+  GeneratorGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group);
 
   /// Micro-batches of a round.
-  int ranks() const { return orders_.ranks(); }
+  int round() const { return orders_.round(); }
 
   /// A micro-batch of a step and its plan.
   struct Planned {
@@ -77,9 +77,9 @@ class GeneratorGroup {
     kCountedWork,
     kEnd
   };
-  void Give(What what, std::vector<std::int64_t> numbers = {}, std::vector<std::int32_t> of_ranks = {},
+  void Give(What what, std::vector<std::int64_t> numbers = {}, std::vector<std::int32_t> round = {},
             std::string text = {}) {
-    orders_.Give({static_cast<std::int64_t>(what), std::move(numbers), std::move(of_ranks), std::move(text)});
+    orders_.Give({static_cast<std::int64_t>(what), std::move(numbers), std::move(round), std::move(text)});
   }
   void Do(const Order& order);
   void FollowAccumulate(std::int64_t step, std::int32_t index, bool kept);

@@ -63,8 +63,8 @@ void StateFiles::Load(const std::filesystem::path& folder, std::string_view stat
       if (found == stored.tensors().end()) {
         problems += StrCat("\n  missing: ", slice.name);
       } else if (found->second.shape != slice.shape) {
-        problems += StrCat("\n  shape of ", slice.name, ": file ", at::IntArrayRef(found->second.shape),
-                           ", model ", at::IntArrayRef(slice.shape));
+        problems += StrCat("\n  shape of ", slice.name, ": file ", at::IntArrayRef(found->second.shape), ", model ",
+                           at::IntArrayRef(slice.shape));
       }
     }
   }

@@ -1,5 +1,5 @@
-// The state of a trained role in files of a checkpoint (common/storage/checkpoint_layout.h): one file a state in a group
-// of one, else one for each rank, which any other number of ranks can read.
+// The state of a trained role in files of a checkpoint (common/storage/checkpoint_layout.h): one file a state in a
+// group of one, else one for each rank, which any other number of ranks can read.
 #pragma once
 
 #include <filesystem>

@@ -84,13 +84,14 @@ class ShardedModel : public TrainedModel {
 }  // namespace
 
 std::unique_ptr<TrainedModel> TrainedModel::Start(const Experiment& e, at::Device device, bool checkpoint_blocks,
-                                                  std::string_view role, Collectives& group) {
+                                                  std::string_view role, const RankGroup& group) {
   const bool adapted = e.lora.rank > 0;
   const WanPrecision precision = PrecisionOf(e, /*frozen=*/adapted);
   const std::uint64_t seed = SeedFor(e.seed, 0, 0, role);
   std::unique_ptr<TrainedModel> started;
   if (group.ranks() > 1) {
-    ShardedWan model = ShardedWan::Load(e.model.teacher, {precision, LoraOf(e), true}, seed, group, device);
+    ShardedWan model = ShardedWan::Load(e.model.teacher, {precision, LoraOf(e), true, group.sequence.get()}, seed,
+                                        *group.device, device);
     started = std::make_unique<ShardedModel>(std::move(model), adapted, device);
   } else {
     WanTransformer model = WanTransformer::Load(e.model.teacher, device, precision);

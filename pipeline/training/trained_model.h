@@ -20,10 +20,10 @@ namespace sgmd {
 class TrainedModel : public VelocityModel {
  public:
   /// Starts from the teacher's weights: all of it trainable with float32 masters, or with [lora] adapters over a frozen
-  /// base. `role` is the purpose of the adapters' draws. `checkpoint_blocks`: see WanTransformer::SetBlockCheckpointing;
-  /// shards imply it. `group` outlives it.
+  /// base. `role` is the purpose of the adapters' draws. `checkpoint_blocks`: as of
+  /// WanTransformer::SetBlockCheckpointing; shards imply it.
   static std::unique_ptr<TrainedModel> Start(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
-                                             std::string_view role, Collectives& group);
+                                             std::string_view role, const RankGroup& group);
 
   virtual const WanConfig& config() const = 0;
   virtual at::Device device() const = 0;

@@ -259,8 +259,8 @@ TEST(MemoryPlan, FullyTrained14BNeedsAdaptersOnAnyGpuOfToday) {
 TEST(MemoryPlan, WhatNoSettingHelpsNeedsALargerDevice) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent720p, 79));
   plan.experiment.lora.rank = 64;
-  EXPECT_THAT(OversizeAdvice(plan, kWan14B, 0),
-              testing::AllOf(HasSubstr("1. a device of at least"), HasSubstr("not available yet")));
+  EXPECT_THAT(OversizeAdvice(plan, kWan14B, 0), testing::AllOf(HasSubstr("1. a device of at least"),
+                                                               HasSubstr("or several that share a role: [generator]")));
   plan.topology.generator.device_memory_gib = plan.topology.fake_score.device_memory_gib = 139;
   EXPECT_EQ(OversizeAdvice(plan, kWan14B, 0), "");
 }

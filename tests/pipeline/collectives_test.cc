@@ -19,7 +19,7 @@ namespace {
 
 using testing::HasSubstr;
 
-enum class Form { kSolo, kGloo, kThroughHost };
+enum class Form { kSolo, kGloo, kThroughHost, kNccl };
 
 struct Case {
   const char* name;
@@ -27,14 +27,47 @@ struct Case {
   int ranks;
 };
 
+// A group on GPUs for tensors on the CPU, so that one suite serves all.
+class OnGpu : public Collectives {
+ public:
+  explicit OnGpu(std::unique_ptr<Collectives> gpu) : Collectives(gpu->rank(), gpu->ranks()), gpu_(std::move(gpu)) {}
+
+ private:
+  static Pending Landed(Pending pending, const at::Tensor& out, const at::Tensor& there) {
+    pending.Wait();
+    out.copy_(there);
+    return Pending([] {});
+  }
+  Pending StartAllGather(const at::Tensor& out, const at::Tensor& in) override {
+    const at::Tensor there = out.to(at::kCUDA);
+    return Landed(gpu_->AllGather(there, in.to(at::kCUDA)), out, there);
+  }
+  Pending StartAllToAll(const at::Tensor& out, const at::Tensor& in, const Rows& out_rows,
+                        const Rows& in_rows) override {
+    const at::Tensor there = out.to(at::kCUDA);
+    return Landed(gpu_->AllToAll(there, in.to(at::kCUDA), out_rows, in_rows), out, there);
+  }
+  Pending StartBroadcast(const at::Tensor& tensor, int root) override {
+    const at::Tensor there = tensor.to(at::kCUDA);
+    return Landed(gpu_->Broadcast(there, root), tensor, there);
+  }
+  void WaitForAll() override { gpu_->Barrier(); }
+
+  std::unique_ptr<Collectives> gpu_;
+};
+
 std::unique_ptr<Collectives> Connect(Form form, const Rendezvous& where) {
   if (form == Form::kSolo) return Solo();
+  if (form == Form::kNccl) return std::make_unique<OnGpu>(ConnectNccl(where));
   auto gloo = ConnectGloo(where);
   return form == Form::kThroughHost ? ThroughHost(std::move(gloo)) : std::move(gloo);
 }
 
 class CollectivesContract : public testing::TestWithParam<Case> {
  protected:
+  void SetUp() override {
+    if (GetParam().form == Form::kNccl && !(HasNccl() && at::hasCUDA())) GTEST_SKIP() << "no NCCL, or no GPU";
+  }
   // `body` on every rank, each a thread with an end of its own.
   void OnEveryRank(const std::function<void(Collectives&)>& body) {
     const TempFolder folder;

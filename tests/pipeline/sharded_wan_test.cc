@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -61,8 +62,9 @@ struct Inputs {
 };
 Inputs InputsOf(int step, int micro_batch) {
   const auto seed = [&](const char* what) { return SeedFor(7, step, micro_batch, what); };
-  return {Noise({2, 2, 2, 6, 4}, seed("x")), Uniform({2}, seed("sigma")), Noise({2, 4, 6}, seed("text")),
-          Noise({2, 2, 2, 6, 4}, seed("target"))};
+  // An odd number of tokens, which two ranks cannot share evenly.
+  return {Noise({2, 2, 3, 6, 6}, seed("x")), Uniform({2}, seed("sigma")), Noise({2, 4, 6}, seed("text")),
+          Noise({2, 2, 3, 6, 6}, seed("target"))};
 }
 
 at::Tensor LossOf(const VelocityModel& model, const Inputs& in) {
@@ -114,8 +116,8 @@ Outcome Alone(const Form& form) {
   return outcome;
 }
 
-Outcome OfRank(Collectives& group, const Form& form) {
-  ShardedWan model(Config(), {form.precision(), form.lora(), true}, group, at::kCPU);
+Outcome OfRank(Collectives& group, const Form& form, Collectives* sequence = nullptr) {
+  ShardedWan model(Config(), {form.precision(), form.lora(), true, sequence}, group, at::kCPU);
   ShardedParameters& parameters = model.parameters();
   const WanTransformer start = Whole(form);
   for (const auto& [name, tensor] : start.parameters()) parameters.Set(name, tensor);
@@ -129,7 +131,9 @@ Outcome OfRank(Collectives& group, const Form& form) {
     outcome.forward = model.Forward(in.x, in.sigma, {in.text});
   }
   for (int step = 0; step < kSteps; ++step) {
-    for (int m = group.rank(); m < kMicroBatches; m += group.ranks()) LossOf(model, InputsOf(step, m)).backward();
+    const int sharing = sequence == nullptr ? 1 : sequence->ranks();
+    for (int m = group.rank() / sharing; m < kMicroBatches; m += group.ranks() / sharing)
+      LossOf(model, InputsOf(step, m)).backward();
     outcome.norms.push_back(optimizer.Step().gradient_norm);
   }
   parameters.SetRequiresGrad(false);
@@ -176,6 +180,54 @@ INSTANTIATE_TEST_SUITE_P(
                                      Form{"AdaptedBfloat16", at::kBFloat16, true})),
     [](const auto& info) { return std::to_string(std::get<0>(info.param)) + std::get<1>(info.param).name; });
 
+// What each of `ranks` ranks ends with, two and two sharing the tokens of a micro-batch.
+std::vector<Outcome> WithSharedTokens(int ranks, const Form& form) {
+  const TempFolder folder;
+  std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      at::set_num_threads(1);
+      const auto group = ConnectGloo({folder / "group", rank, ranks, std::chrono::seconds(60)});
+      const auto sequence = ConnectGloo({folder / std::to_string(rank / 2), rank % 2, 2, std::chrono::seconds(60)});
+      outcomes[static_cast<std::size_t>(rank)] = OfRank(*group, form, sequence.get());
+      group->Barrier();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return outcomes;
+}
+
+void ExpectSame(const Outcome& found, const Outcome& expected) {
+  EXPECT_TRUE(at::equal(found.forward, expected.forward));
+  EXPECT_TRUE(at::equal(found.input_gradient, expected.input_gradient));
+  EXPECT_EQ(found.norms, expected.norms);
+  ASSERT_EQ(found.weights.size(), expected.weights.size());
+  for (std::size_t i = 0; i < expected.weights.size(); ++i)
+    EXPECT_TRUE(at::equal(found.weights[i].second, expected.weights[i].second)) << expected.weights[i].first;
+}
+
+// The degree decides the last bits of sums over tokens; how many micro-batches are taken at once does not.
+TEST(SharedTokens, GiveTheSameBitsForOneMicroBatchAtOnceAndForTwo) {
+  for (const Form& form : {Form{"Float32", at::kFloat, false}, Form{"AdaptedBfloat16", at::kBFloat16, true}}) {
+    const std::vector<Outcome> two = WithSharedTokens(2, form), four = WithSharedTokens(4, form);
+    for (const std::vector<Outcome>* each : {&two, &four}) {
+      for (const Outcome& found : *each) ExpectSame(found, two.front());
+    }
+  }
+}
+
+TEST(SharedTokens, GiveWhatOneProcessGivesButForRounding) {
+  const Form form{"Float32", at::kFloat, false};
+  const Outcome alone = Alone(form), shared = WithSharedTokens(2, form).front();
+  EXPECT_TRUE(at::allclose(shared.forward, alone.forward, 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(shared.input_gradient, alone.input_gradient, 1e-4, 1e-5));
+  for (std::size_t i = 0; i < alone.norms.size(); ++i) EXPECT_NEAR(shared.norms[i] / alone.norms[i], 1, 1e-5);
+  const std::map<std::string, at::Tensor> expected(alone.weights.begin(), alone.weights.end());
+  for (const auto& [name, tensor] : shared.weights)
+    EXPECT_TRUE(at::allclose(tensor, expected.at(name), 1e-3, 1e-5)) << name;
+}
+
 // Kernels add in another order where there are more threads: the same one for any number of grains.
 TEST(GrainNorm, IsThatOfAnyNumberOfRanksWithAnyThreads) {
   const std::int64_t elements = 5 * kGrain + 1234;
@@ -207,7 +259,7 @@ TEST(ShardedModelMemory, ShardsAddUpToTheModel) {
   for (int rank = 0; rank < 2; ++rank) {
     threads.emplace_back([&, rank] {
       const auto group = ConnectGloo({folder / "rendezvous", rank, 2, std::chrono::seconds(60)});
-      ShardedWan model(Config(), {at::kFloat, {}, true}, *group, at::kCPU);
+      ShardedWan model(Config(), {at::kFloat, {}}, *group, at::kCPU);
       const std::lock_guard guard(lock);
       for (const auto& [name, shard] : model.parameters().Trained()) elements += shard.numel();
     });

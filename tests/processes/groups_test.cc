@@ -4,6 +4,8 @@
 
 #include <signal.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <regex>
 
 #include "common/error/error.h"
@@ -81,17 +83,16 @@ constexpr char kAnyExit[] = "[schedule]\nexit_weights = [1, 1, 1, 1]\n";
 
 INSTANTIATE_TEST_SUITE_P(
     Of, Group,
-    testing::Values(Case{"TwoAndOne", 2, 1}, Case{"OneAndTwo", 1, 2}, Case{"TwoAndTwo", 2, 2, "", "[teacher]\nreplicas = 2\n"},
-                    Case{"FourAndTwo", 4, 2}, Case{"AnyExit", 2, 2, kAnyExit},
-                    Case{"Adapters", 2, 2, "[lora]\nrank = 2\n"},
-                    Case{"Bfloat16", 2, 2, "[precision]\ncompute = \"bfloat16\"\n"},
-                    Case{"Bfloat16Adapters", 2, 2, "[precision]\ncompute = \"bfloat16\"\n[lora]\nrank = 2\n"},
-                    Case{"Diversity", 2, 2, "[diversity]\nweight = 0.5\nnoise_bank = 16\n"},
-                    Case{"Paired", 2, 2, "[inner]\nsource = \"paired\"\n"},
-                    Case{"Fresh", 2, 2, "[inner]\nsource = \"fresh\"\nupdates = 2\n[schedule]\nexit_weights = [1, 1, 1, 1]\n"},
-                    Case{"Replay", 2, 2, "[inner]\nsource = \"replay\"\nupdates = 2\nmax_age = 2\n"},
-                    Case{"Reuse", 2, 2, "[outer]\nreuse = 2\n"},
-                    Case{"Alignment", 2, 2, "[objective]\nalignment = 0.25\n"}),
+    testing::Values(
+        Case{"TwoAndOne", 2, 1}, Case{"OneAndTwo", 1, 2}, Case{"TwoAndTwo", 2, 2, "", "[teacher]\nreplicas = 2\n"},
+        Case{"FourAndTwo", 4, 2}, Case{"AnyExit", 2, 2, kAnyExit}, Case{"Adapters", 2, 2, "[lora]\nrank = 2\n"},
+        Case{"Bfloat16", 2, 2, "[precision]\ncompute = \"bfloat16\"\n"},
+        Case{"Bfloat16Adapters", 2, 2, "[precision]\ncompute = \"bfloat16\"\n[lora]\nrank = 2\n"},
+        Case{"Diversity", 2, 2, "[diversity]\nweight = 0.5\nnoise_bank = 16\n"},
+        Case{"Paired", 2, 2, "[inner]\nsource = \"paired\"\n"},
+        Case{"Fresh", 2, 2, "[inner]\nsource = \"fresh\"\nupdates = 2\n[schedule]\nexit_weights = [1, 1, 1, 1]\n"},
+        Case{"Replay", 2, 2, "[inner]\nsource = \"replay\"\nupdates = 2\nmax_age = 2\n"},
+        Case{"Reuse", 2, 2, "[outer]\nreuse = 2\n"}, Case{"Alignment", 2, 2, "[objective]\nalignment = 0.25\n"}),
     [](const auto& info) { return info.param.name; });
 
 TEST(Groups, ThatRunExitStepsAgainMatchTheSerialLoop) {
@@ -112,6 +113,19 @@ TEST(Groups, GoOnWithAnyOtherNumberOfRanks) {
   ExpectSerialWeights(run);
 }
 
+constexpr char kShared[] = "[sequence_parallel]\ngenerator = 2\nfake_score = 2\n";
+
+// Two ranks share the tokens of a micro-batch: as many micro-batches at once as there are pairs, with the same weights.
+TEST(Groups, ThatShareTokensEndInTheSameWeightsForAnyNumberOfPairs) {
+  GroupRun one(3, 2, 2, kShared), two(3, 4, 4, kShared), alone(3, 1, 1);
+  for (GroupRun* run : {&one, &two, &alone}) {
+    const Process up = run->Launch({"up", run->topology()});
+    ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  }
+  EXPECT_EQ(TinyRun::NewestState(one.run()), TinyRun::NewestState(two.run()));
+  EXPECT_NE(TinyRun::NewestState(one.run()), TinyRun::NewestState(alone.run()));
+}
+
 class RankDies : public testing::TestWithParam<const char*> {};
 
 TEST_P(RankDies, AndTheRunComesBackByItself) {
@@ -126,11 +140,40 @@ TEST_P(RankDies, AndTheRunComesBackByItself) {
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
 }
 
-INSTANTIATE_TEST_SUITE_P(Kill, RankDies,
-                         testing::Values("generator/1", "fake_score/1", "sgmd-generator"),
+INSTANTIATE_TEST_SUITE_P(Kill, RankDies, testing::Values("generator/1", "fake_score/1", "sgmd-generator"),
                          [](const auto& info) {
                            return std::regex_replace(std::string(info.param), std::regex("[^a-z]"), "_");
                          });
+
+TEST(Groups, RanksFindTheirNumbersInTheirEnvironment) {
+  GroupRun run(100000, 1, 2);
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(4, kPatience)) << up.Output();
+  std::string of_rank = ReadFile(StrCat("/proc/", run.Pids("fake_score/1").at(0), "/environ"));
+  std::ranges::replace(of_rank, '\0', '\n');
+  for (const char* variable : {"\nRANK=1\n", "\nLOCAL_RANK=1\n", "\nWORLD_SIZE=2\n"})
+    EXPECT_THAT("\n" + of_rank, HasSubstr(variable));
+  const Process status = run.Launch({"status", run.topology()});
+  ASSERT_EQ(status.Wait(kPatience), 0) << status.Output();
+  EXPECT_THAT(status.Output(), HasSubstr("fake_score/1"));
+  EXPECT_TRUE(std::filesystem::exists(run.run() / "logs" / "fake_score-1.log"));
+  const Process logs = run.Launch({"logs", run.topology(), "fake_score/1"});
+  EXPECT_EQ(logs.Wait(kPatience), 0) << logs.Output();
+  EXPECT_THAT(logs.Output(), HasSubstr("ready on cpu"));
+}
+
+// The others stand still in a collective, which is waiting; who is at work or silent is the one to end.
+TEST(Groups, ARankThatStandsStillIsNamedAndTheRunComesBack) {
+  GroupRun run(12, 2, 2, "", "[transport]\nsilence_seconds = 3\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_TRUE(run.WaitForCheckpoint(4, kPatience)) << up.Output();
+  const std::vector<pid_t> pids = run.Pids("fake_score/1");
+  ASSERT_EQ(pids.size(), 1U);
+  ::kill(pids.front(), SIGSTOP);
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  EXPECT_THAT(up.Output(), HasSubstr("fake_score/1 gave no sign of life for"));
+  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+}
 
 TEST(Groups, AreReplayedWithoutTeachers) {
   GroupRun run(4, 2, 2);
@@ -148,9 +191,14 @@ TEST(Groups, ThatCannotShareAreRefusedWhereTheySaySo) {
     EXPECT_EQ(up.Wait(kPatience), kExitRefused);
     return up.Output();
   };
-  EXPECT_THAT(refusal(3, 1, ""), testing::ContainsRegex("topology.toml:[0-9]+:[0-9]+: .*3 ranks cannot share 4 micro-batches"));
-  EXPECT_THAT(refusal(4, 1, kFree + "[outer]\nland = 2\nmax_staleness = 1\n"), HasSubstr("4 ranks cannot share 2 micro-batches"));
+  EXPECT_THAT(refusal(3, 1, ""),
+              testing::ContainsRegex("topology.toml:[0-9]+:[0-9]+: .*3 ranks cannot share 4 micro-batches"));
+  EXPECT_THAT(refusal(4, 1, kFree + "[outer]\nland = 2\nmax_staleness = 1\n"),
+              HasSubstr("4 ranks cannot share 2 micro-batches"));
   EXPECT_THAT(refusal(1, 2, kFree), HasSubstr("which ranks cannot share"));
+  EXPECT_THAT(refusal(1, 2, kShared), HasSubstr("1 device is no multiple of [sequence_parallel] generator = 2"));
+  EXPECT_THAT(refusal(3, 1, "[sequence_parallel]\ngenerator = 3\n"),
+              testing::ContainsRegex("experiment.toml:[0-9]+:[0-9]+: .*3 ranks cannot share the 2 heads"));
 }
 
 }  // namespace

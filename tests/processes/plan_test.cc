@@ -68,8 +68,10 @@ TEST_F(PlanTest, EveryShippedExperimentHasATopology) {
 TEST_F(PlanTest, TeachersGetTheDevicesOfTheTopology) {
   const auto [code, output] = Plan({kLaunch / "topologies/wan2.1-t2v-1.3b-8x80gb.toml", "--no-weights"});
   EXPECT_EQ(code, 0);
-  EXPECT_THAT(output, HasSubstr("\nteacher.0    cuda:2 "));
-  EXPECT_THAT(output, HasSubstr("\nteacher.5    cuda:7 "));
+  EXPECT_THAT(output, HasSubstr("\nteacher.0    cuda:0 "));
+  EXPECT_THAT(output, HasSubstr("\nteacher.7    cuda:7 "));
+  EXPECT_THAT(output, HasSubstr("\ngenerator/7  cuda:7 "));
+  EXPECT_THAT(output, HasSubstr("\nbalance 1.00: "));
 }
 
 TEST_F(PlanTest, SeveralHostsAreShownOneByOneWithTheirMemory) {
@@ -78,13 +80,14 @@ TEST_F(PlanTest, SeveralHostsAreShownOneByOneWithTheirMemory) {
   const std::size_t a = output.find("host a: sgmd-launch up --host a"),
                     b = output.find("host b: sgmd-launch up --host b");
   ASSERT_NE(b, std::string::npos) << output;
-  for (const char* on_a : {"\nbroker", "\ngenerator", "\nfake_score", "\nteacher.5    cuda:7 "}) {
+  for (const char* on_a : {"\nbroker", "\ngenerator/7  cuda:7 ", "\nteacher.7    cuda:7 "}) {
     EXPECT_GT(output.find(on_a), a) << on_a;
     EXPECT_LT(output.find(on_a), b) << on_a;
   }
-  EXPECT_GT(output.find("\nteacher.6    cuda:0 "), b);
+  for (const char* on_b : {"\nfake_score   cuda:0 ", "\nfake_score/7 cuda:7 ", "\nteacher.8    cuda:0 "})
+    EXPECT_GT(output.find(on_b), b) << on_b;
   EXPECT_THAT(output, HasSubstr("generator     a/cuda:0"));
-  EXPECT_THAT(output, HasSubstr("teacher.13    b/cuda:7"));
+  EXPECT_THAT(output, HasSubstr("teacher.15    b/cuda:7"));
   EXPECT_THAT(output, HasSubstr("tcp://10.0.0.1:5555  tcp://10.0.0.1:5556  encrypted"));
 }
 
@@ -160,15 +163,16 @@ TEST_F(PlanTest, FullyTrained14BIsRefusedWithAdvice) {
   const std::string models = (kLaunch / "models").string();
   WriteChanged("full.toml", kLaunch / "experiments/wan2.1-t2v-14b-lora-480p.toml",
                {{"rank = 64", "rank = 0"}, {"../models", models}});
-  WriteChanged("big.toml", kLaunch / "topologies/wan2.1-t2v-14b-lora-480p-8x80gb.toml",
-               {{"../experiments/wan2.1-t2v-14b-lora-480p.toml", "full.toml"},
+  WriteChanged("big.toml", kLaunch / "topologies/wan2.1-t2v-1.3b-1x80gb.toml",
+               {{"../experiments/wan2.1-t2v-1.3b.toml", "full.toml"},
                 {"checkpoint_blocks = true", "checkpoint_blocks = false"}});
   const std::string topology = run_.folder() / "big.toml";
   const auto [code, output] = Plan({topology, "--no-weights"});
   EXPECT_EQ(code, 2);
-  EXPECT_THAT(output, HasSubstr("cuda:0 (generator) needs"));
-  EXPECT_THAT(output, HasSubstr("1. [generator] and [fake_score] checkpoint_blocks = true"));
-  EXPECT_THAT(output, HasSubstr("2. [lora] rank = 64"));
+  EXPECT_THAT(output, HasSubstr("cuda:0 (generator, fake_score, teacher.0) needs"));
+  EXPECT_THAT(output, HasSubstr("1. a device each for generator, fake_score, teacher.0"));
+  EXPECT_THAT(output, HasSubstr("2. [generator] and [fake_score] checkpoint_blocks = true"));
+  EXPECT_THAT(output, HasSubstr("3. [lora] rank = 64"));
   EXPECT_THAT(output, HasSubstr("it fits"));
   EXPECT_EQ(Plan({topology, "--no-weights", "--allow-oversize"}).first, 0);
   const auto [slurm_code, slurm] = Plan({topology, "--no-weights", "--emit", "slurm"});
@@ -186,6 +190,26 @@ TEST_F(PlanTest, AlignmentOfAModelThatIsTooLargeToSendIsRefused) {
   const auto [tiny_code, tiny] = Plan({run_.topology(), "--set", "objective.alignment=0.03"});
   EXPECT_EQ(tiny_code, 0) << tiny;
   EXPECT_THAT(tiny, HasSubstr("of weights a step from generator to fake_score"));
+}
+
+TEST_F(PlanTest, BalancedOverMachinesIsATopologyThatIsPlannedAgain) {
+  const std::string models = (kLaunch / "models").string();
+  for (const auto& [experiment, rack] : {std::pair{"wan2.1-t2v-1.3b", "8x80gb"}, {"wan2.1-t2v-14b-480p", "3x8x80gb"}}) {
+    const std::string topology = kLaunch / "topologies" / (std::string("wan2.1-t2v-1.3b") + "-1x80gb.toml");
+    WriteChanged("one.toml", topology,
+                 {{"../experiments/wan2.1-t2v-1.3b.toml", (kLaunch / "experiments" / experiment).string() + ".toml"}});
+    const auto [code, text] = Plan({run_.folder() / "one.toml", "--no-weights", "--balance", rack});
+    ASSERT_EQ(code, 0) << text;
+    EXPECT_THAT(text, HasSubstr(std::string("over ") + rack));
+    WriteFileAtomically(run_.folder() / "balanced.toml", text);
+    const auto [again, output] = Plan({run_.folder() / "balanced.toml", "--no-weights"});
+    EXPECT_EQ(again, 0) << output;
+    EXPECT_THAT(output, HasSubstr("generator/7"));
+  }
+  const auto [code, output] =
+      Plan({kLaunch / "topologies/wan2.1-t2v-1.3b-1x80gb.toml", "--no-weights", "--balance", "8"});
+  EXPECT_EQ(code, 1);
+  EXPECT_THAT(output, HasSubstr("\"8\" names no machines"));
 }
 
 TEST_F(PlanTest, WithoutWeightsARealModelIsPlannedOnlyWhenAskedFor) {
