@@ -82,6 +82,29 @@ ShardedSafetensors ShardedSafetensors::Open(const std::filesystem::path& path) {
   return all;
 }
 
+ShardedSafetensors ShardedSafetensors::OfRanks(const std::vector<std::filesystem::path>& files) {
+  if (files.size() == 1) return Open(files.front());
+  ShardedSafetensors all;
+  all.path_ = files.front();
+  all.files_.push_back(SafetensorsFile::Open(files.front()));  // for its metadata
+  const auto parts = std::make_shared<TensorParts>(TensorParts::Open(files));
+  for (const auto& [name, tensor] : parts->tensors()) {
+    TensorView view{name, tensor.dtype, tensor.shape, {}};
+    if (const auto bytes = parts->InOnePiece(name)) {
+      view.bytes = *bytes;
+    } else {
+      const auto buffer = std::make_shared<std::vector<std::byte>>(CheckedByteSize(tensor.dtype, tensor.shape));
+      parts->Read(name, 0, *buffer);
+      view.bytes = *buffer;
+      all.assembled_.push_back(buffer);
+    }
+    all.by_name_[name] = all.tensors_.size();
+    all.tensors_.push_back(std::move(view));
+  }
+  all.parts_ = parts;
+  return all;
+}
+
 void ShardedSafetensors::Add(SafetensorsFile file) {
   for (const TensorView& view : file.tensors()) {
     by_name_[view.name] = tensors_.size();

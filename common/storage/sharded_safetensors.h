@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "common/storage/safetensors.h"
+#include "common/storage/tensor_part.h"
 
 namespace sgmd {
 
@@ -19,6 +21,9 @@ class ShardedSafetensors {
   /// ambiguous, on a shard that lacks a tensor the index promises or holds one that it does not, and as
   /// SafetensorsFile::Open does.
   static ShardedSafetensors Open(const std::filesystem::path& path);
+  /// The tensors that the files of several ranks make together (tensor_part.h). What lies in parts is put together in
+  /// memory. Throws Error as TensorParts::Open does.
+  static ShardedSafetensors OfRanks(const std::vector<std::filesystem::path>& files);
 
   /// By file, then in file order.
   const std::vector<TensorView>& tensors() const { return tensors_; }
@@ -40,6 +45,8 @@ class ShardedSafetensors {
 
   std::filesystem::path path_;
   std::vector<SafetensorsFile> files_;
+  std::shared_ptr<const TensorParts> parts_;                              // of ranks
+  std::vector<std::shared_ptr<const std::vector<std::byte>>> assembled_;  // what lies in parts there
   std::vector<TensorView> tensors_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
 };

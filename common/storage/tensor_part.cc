@@ -136,4 +136,10 @@ void TensorParts::Read(const std::string& name, std::int64_t offset, std::span<s
   }
 }
 
+std::optional<std::span<const std::byte>> TensorParts::InOnePiece(const std::string& name) const {
+  const auto parts = parts_.find(name);
+  if (parts == parts_.end() || parts->second.size() != 1) return {};
+  return parts->second.begin()->second.view.bytes;
+}
+
 }  // namespace sgmd

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -51,6 +52,9 @@ class TensorParts {
   /// Copies the elements from `offset` on of tensor `name` into `out`, as many as fit in its bytes. Throws Error when
   /// there is no such tensor or the elements are not inside it.
   void Read(const std::string& name, std::int64_t offset, std::span<std::byte> out) const;
+
+  /// The mapped bytes of a tensor that lies in one file as a whole; nothing of one that is in parts.
+  std::optional<std::span<const std::byte>> InOnePiece(const std::string& name) const;
 
  private:
   void Add(const SafetensorsFile& file);

@@ -10,6 +10,8 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
+#include "common/storage/checkpoint_layout.h"
+#include "common/storage/sharded_safetensors.h"
 #include "pipeline/evaluation/video_file.h"
 
 namespace sgmd {
@@ -48,16 +50,15 @@ std::optional<Arm> RunEvaluation::Measure(const CheckpointStore::Checkpoint& che
 // False when the run has deleted this checkpoint meanwhile; a newer one is there then.
 bool RunEvaluation::LoadStudent(const std::filesystem::path& folder) {
   const bool averaged = experiment().ema.decay > 0;
-  const std::filesystem::path file =
-      folder / StateFileName(Spell(Role::kGenerator), averaged ? kAverageState : kModelState);
   try {
-    const SafetensorsFile weights = SafetensorsFile::Open(file);
+    const ShardedSafetensors weights = ShardedSafetensors::OfRanks(
+        StateFilesIn(folder, Spell(Role::kGenerator), averaged ? kAverageState : kModelState));
     c10::NoGradGuard no_grad;
     for (const auto& [name, parameter] : student_.trained())
       at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
     return true;
-  } catch (const Error&) {
-    if (std::filesystem::exists(file)) throw;
+  } catch (const std::exception&) {
+    if (std::filesystem::exists(folder)) throw;
     return false;
   }
 }

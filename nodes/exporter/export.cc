@@ -206,7 +206,7 @@ void ExportLora(const StudentSource& student, const ExportOptions& options, cons
   const fs::path target = Absolute(file);
   RequireFreeTarget(target, options.overwrite);
   RequireFreeFile(target.parent_path() / "config.json", false, "a model's config.json");
-  const NamedTensors adapters = ReadAdapters(SafetensorsFile::Open(student.weights.path()));
+  const NamedTensors adapters = ReadAdapters(student.weights);
   const double scale = LoraOf(*student.experiment).Scale();
   const at::ScalarType dtype = ToTorch(options.dtype);
   fs::create_directories(target.parent_path());

@@ -40,9 +40,9 @@ std::optional<fs::path> NewestCheckpoint(const fs::path& folder) {
   return checkpoints.rbegin()->second;
 }
 
-// The file of the student's weights of the kind that is asked for.
-std::string ChooseFile(const CheckpointManifest& manifest, WeightsChoice choice, bool* averaged,
-                       const fs::path& folder) {
+// The files of the student's weights of the kind that is asked for: one, or those of all ranks.
+std::vector<std::string> ChooseFiles(const CheckpointManifest& manifest, WeightsChoice choice, bool* averaged,
+                                     const fs::path& folder) {
   std::vector<std::string> files = manifest.FilesOf(Spell(Role::kGenerator), kAverageState, folder);
   *averaged = !files.empty() && choice != WeightsChoice::kRaw;
   if (choice == WeightsChoice::kEma && files.empty()) {
@@ -51,24 +51,25 @@ std::string ChooseFile(const CheckpointManifest& manifest, WeightsChoice choice,
   }
   if (!*averaged) files = manifest.FilesOf(Spell(Role::kGenerator), kModelState, folder);
   if (files.empty()) throw Error("the checkpoint has no weights of the generator", folder.string());
-  if (files.size() > 1)
-    throw Error(StrCat("the student lies in the files of ", files.size(), " ranks"), folder.string());
-  return files.front();
+  return files;
 }
 
 StudentSource OfCheckpoint(const fs::path& folder, WeightsChoice choice) {
   const CheckpointManifest manifest = CheckpointManifest::Read(folder);
   bool averaged = false;
-  const std::string name = ChooseFile(manifest, choice, &averaged, folder);
-  if (DigestFile(folder / name) != manifest.files.at(name)) {
-    throw Error(name + " does not match its digest", folder.string(), "the checkpoint is damaged; take another one");
+  std::vector<fs::path> files;
+  for (const std::string& name : ChooseFiles(manifest, choice, &averaged, folder)) {
+    files.push_back(folder / name);
+    if (DigestFile(files.back()) != manifest.files.at(name)) {
+      throw Error(name + " does not match its digest", folder.string(), "the checkpoint is damaged; take another one");
+    }
   }
   const RunFolder run{fs::absolute(folder).lexically_normal().parent_path().parent_path()};
   std::optional<Experiment> experiment = ExperimentOf(run);
   WanConfig config = ConfigOf(run, experiment);
   const bool adapters = experiment && experiment->lora.rank > 0;
   return {std::move(config),
-          ShardedSafetensors::Open(folder / name),
+          ShardedSafetensors::OfRanks(files),
           averaged ? "ema" : "raw",
           manifest.step,
           std::move(experiment),

@@ -77,7 +77,7 @@ StudentWeights::StudentWeights(const StudentSource& student, DType dtype, Naming
   const WanTransformer model(student.config, at::kMeta);
   RequireFit(found, model.parameters(), full_.path());
   if (student.adapters) {
-    pairs_ = LoraPairs(ReadAdapters(SafetensorsFile::Open(student.weights.path())));
+    pairs_ = LoraPairs(ReadAdapters(student.weights));
     RequirePlaces(pairs_, model.parameters());
     scale_ = LoraOf(*student.experiment).Scale();
   }

@@ -104,7 +104,7 @@ void UnmergeLora(WanTransformer& model, const NamedTensors& adapters, double sca
   AddToWeights(model, adapters, -scale);
 }
 
-NamedTensors ReadAdapters(const SafetensorsFile& file) {
+NamedTensors ReadAdapters(const ShardedSafetensors& file) {
   NamedTensors adapters;
   for (const TensorView& view : file.tensors()) {
     const std::string name(view.name);

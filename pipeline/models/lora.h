@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/config/experiment.h"
+#include "common/storage/sharded_safetensors.h"
 #include "pipeline/tensors/tensor_bytes.h"
 
 namespace sgmd {
@@ -59,7 +60,7 @@ void UnmergeLora(WanTransformer& model, const NamedTensors& adapters, double sca
 
 /// The adapters in a file of ours, such as generator.ema.safetensors of a LoRA run's checkpoint; what is no adapter is
 /// left out. Throws Error when there is none.
-NamedTensors ReadAdapters(const SafetensorsFile& file);
+NamedTensors ReadAdapters(const ShardedSafetensors& file);
 
 /// What WriteLora writes.
 NamedTensors LoraTensors(const NamedTensors& adapters, double scale, at::ScalarType dtype);

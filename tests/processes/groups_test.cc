@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <regex>
 
+#include "common/digest/digest.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "launch/run/exit_codes.h"
@@ -173,6 +174,23 @@ TEST(Groups, ARankThatStandsStillIsNamedAndTheRunComesBack) {
   ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
   EXPECT_THAT(up.Output(), HasSubstr("fake_score/1 gave no sign of life for"));
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+}
+
+TEST(Groups, AreExportedAsOneProcessIs) {
+  for (const char* experiment : {"", "[lora]\nrank = 2\n"}) {
+    GroupRun group(4, 4, 1, experiment), alone(4, 1, 1, experiment);
+    std::vector<std::string> bytes;
+    for (GroupRun* run : {&group, &alone}) {
+      ASSERT_EQ(run->Launch({"up", run->topology()}).Wait(kPatience), kExitFinished);
+      std::filesystem::remove_all(run->run() / "student");  // so that the checkpoint is what is read
+      const std::filesystem::path out = run->folder() / "out" / "student.safetensors";
+      const Process exported =
+          run->Start({SGMD_BIN_DIR "/sgmd-export", run->run(), "--original", out, "--dtype", "float32"});
+      ASSERT_EQ(exported.Wait(kPatience), 0) << exported.Output();
+      bytes.push_back(DigestFile(out).Hex());
+    }
+    EXPECT_EQ(bytes[0], bytes[1]);
+  }
 }
 
 TEST(Groups, AreReplayedWithoutTeachers) {

@@ -46,7 +46,7 @@ TEST(Adapters, MatchTheSerialLoopAndAreAllThatCheckpointsHold) {
   }
   // And what anyone gets who merges the checkpoint's adapters into the teacher.
   WanTransformer merged = WanTransformer::Load(run.folder() / "model", at::kCPU);
-  MergeLora(merged, ReadAdapters(SafetensorsFile::Open(checkpoint / "generator.ema.safetensors")),
+  MergeLora(merged, ReadAdapters(ShardedSafetensors::Open(checkpoint / "generator.ema.safetensors")),
             LoraOf(run.experiment()).Scale());
   for (const auto& [name, p] : merged.parameters()) EXPECT_TRUE(at::equal(p, CopyToTensor(student.At(name)))) << name;
 }
