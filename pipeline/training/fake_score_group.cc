@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "common/error/error.h"
-#include "pipeline/training/group_reports.h"
 
 namespace sgmd {
 namespace {
@@ -34,13 +33,13 @@ std::vector<at::Tensor> Each(const std::vector<Sample>& round, Field field) {
 
 FakeScoreGroup::FakeScoreGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
                                const RankGroup& group)
-    : experiment_(experiment), orders_(group), fake_(experiment, device, checkpoint_blocks, group) {}
+    : RoleGroup(group, experiment, device, checkpoint_blocks), experiment_(experiment) {}
 
 std::vector<FakeScore::Pair> FakeScoreGroup::Gradients(std::int64_t step, const std::vector<Scored>& round) {
   const at::ScalarType scores = round.front().velocity.scalar_type();
   std::vector<std::int32_t> indices;
   for (const Scored& sample : round) indices.push_back(sample.index);
-  Give(What::kGradients, {step, static_cast<std::int64_t>(scores)}, indices);
+  Give(kGradients, {step, static_cast<std::int64_t>(scores)}, indices);
   return GradientsOwn(step, indices.front(), scores, round);
 }
 
@@ -59,9 +58,9 @@ std::vector<FakeScore::Pair> FakeScoreGroup::GradientsOwn(std::int64_t step, std
       ToPrompts(own([](const Scored& s) { return ToTensor(s.prompts); }, at::kByte, {batch, sizeof(Digest)}));
   FakeScore::Pair pair;
   if (experiment_.inner.source == InnerSource::kPaired) {
-    pair = fake_.GradientAndAccumulate(step, index, x_g, x_s, sigma, velocity, prompts);
+    pair = role_.GradientAndAccumulate(step, index, x_g, x_s, sigma, velocity, prompts);
   } else {
-    pair.generator = fake_.Gradient(x_g, x_s, sigma, velocity, prompts);
+    pair.generator = role_.Gradient(x_g, x_s, sigma, velocity, prompts);
   }
   std::vector<double> numbers{pair.inner_loss};
   for (const auto& [name, value] : pair.generator.terms) numbers.push_back(value);
@@ -80,9 +79,9 @@ std::vector<FakeScore::Pair> FakeScoreGroup::GradientsOwn(std::int64_t step, std
 
 std::vector<double> FakeScoreGroup::Accumulate(std::int64_t step, std::int64_t update,
                                                const std::vector<std::int32_t>& indices, std::int64_t newest) {
-  Give(What::kAccumulate, {step, update}, indices);
+  Give(kAccumulate, {step, update}, indices);
   std::vector<InnerSample> round;
-  for (const std::int32_t index : indices) round.push_back(fake_.samples().For(step, update, index, newest));
+  for (const std::int32_t index : indices) round.push_back(role_.samples().For(step, update, index, newest));
   return AccumulateOwn(step, update, indices.front(), round);
 }
 
@@ -92,7 +91,7 @@ std::vector<double> FakeScoreGroup::AccumulateOwn(std::int64_t step, std::int64_
   const at::Tensor x_g = orders_.Scatter(Each(round, [](const InnerSample& s) { return s.x_g; }), at::kFloat, shape);
   const at::Tensor prompts = orders_.Scatter(Each(round, [](const InnerSample& s) { return ToTensor(s.prompts); }),
                                              at::kByte, {shape.front(), static_cast<std::int64_t>(sizeof(Digest))});
-  const double loss = fake_.Accumulate(step, update, index, InnerSample{x_g, ToPrompts(prompts)});
+  const double loss = role_.Accumulate(step, update, index, InnerSample{x_g, ToPrompts(prompts)});
   std::vector<double> losses;
   for (const at::Tensor& of_rank : orders_.Gather(at::full({1}, loss, at::kDouble)))
     losses.push_back(of_rank.item<double>());
@@ -100,79 +99,35 @@ std::vector<double> FakeScoreGroup::AccumulateOwn(std::int64_t step, std::int64_
 }
 
 void FakeScoreGroup::Align(const NamedTensors& student) {
-  if (orders_.ranks() == 1) return fake_.Align(student);
-  Give(What::kAlign);
+  if (orders_.ranks() == 1) return role_.Align(student);
+  Give(kAlign);
   AlignOwn(student);
 }
 
 // One tensor after the other: no rank but 0 has all of them at once. The places are the same ones on all ranks.
 void FakeScoreGroup::AlignOwn(const NamedTensors& student) {
   const std::map<std::string, at::Tensor> thetas(student.begin(), student.end());
-  for (const auto& [parameter, slices] : fake_.model().Places()) {
+  for (const auto& [parameter, slices] : role_.model().Places()) {
     for (const Slice& slice : slices) {
       at::Tensor theta = at::empty(slice.shape);
       if (orders_.rank() == 0) theta = thetas.at(slice.name).to(at::kCPU, at::kFloat).contiguous();
       orders_.Broadcast(theta);
-      fake_.AlignOne(slice.name, theta);
+      role_.AlignOne(slice.name, theta);
     }
   }
 }
 
-AdamW::StepReport FakeScoreGroup::Update() {
-  Give(What::kUpdate);
-  return fake_.Update();
-}
-
-std::map<std::string, Digest> FakeScoreGroup::SaveState(const std::filesystem::path& folder) {
-  Give(What::kSaveState, {}, {}, folder.string());
-  return GatherDigests(orders_, folder, fake_.SaveState(folder));
-}
-
-void FakeScoreGroup::LoadState(const std::filesystem::path& folder) {
-  Give(What::kLoadState, {}, {}, folder.string());
-  fake_.LoadState(folder);
-}
-
-Work FakeScoreGroup::CountedWork() {
-  Give(What::kCountedWork);
-  return GatherWork(orders_, fake_.work());
-}
-
-void FakeScoreGroup::End() { Give(What::kEnd); }
-
-void FakeScoreGroup::Follow() {
-  while (true) {
-    const Order order = orders_.Take();
-    if (static_cast<What>(order.what) == What::kEnd) return;
-    Do(order);
-  }
-}
-
-void FakeScoreGroup::Do(const Order& order) {
+void FakeScoreGroup::DoOfRole(const Order& order, std::int32_t index) {
   const std::int64_t step = order.numbers[0];
-  const std::int32_t index = order.round[static_cast<std::size_t>(orders_.place())];
-  switch (static_cast<What>(order.what)) {
-    case What::kGradients:
+  switch (order.what) {
+    case kGradients:
       GradientsOwn(step, index, static_cast<at::ScalarType>(order.numbers[1]), {});
       return;
-    case What::kAccumulate:
+    case kAccumulate:
       AccumulateOwn(step, /*update=*/order.numbers[1], index, {});
       return;
-    case What::kAlign:
+    case kAlign:
       return AlignOwn({});
-    case What::kUpdate:
-      fake_.Update();
-      return;
-    case What::kSaveState:
-      GatherDigests(orders_, order.text, fake_.SaveState(order.text));
-      return;
-    case What::kLoadState:
-      return fake_.LoadState(order.text);
-    case What::kCountedWork:
-      GatherWork(orders_, fake_.work());
-      return;
-    case What::kEnd:
-      return;
   }
 }
 

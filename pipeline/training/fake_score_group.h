@@ -7,19 +7,15 @@
 #include <string>
 #include <vector>
 
-#include "common/digest/digest.h"
-#include "pipeline/parallel/orders.h"
 #include "pipeline/training/fake_score.h"
+#include "pipeline/training/role_group.h"
 
 namespace sgmd {
 
 /// As GeneratorGroup.
-class FakeScoreGroup {
+class FakeScoreGroup : public RoleGroup<FakeScore> {
  public:
   FakeScoreGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group);
-
-  /// Micro-batches of a round.
-  int round() const { return orders_.round(); }
 
   /// What FakeScore::Gradient takes, of micro-batch `index`.
   struct Scored {
@@ -34,38 +30,14 @@ class FakeScoreGroup {
                                  std::int64_t newest);
   /// FakeScore::Align.
   void Align(const NamedTensors& student);
-  AdamW::StepReport Update();
-
-  /// Files of all ranks, written into `folder`, with their digests.
-  std::map<std::string, Digest> SaveState(const std::filesystem::path& folder);
-  void LoadState(const std::filesystem::path& folder);
-  /// Of all ranks together.
-  Work CountedWork();
-  /// The others leave Follow().
-  void End();
-
-  /// By the ranks after 0: does what rank 0 does, until End(). Throws Error when another rank is lost.
-  void Follow();
 
   /// Of rank 0.
-  InnerSamples& samples() { return fake_.samples(); }
+  InnerSamples& samples() { return role_.samples(); }
 
  private:
-  enum class What : std::int64_t {
-    kGradients,
-    kAccumulate,
-    kAlign,
-    kUpdate,
-    kSaveState,
-    kLoadState,
-    kCountedWork,
-    kEnd
-  };
-  void Give(What what, std::vector<std::int64_t> numbers = {}, std::vector<std::int32_t> round = {},
-            std::string text = {}) {
-    orders_.Give({static_cast<std::int64_t>(what), std::move(numbers), std::move(round), std::move(text)});
-  }
-  void Do(const Order& order);
+  enum : std::int64_t { kGradients = kOfRole, kAccumulate, kAlign };
+
+  void DoOfRole(const Order& order, std::int32_t index) override;
 
   // What each rank does of a call; what others send comes to rank 0, and what it gives them is of use there alone.
   std::vector<FakeScore::Pair> GradientsOwn(std::int64_t step, std::int32_t index, at::ScalarType scores,
@@ -75,8 +47,6 @@ class FakeScoreGroup {
   void AlignOwn(const NamedTensors& student);
 
   Experiment experiment_;
-  Orders orders_;
-  FakeScore fake_;
 };
 
 }  // namespace sgmd

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "pipeline/training/group_reports.h"
-
 namespace sgmd {
 namespace {
 
@@ -26,19 +24,19 @@ std::vector<std::int32_t> IndicesOf(const auto& round) {
 
 GeneratorGroup::GeneratorGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
                                const RankGroup& group)
-    : experiment_(experiment), orders_(group), generator_(experiment, device, checkpoint_blocks, group) {}
+    : RoleGroup(group, experiment, device, checkpoint_blocks), experiment_(experiment) {}
 
 std::vector<Generator::Rollout> GeneratorGroup::RollOut(std::int64_t step, const std::vector<Planned>& round,
                                                         bool keep_graphs) {
   const std::int64_t passes = LongestRollout(round);
-  Give(What::kRollOut, {step, keep_graphs, passes}, IndicesOf(round));
+  Give(kRollOut, {step, keep_graphs, passes}, IndicesOf(round));
   Generator::Exit exit;
   return RollOutOwn(round.front().plan, keep_graphs, passes, &exit);
 }
 
 std::vector<Generator::Rollout> GeneratorGroup::RollOutOwn(const SamplePlan& plan, bool keep_graph, std::int64_t passes,
                                                            Generator::Exit* exit) {
-  Generator::Rollout own = generator_.RollOut(plan, keep_graph, passes);
+  Generator::Rollout own = role_.RollOut(plan, keep_graph, passes);
   *exit = own.exit;
   const std::vector<at::Tensor> x = orders_.Gather(own.exit.x), x_g = orders_.Gather(own.x_g);
   std::vector<Generator::Rollout> round;
@@ -50,27 +48,27 @@ std::vector<Generator::Rollout> GeneratorGroup::RollOutOwn(const SamplePlan& pla
 std::vector<at::Tensor> GeneratorGroup::RollOutFresh(std::int64_t step, std::int64_t update,
                                                      const std::vector<Planned>& round) {
   const std::int64_t passes = LongestRollout(round);
-  Give(What::kRollOutFresh, {step, update, passes}, IndicesOf(round));
-  return orders_.Gather(generator_.RollOut(round.front().plan, /*keep_graph=*/false, passes).x_g);
+  Give(kRollOutFresh, {step, update, passes}, IndicesOf(round));
+  return orders_.Gather(role_.RollOut(round.front().plan, /*keep_graph=*/false, passes).x_g);
 }
 
 std::vector<double> GeneratorGroup::AccumulateDiversity(std::int64_t step, const std::vector<std::int32_t>& indices,
                                                         const AnchorPlan& own, const std::vector<at::Tensor>& x_a) {
-  Give(What::kAccumulateDiversity, {step}, indices);
+  Give(kAccumulateDiversity, {step}, indices);
   return AccumulateDiversityOwn(own, x_a);
 }
 
 std::vector<double> GeneratorGroup::AccumulateDiversityOwn(const AnchorPlan& plan, const std::vector<at::Tensor>& x_a) {
   const at::Tensor own = orders_.Scatter(x_a, at::kFloat, LatentShape(experiment_));
   std::vector<double> losses;
-  for (const at::Tensor& loss : orders_.Gather(at::full({1}, generator_.AccumulateDiversity(plan, own), at::kDouble)))
+  for (const at::Tensor& loss : orders_.Gather(at::full({1}, role_.AccumulateDiversity(plan, own), at::kDouble)))
     losses.push_back(loss.item<double>());
   return losses;
 }
 
 void GeneratorGroup::Accumulate(std::int64_t step, const std::vector<Scored>& round) {
   const bool kept = round.front().exit.x_g.defined();
-  Give(What::kAccumulate, {step, kept}, IndicesOf(round));
+  Give(kAccumulate, {step, kept}, IndicesOf(round));
   std::vector<at::Tensor> exits, gradients;
   for (const Scored& sample : round) {
     exits.push_back(sample.exit.x);
@@ -82,8 +80,8 @@ void GeneratorGroup::Accumulate(std::int64_t step, const std::vector<Scored>& ro
 void GeneratorGroup::AccumulateOwn(const SamplePlan& plan, Generator::Exit own, const std::vector<at::Tensor>& exits,
                                    const std::vector<at::Tensor>& gradients) {
   const std::vector<std::int64_t> shape = LatentShape(experiment_);
-  if (!own.x_g.defined()) own.x = orders_.Scatter(exits, at::kFloat, shape).to(generator_.model().device());
-  generator_.Accumulate(plan, own, orders_.Scatter(gradients, at::kFloat, shape));
+  if (!own.x_g.defined()) own.x = orders_.Scatter(exits, at::kFloat, shape).to(role_.model().device());
+  role_.Accumulate(plan, own, orders_.Scatter(gradients, at::kFloat, shape));
 }
 
 void GeneratorGroup::FollowAccumulate(std::int64_t step, std::int32_t index, bool kept) {
@@ -92,97 +90,49 @@ void GeneratorGroup::FollowAccumulate(std::int64_t step, std::int32_t index, boo
   AccumulateOwn(PlanSample(experiment_, bank(), step, index), std::move(exit), {}, {});
 }
 
-AdamW::StepReport GeneratorGroup::Update() {
-  Give(What::kUpdate);
-  return generator_.Update();
-}
-
-std::map<std::string, Digest> GeneratorGroup::SaveState(const std::filesystem::path& folder) {
-  Give(What::kSaveState, {}, {}, folder.string());
-  return SaveStateOwn(folder);
-}
-
-std::map<std::string, Digest> GeneratorGroup::SaveStateOwn(const std::filesystem::path& folder) {
-  return GatherDigests(orders_, folder, generator_.SaveState(folder));
-}
-
-void GeneratorGroup::LoadState(const std::filesystem::path& folder) {
-  Give(What::kLoadState, {}, {}, folder.string());
-  generator_.LoadState(folder);
-}
-
 void GeneratorGroup::SaveStudent(const std::filesystem::path& folder) {
-  Give(What::kSaveStudent, {}, {}, folder.string());
-  generator_.SaveStudent(folder);
+  Give(kSaveStudent, {}, {}, folder.string());
+  role_.SaveStudent(folder);
 }
 
 NamedTensors GeneratorGroup::Weights() {
-  Give(What::kWeights);
+  Give(kWeights);
   return WeightsOwn();
 }
 
 NamedTensors GeneratorGroup::WeightsOwn() {
   NamedTensors weights;
-  generator_.model().ForEachWhole(generator_.model().trained(), [&](const std::string& name, const at::Tensor& whole) {
+  role_.model().ForEachWhole(role_.model().trained(), [&](const std::string& name, const at::Tensor& whole) {
     if (orders_.rank() == 0) weights.emplace_back(name, whole.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
   });
   return weights;
 }
 
-Work GeneratorGroup::CountedWork() {
-  Give(What::kCountedWork);
-  return GatherWork(orders_, generator_.work());
+void GeneratorGroup::FollowRollOut(std::int64_t step, std::int32_t index, bool keep_graph, std::int64_t passes) {
+  Generator::Exit exit;
+  RollOutOwn(PlanSample(experiment_, bank(), step, index), keep_graph, passes, &exit);
+  if (keep_graph) kept_[{step, index}] = exit;
 }
 
-void GeneratorGroup::End() { Give(What::kEnd); }
-
-void GeneratorGroup::Follow() {
-  while (true) {
-    const Order order = orders_.Take();
-    if (static_cast<What>(order.what) == What::kEnd) return;
-    Do(order);
-  }
-}
-
-void GeneratorGroup::Do(const Order& order) {
+void GeneratorGroup::DoOfRole(const Order& order, std::int32_t index) {
   const std::int64_t step = order.numbers[0], passes = order.numbers[2];
-  const std::int32_t index = order.round[static_cast<std::size_t>(orders_.place())];
-  switch (static_cast<What>(order.what)) {
-    case What::kRollOut: {
-      const bool keep = order.numbers[1] != 0;
-      Generator::Exit exit;
-      RollOutOwn(PlanSample(experiment_, bank(), step, index), keep, passes, &exit);
-      if (keep) kept_[{step, index}] = exit;
-      return;
-    }
-    case What::kRollOutFresh: {
+  switch (order.what) {
+    case kRollOut:
+      return FollowRollOut(step, index, /*keep_graph=*/order.numbers[1] != 0, passes);
+    case kRollOutFresh: {
       const SamplePlan plan = PlanFreshSample(experiment_, bank(), step, index, /*update=*/order.numbers[1]);
-      orders_.Gather(generator_.RollOut(plan, /*keep_graph=*/false, passes).x_g);
+      orders_.Gather(role_.RollOut(plan, /*keep_graph=*/false, passes).x_g);
       return;
     }
-    case What::kAccumulateDiversity:
+    case kAccumulateDiversity:
       AccumulateDiversityOwn(PlanAnchor(experiment_, bank(), step, index), {});
       return;
-    case What::kAccumulate:
-      return FollowAccumulate(step, index, order.numbers[1] != 0);
-    case What::kUpdate:
-      kept_.clear();  // a graph is of the weights that rolled it out
-      generator_.Update();
-      return;
-    case What::kSaveState:
-      SaveStateOwn(order.text);
-      return;
-    case What::kLoadState:
-      return generator_.LoadState(order.text);
-    case What::kSaveStudent:
-      return generator_.SaveStudent(order.text);
-    case What::kWeights:
+    case kAccumulate:
+      return FollowAccumulate(step, index, /*kept=*/order.numbers[1] != 0);
+    case kSaveStudent:
+      return role_.SaveStudent(order.text);
+    case kWeights:
       WeightsOwn();
-      return;
-    case What::kCountedWork:
-      GatherWork(orders_, generator_.work());
-      return;
-    case What::kEnd:
       return;
   }
 }

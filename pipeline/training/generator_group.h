@@ -7,22 +7,17 @@
 #include <string>
 #include <vector>
 
-#include "common/digest/digest.h"
-#include "pipeline/parallel/orders.h"
 #include "pipeline/training/generator.h"
+#include "pipeline/training/role_group.h"
 
 namespace sgmd {
 
-/// Every rank makes one, with the same experiment. Then rank 0 makes the calls below, and the others Follow() them.
-/// A call takes a round: as many micro-batches as there are ranks, one for each in order. Sums are in the order of
-/// rounds, and of micro-batches within a round, whatever the number of ranks.
-class GeneratorGroup {
+/// A call takes a round: as many micro-batches as the group has at once, in order. Sums are in the order of rounds, and
+/// of micro-batches within a round, whatever the number of ranks.
+class GeneratorGroup : public RoleGroup<Generator> {
  public:
   /// As Generator.
   GeneratorGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group);
-
-  /// Micro-batches of a round.
-  int round() const { return orders_.round(); }
 
   /// A micro-batch of a step and its plan.
   struct Planned {
@@ -45,43 +40,17 @@ class GeneratorGroup {
     at::Tensor gradient;
   };
   void Accumulate(std::int64_t step, const std::vector<Scored>& round);
-  AdamW::StepReport Update();
-
-  /// Files of all ranks, written into `folder`, with their digests.
-  std::map<std::string, Digest> SaveState(const std::filesystem::path& folder);
-  void LoadState(const std::filesystem::path& folder);
   void SaveStudent(const std::filesystem::path& folder);
   /// What is trained, whole float32 tensors on the CPU.
   NamedTensors Weights();
-  /// Of all ranks together.
-  Work CountedWork();
-  /// The others leave Follow().
-  void End();
 
-  /// By the ranks after 0: does what rank 0 does, until End(). Throws Error when another rank is lost.
-  void Follow();
-
-  const PromptBank& bank() const { return generator_.bank(); }
+  const PromptBank& bank() const { return role_.bank(); }
 
  private:
-  enum class What : std::int64_t {
-    kRollOut,
-    kRollOutFresh,
-    kAccumulateDiversity,
-    kAccumulate,
-    kUpdate,
-    kSaveState,
-    kLoadState,
-    kSaveStudent,
-    kWeights,
-    kCountedWork,
-    kEnd
-  };
-  void Give(What what, std::vector<std::int64_t> numbers = {}, std::vector<std::int32_t> round = {},
-            std::string text = {}) {
-    orders_.Give({static_cast<std::int64_t>(what), std::move(numbers), std::move(round), std::move(text)});
-  }
-  void Do(const Order& order);
+  enum : std::int64_t { kRollOut = kOfRole, kRollOutFresh, kAccumulateDiversity, kAccumulate, kSaveStudent, kWeights };
+
+  void DoOfRole(const Order& order, std::int32_t index) override;
+  void FollowRollOut(std::int64_t step, std::int32_t index, bool keep_graph, std::int64_t passes);
   void FollowAccumulate(std::int64_t step, std::int32_t index, bool kept);
 
   // What each rank does of a call; what others send comes to rank 0, and what it gives them is of use there alone.
@@ -90,12 +59,9 @@ class GeneratorGroup {
   std::vector<double> AccumulateDiversityOwn(const AnchorPlan& plan, const std::vector<at::Tensor>& x_a);
   void AccumulateOwn(const SamplePlan& plan, Generator::Exit own, const std::vector<at::Tensor>& exits,
                      const std::vector<at::Tensor>& gradients);
-  std::map<std::string, Digest> SaveStateOwn(const std::filesystem::path& folder);
   NamedTensors WeightsOwn();
 
   Experiment experiment_;
-  Orders orders_;
-  Generator generator_;
   std::map<std::pair<std::int64_t, std::int32_t>, Generator::Exit> kept_;  // of ranks after 0, by step and micro-batch
 };
 
