@@ -80,6 +80,17 @@ TEST_F(TopologyHosts, UnknownOnesAreLocated) {
   EXPECT_THAT(ErrorOf("hosts = [\"a b\"]", ""), HasSubstr("cannot be the name of a host"));
 }
 
+TEST_F(TopologyHosts, ADeviceHasOneRankOfAGroup) {
+  EXPECT_THAT(ErrorOf("[generator]\ndevices = [\"cuda:0\", \"cuda:1\", \"cuda:0\"]\n"),
+              AllOf(HasSubstr("t.toml:6:11: \"cuda:0\" is there twice"), HasSubstr("one rank for each device")));
+  EXPECT_THAT(ErrorOf("[fake_score]\ndevices = [\"cuda\", \"cuda:0\"]\n"), HasSubstr("is there twice"));
+  EXPECT_EQ(ErrorOf("[generator]\ndevices = [\"cpu\", \"cpu\"]\n"), "no error") << "a CPU has room for several";
+  const Topology t = Read("", "[generator]\ndevices = [\"cuda:2\", \"cuda:3\"]\n");
+  std::string places;
+  for (const Placement& place : Placements({t, {}})) places += Spell(place.node) + " " + place.DeviceOfHost() + "\n";
+  EXPECT_EQ(places, "broker cpu\ngenerator cuda:2\ngenerator/1 cuda:3\nfake_score cpu\nteacher.0 cpu\n");
+}
+
 TEST_F(TopologyHosts, TeachersHaveAHostForEachDevice) {
   EXPECT_THAT(ErrorOf("[teacher]\nhosts = [\"a\", \"b\"]\ndevices = [\"cuda:0\"]\n"),
               AllOf(HasSubstr("t.toml:6:9: \"hosts\" names 2, \"devices\" 1"), HasSubstr("one host for each device")));
