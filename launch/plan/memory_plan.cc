@@ -175,7 +175,7 @@ std::int64_t KeptGraphs(const LaunchPlan& plan) {
   const Experiment& e = plan.experiment;
   const std::int64_t round = RoundOf(plan, {Role::kGenerator}),
                      most = e.outer.max_staleness == 0 ? e.data.micro_batches : 0;
-  if (round > 1 && LandedMicroBatches(e) < e.data.micro_batches) return 0;
+  if (plan.topology.generator.ranks() > 1 && LandedMicroBatches(e) < e.data.micro_batches) return 0;
   const std::int64_t kept = std::clamp<std::int64_t>(plan.topology.generator.keep_exit_graphs, 0, most);
   return kept / round * round;
 }

@@ -252,13 +252,4 @@ void FakeScoreNode::Send(const CheckpointOrders::Parts& parts) {
   for (const message::CheckpointPart& part : parts) client_.Send(ToEnvelope(part));
 }
 
-int FollowFakeScore(const RingNode& node) {
-  FakeScoreGroup group(node.plan.experiment, node.device, node.plan.topology.fake_score.checkpoint_blocks, node.group);
-  const Topology::Transport& transport = node.plan.topology.transport;
-  const Heartbeat heartbeat(transport.control, node.identity, transport.beat_seconds);
-  LogInfo("ready on ", node.device.str());
-  group.Follow();
-  return 0;
-}
-
 }  // namespace sgmd

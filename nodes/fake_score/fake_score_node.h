@@ -43,8 +43,8 @@ namespace sgmd {
 /// max_staleness = 1 come earlier, wait. The generator does not wait for it: its update k needs gradients of step k
 /// alone.
 ///
-/// Of a group of ranks it is rank 0, and the others follow it (FollowFakeScore). Gradients are then taken for as many
-/// micro-batches at once as there are ranks.
+/// Of a group of ranks it is rank 0, and the others follow it (nodes/ring/follow.h). Gradients are then taken for as
+/// many micro-batches at once as the group has.
 class FakeScoreNode {
  public:
   explicit FakeScoreNode(const RingNode& node);
@@ -96,8 +96,5 @@ class FakeScoreNode {
   } inner_;  // of the last update
   CheckpointOrders orders_;
 };
-
-/// A rank after 0 of the fake score's group: does what rank 0 orders until the run has ended. Returns the exit code.
-int FollowFakeScore(const RingNode& node);
 
 }  // namespace sgmd

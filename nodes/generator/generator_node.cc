@@ -152,13 +152,4 @@ bool GeneratorNode::CommitFinalCheckpoint() {
   return checkpoints_->committed() == landed_;
 }
 
-int FollowGenerator(const RingNode& node) {
-  GeneratorGroup group(node.plan.experiment, node.device, node.plan.topology.generator.checkpoint_blocks, node.group);
-  const Topology::Transport& transport = node.plan.topology.transport;
-  const Heartbeat heartbeat(transport.control, node.identity, transport.beat_seconds);
-  LogInfo("ready on ", node.device.str());
-  group.Follow();
-  return 0;
-}
-
 }  // namespace sgmd

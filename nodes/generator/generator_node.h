@@ -40,7 +40,7 @@ class Diverged : public Error {
 /// After an update that was skipped there is no checkpoint: it orders none. A run that ends so leaves the last good
 /// checkpoint and its student.
 ///
-/// Of a group of ranks it is rank 0, and the others follow it (FollowGenerator).
+/// Of a group of ranks it is rank 0, and the others follow it (nodes/ring/follow.h).
 class GeneratorNode {
  public:
   explicit GeneratorNode(const RingNode& node);
@@ -96,8 +96,5 @@ class GeneratorNode {
   std::set<std::int64_t> ordered_;  // checkpoints that it has yet to stage its part of
   double rollout_seconds_ = 0, wait_seconds_ = 0, backward_seconds_ = 0;  // of the current step
 };
-
-/// A rank after 0 of the generator's group: does what rank 0 orders until the run has ended. Returns the exit code.
-int FollowGenerator(const RingNode& node);
 
 }  // namespace sgmd

@@ -78,7 +78,7 @@ void GeneratorNode::SendOff(std::int64_t step, const GeneratorGroup::Planned& pl
 // less than a step lands, they may not.
 bool GeneratorNode::KeepsGraphs(std::int64_t step, std::size_t from) const {
   const bool same_rounds =
-      generator_.round() == 1 || LandedMicroBatches(experiment()) == experiment().data.micro_batches;
+      node_.group.ranks() == 1 || LandedMicroBatches(experiment()) == experiment().data.micro_batches;
   const auto kept = static_cast<std::size_t>(node_.plan.topology.generator.keep_exit_graphs);
   return step == landed_ && same_rounds && from + generator_.round() <= kept;
 }

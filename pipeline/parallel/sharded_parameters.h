@@ -54,7 +54,7 @@ class ShardedParameters {
   /// grain, added in the order of grains.
   double Norm(const std::vector<at::Tensor>& shards) const;
   /// Shows every trained tensor as a whole, float32, one after the other, of `shards` that lie as Trained() does; on
-  /// every rank. What is shown is gone after the call.
+  /// every rank.
   void ForEachWhole(const std::vector<at::Tensor>& shards, const NamedTensorVisitor& visit) const;
 
   /// Names of a unit's tensors, ascending: the order of Views.

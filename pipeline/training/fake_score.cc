@@ -104,7 +104,7 @@ double FakeScore::Accumulate(std::int64_t step, std::int64_t update, std::int64_
 
 void FakeScore::Align(const NamedTensors& student) {
   std::size_t own = 0;
-  for (const auto& [parameter, slices] : model_->Places()) own += slices.size();
+  for (const auto& [parameter, slices] : files_.places()) own += slices.size();
   if (own != student.size())
     throw Error(StrCat("the fake score cannot be aligned with ", student.size(), " tensors: it has ", own));
   for (const auto& [name, theta] : student) AlignOne(name, theta);
@@ -112,9 +112,8 @@ void FakeScore::Align(const NamedTensors& student) {
 
 void FakeScore::AlignOne(const std::string& name, const at::Tensor& theta) {
   c10::NoGradGuard no_grad;
-  const ParameterPlaces places = model_->Places();
   for (const auto& [parameter, psi] : model_->trained()) {
-    for (const Slice& slice : places.at(parameter)) {
+    for (const Slice& slice : files_.places().at(parameter)) {
       if (slice.name != name) continue;
       if (theta.sizes() != at::IntArrayRef(slice.shape)) {
         throw Error(StrCat("the fake score's ", name, " ", at::IntArrayRef(slice.shape),

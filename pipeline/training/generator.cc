@@ -97,8 +97,7 @@ void Generator::SaveStudent(const std::filesystem::path& folder) const {
   NamedTensors weights;
   model_->ForEachWhole(ema_ ? ema_->average() : model_->trained(),
                        [&](const std::string& name, const at::Tensor& whole) {
-                         if (group_.rank() == 0)
-                           weights.emplace_back(name, whole.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
+                         if (group_.rank() == 0) weights.emplace_back(name, whole.to(at::kCPU));
                        });
   if (group_.rank() != 0) return;
   std::filesystem::create_directories(folder);

@@ -103,7 +103,7 @@ NamedTensors GeneratorGroup::Weights() {
 NamedTensors GeneratorGroup::WeightsOwn() {
   NamedTensors weights;
   role_.model().ForEachWhole(role_.model().trained(), [&](const std::string& name, const at::Tensor& whole) {
-    if (orders_.rank() == 0) weights.emplace_back(name, whole.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
+    if (orders_.rank() == 0) weights.emplace_back(name, whole.to(at::kCPU));
   });
   return weights;
 }

@@ -41,7 +41,7 @@ class GeneratorGroup : public RoleGroup<Generator> {
   };
   void Accumulate(std::int64_t step, const std::vector<Scored>& round);
   void SaveStudent(const std::filesystem::path& folder);
-  /// What is trained, whole float32 tensors on the CPU.
+  /// What is trained, whole float32 tensors on the CPU; in a group of one on the CPU the parameters themselves.
   NamedTensors Weights();
 
   const PromptBank& bank() const { return role_.bank(); }

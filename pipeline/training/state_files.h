@@ -22,6 +22,8 @@ class StateFiles {
   StateFiles(std::string role, int rank, int ranks, ParameterPlaces places)
       : role_(std::move(role)), rank_(rank), ranks_(ranks), places_(std::move(places)) {}
 
+  const ParameterPlaces& places() const { return places_; }
+
   /// Writes the file of `state` into `folder`; returns its name. A tensor of `tensors` is called as a parameter of
   /// `places`, or "<parameter>.<what>": it lies as that parameter does. Others are the same on every rank.
   std::string Save(const std::filesystem::path& folder, std::string_view state, const NamedTensors& tensors) const;
