@@ -22,11 +22,13 @@ void PlaceTrained(const Topology::TrainedRole& role, std::int64_t threads, Place
   p.checkpoint_blocks = role.checkpoint_blocks || role.ranks() > 1;
 }
 
-void PlaceTeacher(const Topology::Teacher& teacher, std::size_t replica, Placement& p) {
+void PlaceTeacher(const Topology::Teacher& teacher, Placement& p) {
   const std::vector<std::string>& devices = teacher.devices;
   const std::vector<std::string>& hosts = teacher.hosts;
-  p.device = DeviceNamed(devices.empty() ? teacher.device : devices[replica % devices.size()]);
-  if (!hosts.empty()) p.host = hosts[replica % hosts.size()];
+  const auto replica = static_cast<std::size_t>(p.node.replica);
+  const std::size_t place = replica * static_cast<std::size_t>(teacher.ranks) + static_cast<std::size_t>(p.node.rank);
+  p.device = DeviceNamed(devices.empty() ? teacher.device : devices[place % devices.size()]);
+  if (!hosts.empty()) p.host = hosts[(devices.empty() ? replica : place) % hosts.size()];
   p.threads = teacher.threads;
   p.device_memory_gib = teacher.device_memory_gib;
 }
@@ -37,7 +39,8 @@ std::string Placement::DeviceOfHost() const { return host.empty() ? Spell(device
 
 int RanksOf(const Topology& t, const NodeName& node) {
   if (node.role == Role::kGenerator) return t.generator.ranks();
-  return node.role == Role::kFakeScore ? t.fake_score.ranks() : 1;
+  if (node.role == Role::kFakeScore) return t.fake_score.ranks();
+  return node.role == Role::kTeacher ? static_cast<int>(t.teacher.ranks) : 1;
 }
 
 int SequenceRanksOf(const Experiment& e, const NodeName& node) {
@@ -55,7 +58,7 @@ Placement PlacementOf(const LaunchPlan& plan, const NodeName& node) {
   p.node = node;
   if (node.role == Role::kGenerator) PlaceTrained(t.generator, plan.experiment.threads.generator, p);
   if (node.role == Role::kFakeScore) PlaceTrained(t.fake_score, plan.experiment.threads.fake_score, p);
-  if (node.role == Role::kTeacher) PlaceTeacher(t.teacher, static_cast<std::size_t>(node.replica), p);
+  if (node.role == Role::kTeacher) PlaceTeacher(t.teacher, p);
   if (node.role == Role::kEvaluator) {
     p.host = t.evaluator.host;
     p.threads = t.evaluator.threads;

@@ -23,8 +23,8 @@ struct Placement {
   std::string DeviceOfHost() const;
 };
 
-/// How many processes share the role of `node`; how many of them share the tokens of a micro-batch; and so how many
-/// micro-batches they have at once.
+/// How many processes share the role of `node`, of a teacher the replica; how many of them share the tokens of a
+/// micro-batch; and so how many micro-batches they have at once.
 int RanksOf(const Topology& topology, const NodeName& node);
 int SequenceRanksOf(const Experiment& experiment, const NodeName& node);
 int RoundOf(const LaunchPlan& plan, const NodeName& node);
@@ -32,8 +32,8 @@ int RoundOf(const LaunchPlan& plan, const NodeName& node);
 /// Where `node` of the plan runs, also a teacher beyond [teacher] replicas: the run may have been scaled.
 Placement PlacementOf(const LaunchPlan& plan, const NodeName& node);
 
-/// Every process of the run but launchers: broker, the ranks of generator and fake score, teachers by number, and the
-/// evaluator where there is one.
+/// Every process of the run but launchers: broker, the ranks of generator and fake score, those of the teachers by
+/// number, and the evaluator where there is one.
 std::vector<Placement> Placements(const LaunchPlan& plan);
 
 /// The user (common/transport/credentials.h) that a process, a launcher ("launcher", "launcher.<host>") or a client

@@ -38,6 +38,13 @@ std::optional<NodeName> ParseNodeName(std::string_view text) {
   return name;
 }
 
+std::string SpeakerOf(std::string_view process) {
+  auto name = ParseNodeName(process);
+  if (!name) return std::string(process);
+  name->rank = 0;
+  return Spell(*name);
+}
+
 bool IsOf(Role role, std::string_view process) {
   const auto name = ParseNodeName(process);
   return name && name->role == role;

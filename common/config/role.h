@@ -2,7 +2,8 @@
 //
 //   generator        the role: there is one of it (broker, generator, fake_score, evaluator, launcher)
 //   teacher.3        the role and which replica of it: of teachers there is any number
-//   generator/1      and which rank of the group that the role is; rank 0, which speaks for the group, is not spelt
+//   generator/1      and which rank of the group that the role is, or the replica (teacher.3/1); rank 0, which speaks
+//                    for the group, is not spelt
 #pragma once
 
 #include <compare>
@@ -25,7 +26,7 @@ constexpr const char* Spell(Role role) {
 struct NodeName {
   Role role = Role::kBroker;
   int replica = 0;  // of a teacher; else 0
-  int rank = 0;     // in the group of the role
+  int rank = 0;     // in the group
   auto operator<=>(const NodeName&) const = default;
 };
 
@@ -37,5 +38,9 @@ std::optional<NodeName> ParseNodeName(std::string_view text);
 /// Whether `process` is the name of a process of `role`.
 bool IsOf(Role role, std::string_view process);
 inline bool IsTeacher(std::string_view process) { return IsOf(Role::kTeacher, process); }
+/// Rank 0 of the group that `process` is of; `process` where it is of none.
+std::string SpeakerOf(std::string_view process);
+/// Whether it is that of a teacher, which the broker leases work to.
+inline bool SpeaksForTeacher(std::string_view process) { return IsTeacher(process) && SpeakerOf(process) == process; }
 
 }  // namespace sgmd

@@ -30,7 +30,7 @@ void CheckGroup(const LaunchPlan& plan, TomlTable table, Role of, std::int64_t m
     table.Fail("devices",
                StrCat(ranks, ranks == 1 ? " device is" : " devices are", " no multiple of [sequence_parallel] ",
                       Spell(of), " = ", sharing),
-               "as many ranks share the tokens of a micro-batch");
+               "as many ranks share the tokens of a micro-batch; sgmd-launch plan --balance 8x80gb finds them devices");
   }
   const int round = RoundOf(plan, role);
   if (micro_batches % round != 0) {
@@ -64,7 +64,7 @@ Topology OnOneHost(Topology t) {
 }
 
 LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed,
-                          const TomlOverrides& overrides) {
+                          const TomlOverrides& overrides, Groups groups) {
   std::set<std::string> sections;
   for (const FieldText& field : FieldTextsOf(Topology())) sections.insert(field.section);
   TomlOverrides of_topology, of_experiment;
@@ -75,6 +75,7 @@ LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFi
   plan.topology = ReadTopology(topology_path, of_topology);
   ResolveDefaults(plan.topology);
   plan.experiment = LoadExperiment(plan.topology.run.experiment, needed, of_experiment);
+  if (groups == Groups::kAreReplaced) return plan;
   TomlTable root = TomlFile::Open(topology_path, of_topology).root();
   CheckGroup(plan, root.Table("generator"), Role::kGenerator, LandedMicroBatches(plan.experiment));
   CheckGroup(plan, root.Table("fake_score"), Role::kFakeScore, plan.experiment.data.micro_batches);

@@ -38,9 +38,9 @@ struct Topology {
   } generator;
 
   struct Teacher {
-    std::int64_t replicas = 1;
+    std::int64_t replicas = 1, ranks = 1;  // processes that share a replica
     std::string device = "cpu";
-    std::vector<std::string> devices, hosts;  // of the replicas in turn
+    std::vector<std::string> devices, hosts;  // of the ranks of the replicas in turn
     double device_memory_gib = 0.0;
     std::int64_t threads = 1;
   } teacher;
@@ -95,10 +95,13 @@ struct LaunchPlan {
   std::filesystem::path recorded;  // of a replay: the folder of the run that it follows
 };
 
+/// Whether the groups of ranks must be ones that can share the work, or others are put in their place.
+enum class Groups { kMustFit, kAreReplaced };
+
 /// As LoadExperiment. Also loads and validates the experiment it names. An override is of the file that has its
 /// section. A default ipc path over 100 bytes is replaced by one under /tmp named by the digest of the run folder.
 LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed = RequiredFiles::kAll,
-                          const TomlOverrides& overrides = {});
+                          const TomlOverrides& overrides = {}, Groups groups = Groups::kMustFit);
 
 /// Fills what a file leaves out and depends on run_folder: cache folder and endpoints.
 void ResolveDefaults(Topology& topology);

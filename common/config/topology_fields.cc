@@ -27,8 +27,15 @@ void VisitTeacher(FieldVisitor& v, Topology::Teacher& t) {
   v.Section("teacher", "Any number of teachers, which may join and leave while the run goes on.");
   v.Field({"replicas", "teachers at the start; 0 only for a replay", {0, 4096}}, t.replicas);
   v.Field({"device", "device of every replica"}, t.device);
-  v.Field({"devices", "in place of `device`: those of the replicas in turn"}, t.devices);
-  v.Field({"hosts", "hosts of the replicas in turn, as many as `devices`; by default the first of [run] hosts"},
+  v.Field({"ranks",
+           "above 1 each replica is a group of as many processes, each with a shard of the model and micro-batches of "
+           "its own: for a teacher that one device cannot hold; the scores are the same, bit for bit",
+           {1, 1024}},
+          t.ranks);
+  v.Field({"devices", "in place of `device`: those of the replicas in turn, `ranks` for each"}, t.devices);
+  v.Field({"hosts",
+           "hosts of the replicas in turn, one for each of `devices`, or for each replica where there are none; by "
+           "default the first of [run] hosts"},
           t.hosts);
   v.Field({"device_memory_gib", "memory of each device; 0: not known", kGibibytes}, t.device_memory_gib);
   v.Field({"threads", "CPU threads of each; they do not change results", kThreads}, t.threads);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <regex>
+#include <span>
 
 #include "common/config/device.h"
 #include "common/config/field_reader.h"
@@ -90,28 +91,54 @@ void CheckHost(const TomlTable& table, const char* key, const std::string& host,
                            : "[run] hosts are: " + Joined(hosts, ", "));
 }
 
-void CheckTrainedRole(const TomlTable& table, const Topology::TrainedRole& role, const Topology& t) {
-  CheckHost(table, "host", role.host, t.run.hosts);
-  CheckDevice(table, "device", role.device);
-  for (auto device = role.devices.begin(); device != role.devices.end(); ++device) {
+// Of one group.
+void CheckDevices(const TomlTable& table, std::span<const std::string> devices) {
+  for (auto device = devices.begin(); device != devices.end(); ++device) {
     CheckDevice(table, "devices", *device);
     const auto parsed = ParseDevice(*device);
-    const bool twice = std::any_of(role.devices.begin(), device,
-                                   [&](const std::string& before) { return ParseDevice(before) == parsed; });
+    const bool twice =
+        std::any_of(devices.begin(), device, [&](const std::string& before) { return ParseDevice(before) == parsed; });
     if (twice && parsed->kind != Device::Kind::kCpu)
       table.Fail("devices", StrCat("\"", *device, "\" is there twice"), "one rank for each device");
   }
 }
 
+void CheckTrainedRole(const TomlTable& table, const Topology::TrainedRole& role, const Topology& t) {
+  CheckHost(table, "host", role.host, t.run.hosts);
+  CheckDevice(table, "device", role.device);
+  CheckDevices(table, role.devices);
+}
+
+// Each of them has the next `ranks` devices, all of one host.
+void CheckTeacherGroups(const TomlTable& teacher, const Topology::Teacher& t) {
+  const auto ranks = static_cast<std::size_t>(t.ranks);
+  if (t.devices.empty() && t.ranks > 1 && ParseDevice(t.device)->kind != Device::Kind::kCpu)
+    teacher.Fail("ranks", StrCat(ranks, " ranks cannot share \"", t.device, "\""),
+                 StrCat("devices = [...] names ", ranks, " for each replica"));
+  if (t.devices.size() % ranks != 0)
+    teacher.Fail("devices", StrCat(t.devices.size(), " devices are no multiple of \"ranks\" = ", ranks),
+                 "each replica has as many, the next in the list");
+  for (std::size_t first = 0; first < t.devices.size(); first += ranks) {
+    CheckDevices(teacher, std::span(t.devices).subspan(first, ranks));
+    for (std::size_t rank = 1; rank < ranks && !t.hosts.empty(); ++rank) {
+      if (t.hosts[first + rank] != t.hosts[first])
+        teacher.Fail(
+            "hosts",
+            StrCat("a teacher's ranks would be on \"", t.hosts[first], "\" and \"", t.hosts[first + rank], "\""),
+            "a group is on one host: what its ranks send each other is not encrypted");
+    }
+  }
+}
+
 void CheckTeachers(const TomlTable& teacher, const Topology& t) {
   CheckDevice(teacher, "device", t.teacher.device);
-  for (const std::string& device : t.teacher.devices) CheckDevice(teacher, "devices", device);
   for (const std::string& host : t.teacher.hosts) CheckHost(teacher, "hosts", host, t.run.hosts);
   const std::size_t hosts = t.teacher.hosts.size(), devices = t.teacher.devices.size();
   if (hosts > 0 && devices > 0 && hosts != devices) {
     teacher.Fail("hosts", StrCat("\"hosts\" names ", hosts, ", \"devices\" ", devices),
                  "one host for each device, in the same order");
   }
+  CheckTeacherGroups(teacher, t.teacher);
 }
 
 void CheckEvaluator(const TomlTable& evaluator, const Topology& t) {

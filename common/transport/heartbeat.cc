@@ -1,9 +1,11 @@
 #include "common/transport/heartbeat.h"
 
-#include <csignal>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <atomic>
-#include <condition_variable>
+#include <chrono>
+#include <csignal>
 #include <mutex>
 #include <thread>
 
@@ -20,11 +22,15 @@ struct Heartbeat::Impl {
   std::chrono::duration<double> period{};
   std::atomic<bool> drain{false};
   std::mutex mutex;
-  std::condition_variable wake;
   std::map<std::string, double> scalars;
-  LimitedLog log;  // the thread's
-  bool stopping = false;
+  LimitedLog log;        // the thread's
+  const int stop_event;  // readable once the thread is to end
   std::thread thread;
+
+  Impl() : stop_event(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    if (stop_event < 0) ThrowErrno("cannot make an event", "eventfd");
+  }
+  ~Impl() { ::close(stop_event); }
 
   // The thread owns the socket from its first line to its last. Signals are for the thread that does the work.
   void Run() {
@@ -37,20 +43,34 @@ struct Heartbeat::Impl {
     socket.connect(endpoint);
     auto faults = SendFaults(Channel::kControl);
     for (bool last = false; !last;) {
+      last = !ListenUntilTheNextBeat(socket);
       Envelope beat;
       beat.kind = wire::Kind::Beat;
       Stamp(beat, identity);
       {
-        std::unique_lock lock(mutex);
-        wake.wait_for(lock, period, [&] { return stopping; });
-        last = stopping;
+        const std::lock_guard lock(mutex);
         beat.scalars = scalars;
       }
       beat.progress = WorkDone();
       beat.numbers["waiting"] = IsWaiting() ? 1 : 0;
       SendEnvelope(socket, {}, beat, faults);
+    }
+  }
+
+  // False when the thread is to end: one beat more says how far it came.
+  bool ListenUntilTheNextBeat(zmq::socket_t& socket) {
+    const auto due = std::chrono::steady_clock::now() + period;
+    for (auto left = period; left.count() > 0; left = due - std::chrono::steady_clock::now()) {
+      zmq::pollitem_t items[] = {{socket.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, stop_event, ZMQ_POLLIN, 0}};
+      try {
+        zmq::poll(items, 2, std::chrono::ceil<std::chrono::milliseconds>(left));
+      } catch (const zmq::error_t& error) {
+        if (error.num() != EINTR) throw;  // the process was stopped and goes on
+      }
+      if (items[1].revents != 0) return false;
       ReceiveOrders(socket);
     }
+    return true;
   }
 
   void ReceiveOrders(zmq::socket_t& socket) {
@@ -74,11 +94,7 @@ Heartbeat::Heartbeat(const std::string& control_endpoint, NodeIdentity identity,
 }
 
 Heartbeat::~Heartbeat() {
-  {
-    std::lock_guard lock(impl_->mutex);
-    impl_->stopping = true;
-  }
-  impl_->wake.notify_one();
+  ::eventfd_write(impl_->stop_event, 1);
   impl_->thread.join();
 }
 

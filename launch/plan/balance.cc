@@ -78,7 +78,14 @@ void Place(Topology::TrainedRole& role, const Window& window, const Topology& t,
   role.device_memory_gib = memory_gib;
 }
 
-void PlaceTeachers(Topology& t, const std::vector<Window>& windows, double memory_gib) {
+// Of whole teachers, or with the GPUs of each window as a group, for which windows are of one size.
+std::vector<int> TeacherRanks(const std::vector<Window>& windows) {
+  const int count = windows.front().count;
+  const bool alike = std::ranges::all_of(windows, [&](const Window& window) { return window.count == count; });
+  return alike && count > 1 ? std::vector<int>{1, count} : std::vector<int>{1};
+}
+
+void PlaceTeachers(Topology& t, const std::vector<Window>& windows, int ranks, double memory_gib) {
   t.teacher.devices.clear();
   t.teacher.hosts.clear();
   for (const Window& window : windows) {
@@ -87,7 +94,8 @@ void PlaceTeachers(Topology& t, const std::vector<Window>& windows, double memor
       if (!t.run.hosts.empty()) t.teacher.hosts.push_back(t.run.hosts[static_cast<std::size_t>(window.host)]);
     }
   }
-  t.teacher.replicas = static_cast<std::int64_t>(t.teacher.devices.size());
+  t.teacher.ranks = ranks;
+  t.teacher.replicas = static_cast<std::int64_t>(t.teacher.devices.size()) / ranks;
   t.teacher.device_memory_gib = memory_gib;
 }
 
@@ -152,27 +160,35 @@ Balanced BalancedOver(const LaunchPlan& original, const WanConfig& config, const
   }
   std::optional<Balanced> best;
   double best_need = 0, least_need = 0;
+  // Whether the plan fits as it is placed now; keeps it where it is the best so far.
+  const auto consider = [&] {
+    if (!asked) t.generator.keep_exit_graphs = 0;
+    const MemoryPlan memory = PlanMemory(plan, config, 0);
+    const double need = LargestNeed(memory);
+    if (least_need == 0 || need < least_need) least_need = need;
+    if (!memory.Fits()) return false;
+    if (!asked) {
+      t.generator.keep_exit_graphs = Topology::kAsManyAsFit;
+      DecideKeptGraphs(plan, config, 0);
+    }
+    const double seconds = PlanTime(plan, config, tflops).step_seconds;
+    const bool better =
+        !best || seconds < 0.999 * best->step_seconds || (seconds < 1.001 * best->step_seconds && need < best_need);
+    if (better) {
+      best = {plan, seconds};
+      best_need = need;
+    }
+    return true;
+  };
   for (const std::vector<Window>& teachers : TeacherChoices(rack)) {
-    PlaceTeachers(t, teachers, rack.memory_gib);
     for (const Window& generator : generators) {
       Place(t.generator, generator, t, rack.memory_gib);
       for (const Window& fake_score : fake_scores) {
         Place(t.fake_score, fake_score, t, rack.memory_gib);
-        if (!asked) t.generator.keep_exit_graphs = 0;
-        const MemoryPlan memory = PlanMemory(plan, config, 0);
-        const double need = LargestNeed(memory);
-        if (least_need == 0 || need < least_need) least_need = need;
-        if (!memory.Fits()) continue;
-        if (!asked) {
-          t.generator.keep_exit_graphs = Topology::kAsManyAsFit;
-          DecideKeptGraphs(plan, config, 0);
+        for (const int teacher_ranks : TeacherRanks(teachers)) {
+          PlaceTeachers(t, teachers, teacher_ranks, rack.memory_gib);
+          if (consider()) break;
         }
-        const double seconds = PlanTime(plan, config, tflops).step_seconds;
-        const bool better =
-            !best || seconds < 0.999 * best->step_seconds || (seconds < 1.001 * best->step_seconds && need < best_need);
-        if (!better) continue;
-        best = {plan, seconds};
-        best_need = need;
       }
     }
   }

@@ -42,7 +42,8 @@ void SpreadOverDevices(LaunchPlan& plan) {
   t.generator.device = "cuda:0";
   t.fake_score.device = "cuda:1";
   t.teacher.devices.clear();
-  for (std::int64_t i = 0; i < t.teacher.replicas; ++i) t.teacher.devices.push_back(StrCat("cuda:", i + 2));
+  for (std::int64_t i = 0; i < t.teacher.replicas * t.teacher.ranks; ++i)
+    t.teacher.devices.push_back(StrCat("cuda:", i + 2));
 }
 
 std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bool cpu) {

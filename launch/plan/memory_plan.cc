@@ -65,9 +65,10 @@ struct Setting {
 // or of the one that is run again (wan_facts §7 "gather buffers"), whose gradients are then also returned together.
 // Of a rank of a group: what is outside of the blocks, which stays gathered for a pass, and a block; of the one whose
 // gradients are exchanged also those, as they are sent and as they come (pipeline/parallel/sharded_parameters.h).
-double GatherBuffers(const Setting& s) {
+double GatherBuffers(const Setting& s, Role role) {
   const double bytes = s.half ? 2 : 4, block = static_cast<double>(BlockParameterCount(s.config));
   const double root = s.all - static_cast<double>(s.config.num_layers) * block;
+  if (role == Role::kTeacher) return bytes * (root + block);
   const double exchanged = s.adapters ? s.trained / static_cast<double>(s.config.num_layers) : std::max(block, root);
   return bytes * (root + block + 3 * exchanged);
 }
@@ -86,10 +87,10 @@ double InFlight(const Setting& s) {
 
 // Latents of micro-batches that wait in a process's main memory: messages until they are dealt with, and what they were
 // made of.
-double WaitingLatents(const Setting& s, Role role) {
+double WaitingLatents(const Setting& s, Role role, int ranks = 1) {
   const double in_flight = InFlight(s), score = s.e.precision.scores == Compute::kBfloat16 ? 0.5 : 1;
   const double anchors = s.diversity() ? 2 : 0;                    // noise and x_a
-  if (role == Role::kTeacher) return 2;                            // leases
+  if (role == Role::kTeacher) return 2 * ranks;                    // leases
   if (role == Role::kGenerator) return in_flight * (4 + anchors);  // two noises, x_g and x_s
   if (role == Role::kBroker) return in_flight * (2 + score + anchors);
   const double recorded =
@@ -107,10 +108,10 @@ double Buffers(const Setting& s, const Placement& place, int ranks) {
       static_cast<double>(pass.samples * s.config.text_len * s.config.text_dim) * (4 + (s.half ? 2 : 0));
   const double rope = 8 * static_cast<double>(s.tokens * s.config.head_dim() / 2);  // complex64
   const double exits = role == Role::kGenerator && speaks ? InFlight(s) : 0;        // inputs of exit steps
-  const double waiting = OnCpu(place) && speaks ? WaitingLatents(s, role) : 0;
-  const double copies = role == Role::kTeacher ? 0
-                        : ranks > 1            ? GatherBuffers(s)
-                                               : WeightCopies(s, place.checkpoint_blocks);
+  const double waiting = OnCpu(place) && speaks ? WaitingLatents(s, role, ranks) : 0;
+  const double copies = ranks > 1                ? GatherBuffers(s, role)
+                        : role == Role::kTeacher ? 0
+                                                 : WeightCopies(s, place.checkpoint_blocks);
   return (kWorkingLatents + exits + waiting) * s.LatentBytes() + text + rope + copies;
 }
 
@@ -149,7 +150,8 @@ MemoryNeed NeedOf(const Setting& s, const LaunchPlan& plan, const Placement& pla
 
 // Of an outer iteration, its share of its role's.
 double ForwardEquivalents(const StepCost& cost, const Topology& topology, const NodeName& node) {
-  if (node.role == Role::kTeacher) return cost.teachers / static_cast<double>(topology.teacher.replicas);
+  if (node.role == Role::kTeacher)
+    return cost.teachers / static_cast<double>(topology.teacher.replicas * topology.teacher.ranks);
   return (node.role == Role::kGenerator ? cost.generator : cost.fake_score) / RanksOf(topology, node);
 }
 
@@ -220,7 +222,9 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
     memory.processes.push_back(
         {Spell(place.node), place.DeviceOfHost(), need, forward * ForwardEquivalents(cost, plan.topology, place.node)});
     if (!OnCpu(place) && place.node.rank == 0)
-      memory.waiting.emplace_back(Spell(place.node), WaitingLatents(setting, place.node.role) * setting.LatentBytes());
+      memory.waiting.emplace_back(
+          Spell(place.node),
+          WaitingLatents(setting, place.node.role, RanksOf(plan.topology, place.node)) * setting.LatentBytes());
     AddToDevice(memory, place, machine_bytes, need.total());
   }
   memory.waiting.emplace_back(Spell(Role::kBroker), WaitingLatents(setting, Role::kBroker) * setting.LatentBytes());

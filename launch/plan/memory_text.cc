@@ -15,6 +15,23 @@ std::string Padded(const std::string& text, int width) {  // negative: to the le
   return padded;
 }
 
+// What a row is of, and its figures.
+using Rows = std::vector<std::pair<std::string, std::string>>;
+
+// Of more than three rows in a row with the same figures the first and the last.
+std::string Shortened(const Rows& rows) {
+  std::string text;
+  for (std::size_t first = 0, end = 0; first < rows.size(); first = end) {
+    for (end = first + 1; end < rows.size() && rows[end].second == rows[first].second;) ++end;
+    const std::size_t alike = end - first;
+    for (std::size_t i = first; i < end; ++i) {
+      if (alike <= 3 || i == first || i == end - 1) text += rows[i].first + rows[i].second + "\n";
+      if (alike > 3 && i == first) text += StrCat("  and ", alike - 2, " alike\n");
+    }
+  }
+  return text;
+}
+
 std::string Have(double has) { return has > 0 ? Gigabytes(has) : "unknown"; }
 
 }  // namespace
@@ -52,25 +69,28 @@ std::string MemoryTable(const MemoryPlan& memory) {
   std::string text = StrCat("\n", Padded("memory, GB", -13), " ", Padded("device", width),
                             "  weights  gradients  optimizer    ema  activations  buffers  runtime    total  device has"
                             "  TFLOP/step\n");
+  Rows processes, devices;
   for (const ProcessMemory& p : memory.processes) {
     const auto device =
         std::find_if(memory.devices.begin(), memory.devices.end(), [&](const auto& d) { return d.device == p.device; });
     const MemoryNeed& n = p.need;
     char flops[32];
     std::snprintf(flops, sizeof flops, p.step_flops < 1e13 ? "%.3g" : "%.0f", p.step_flops / 1e12);
-    text += Padded(p.process, -13) + " " + Padded(p.device, width) + Padded(Gigabytes(n.weights), 9) +
-            Padded(Gigabytes(n.gradients), 11) + Padded(Gigabytes(n.optimizer), 11) + Padded(Gigabytes(n.ema), 7) +
-            Padded(Gigabytes(n.activations), 13) + Padded(Gigabytes(n.buffers), 9) + Padded(Gigabytes(n.runtime), 9) +
-            Padded(Gigabytes(n.total()), 9) + Padded(Have(device->has), 12) + Padded(flops, 12) + "\n";
+    processes.emplace_back(Padded(p.process, -13) + " " + Padded(p.device, width),
+                           Padded(Gigabytes(n.weights), 9) + Padded(Gigabytes(n.gradients), 11) +
+                               Padded(Gigabytes(n.optimizer), 11) + Padded(Gigabytes(n.ema), 7) +
+                               Padded(Gigabytes(n.activations), 13) + Padded(Gigabytes(n.buffers), 9) +
+                               Padded(Gigabytes(n.runtime), 9) + Padded(Gigabytes(n.total()), 9) +
+                               Padded(Have(device->has), 12) + Padded(flops, 12));
   }
   for (const DeviceMemory& d : memory.devices) {
     const auto here = std::count_if(memory.processes.begin(), memory.processes.end(),
                                     [&](const auto& p) { return p.device == d.device; });
     if (here > 1)
-      text += StrCat(Padded(StrCat("all ", here), -13), " ", Padded(d.device, width), Padded(Gigabytes(d.need), 78),
-                     Padded(Have(d.has), 12), "\n");
+      devices.emplace_back(Padded(StrCat("all ", here), -13) + " " + Padded(d.device, width),
+                           Padded(Gigabytes(d.need), 78) + Padded(Have(d.has), 12));
   }
-  text += BalanceText(memory);
+  text += Shortened(processes) + Shortened(devices) + BalanceText(memory);
   std::string waiting;
   for (const auto& [process, bytes] : memory.waiting)
     if (!process.starts_with("teacher")) waiting += StrCat(waiting.empty() ? "" : ", ", process, " ", Gigabytes(bytes));

@@ -33,7 +33,7 @@ std::optional<std::int64_t> GpuPlaces(const Topology::Teacher& teacher) {
   const auto is_cpu = [](const std::string& device) { return device == "cpu"; };
   if (teacher.devices.empty()) return is_cpu(teacher.device) ? std::nullopt : std::optional<std::int64_t>(1);
   if (std::ranges::any_of(teacher.devices, is_cpu)) return {};
-  return static_cast<std::int64_t>(teacher.devices.size());
+  return static_cast<std::int64_t>(teacher.devices.size()) / teacher.ranks;
 }
 
 }  // namespace
@@ -74,7 +74,7 @@ void RequireTeacherCount(const LaunchPlan& plan, std::int64_t count) {
   if (!places || count <= std::max(*places, teacher.replicas)) return;
   throw Error(StrCat("there are GPUs for ", std::max(*places, teacher.replicas), " teachers, not for ", count),
               plan.topology.run.folder.string(),
-              "[teacher] devices names one for each; a GPU that is to hold two is named twice");
+              "[teacher] devices names those of each; a GPU that is to hold two is named twice");
 }
 
 }  // namespace sgmd

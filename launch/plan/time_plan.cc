@@ -80,6 +80,23 @@ std::vector<double> RunAll(Schedule& schedule, const NodeName& node, const std::
   return done;
 }
 
+// Which devices, and what they do; those in a row that do the same are one entry.
+std::vector<std::pair<std::string, std::string>> AlikeDevices(const TimePlan& time) {
+  std::vector<std::pair<std::string, std::string>> alike;
+  std::string first;
+  for (const DeviceTime& device : time.devices) {
+    char busy[64];
+    std::snprintf(busy, sizeof busy, "busy %.3g s a step, idle %.0f %%", device.busy, 100 * time.IdleShare(device));
+    if (!alike.empty() && alike.back().second == busy) {
+      alike.back().first = StrCat(first, " to ", device.device);
+    } else {
+      first = device.device;
+      alike.emplace_back(first, busy);
+    }
+  }
+  return alike;
+}
+
 }  // namespace
 
 TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops) {
@@ -130,10 +147,9 @@ std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optio
              speed(cpu, "a CPU", Device::Kind::kCpu), tflops ? "" : " (assumed; --tflops says otherwise)", ":\n  ",
              step, " s a step, ", FormatDuration(time.step_seconds * static_cast<double>(plan.experiment.steps)),
              " for ", plan.experiment.steps, " steps\n");
-  for (const DeviceTime& device : time.devices) {
-    char line[96];
-    std::snprintf(line, sizeof line, "  %-12s busy %.3g s a step, idle %.0f %%\n", device.device.c_str(), device.busy,
-                  100 * time.IdleShare(device));
+  for (const auto& [devices, busy] : AlikeDevices(time)) {
+    char line[160];
+    std::snprintf(line, sizeof line, "  %-12s %s\n", devices.c_str(), busy.c_str());
     text += line;
   }
   if (const double bytes = AlignmentBytes(plan.experiment, config); bytes > 0)

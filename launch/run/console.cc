@@ -38,7 +38,7 @@ std::string HitRate(const json& status) {
 
 long TeachersAlive(const json& status) {
   return std::count_if(status["nodes"].begin(), status["nodes"].end(), [](const json& node) {
-    return IsTeacher(node["name"].get<std::string>()) && node["alive"].get<bool>();
+    return SpeaksForTeacher(node["name"].get<std::string>()) && node["alive"].get<bool>();
   });
 }
 

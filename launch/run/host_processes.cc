@@ -32,7 +32,16 @@ void HostProcesses::StartAll(std::uint64_t epoch) {
   retired_.clear();
   said_waiting_ = false;
   StartTrace();
-  for (const RunCommand& command : CommandsHere()) supervisor_.Start(command.name, command.words, command.env);
+  Start(CommandsHere());
+}
+
+void HostProcesses::Start(std::vector<RunCommand> commands) {
+  const std::string attempt = std::to_string(std::chrono::system_clock::now().time_since_epoch().count());
+  for (RunCommand& command : commands) {
+    if (RanksOf(plan_.topology, command.place.node) > 1)
+      command.words.insert(command.words.end(), {"--attempt", attempt});
+    supervisor_.Start(command.name, command.words, command.env);
+  }
 }
 
 std::vector<RunCommand> HostProcesses::CommandsHere() const {
@@ -41,6 +50,16 @@ std::vector<RunCommand> HostProcesses::CommandsHere() const {
   if (options_.trace.empty()) return commands;
   for (RunCommand& command : commands) command.env["SGMD_TRACE"] = options_.trace;
   return commands;
+}
+
+std::vector<RunCommand> HostProcesses::CommandsOf(const std::string& teacher) const {
+  std::vector<RunCommand> commands = CommandsHere();
+  std::erase_if(commands, [&](const RunCommand& command) { return SpeakerOf(command.name) != teacher; });
+  return commands;
+}
+
+bool HostProcesses::AnyRuns(const std::vector<RunCommand>& commands) const {
+  return std::ranges::any_of(commands, [&](const RunCommand& command) { return supervisor_.Running(command.name); });
 }
 
 // The head puts it together; with a run folder that all hosts share, from the files of all.
@@ -69,6 +88,7 @@ std::vector<ExitReport> HostProcesses::Poll(std::chrono::milliseconds timeout) {
   KillHung();
   CollectTrace(/*at_end=*/false);
   std::vector<ExitReport> ended = supervisor_.Poll(timeout);
+  std::ranges::stable_partition(ended, [](const ExitReport& report) { return report.code != kExitGroupLost; });
   for (ExitReport& report : ended) {
     if (const auto hung = hung_.extract(report.name)) report.last_lines.push_back("error: " + hung.mapped().why);
   }
@@ -102,10 +122,18 @@ void HostProcesses::KillHung() {
 }
 
 bool HostProcesses::PlanRestart(const ExitReport& teacher) {
-  if (retired_.erase(teacher.name) > 0) return true;
-  const auto attempt = budget_.OnEnd(teacher.name);
+  const std::string group = SpeakerOf(teacher.name);
+  if (retired_.erase(teacher.name) > 0) {
+    if (!CommandsOf(group).empty()) due_.try_emplace(group, Clock::now());  // it is wanted again
+    return true;
+  }
+  if (due_.contains(group)) return true;  // another rank has ended
+  if (teacher.code != 0) {
+    for (const RunCommand& rank : CommandsOf(group)) supervisor_.Signal(rank.name, SIGKILL);
+  }
+  const auto attempt = budget_.OnEnd(group);
   if (!attempt) return teacher.code == 0;
-  due_[teacher.name] = Clock::now() + (teacher.code == 0 ? std::max(attempt->delay, kOrderlyEnd) : attempt->delay);
+  due_[group] = Clock::now() + (teacher.code == 0 ? std::max(attempt->delay, kOrderlyEnd) : attempt->delay);
   if (teacher.code != 0) {
     console_->Say(StrCat(teacher.name, " ended by ", teacher.Summary(), ", starting it again in ",
                          attempt->delay.count() / 1000.0, " s (", attempt->number, " of ",
@@ -120,12 +148,13 @@ void HostProcesses::StartDueTeachers() {
       ++it;
       continue;
     }
-    const auto commands = CommandsHere();
-    const auto command = std::ranges::find(commands, it->first, &RunCommand::name);  // not there: fewer are wanted
-    if (command != commands.end() && !supervisor_.Running(it->first)) {
-      console_->Say(StrCat("starting ", it->first, " again"));
-      supervisor_.Start(it->first, command->words, command->env);
+    const std::vector<RunCommand> commands = CommandsOf(it->first);  // none: fewer teachers are wanted
+    if (AnyRuns(commands)) {                                         // a rank of a group that is about to end
+      ++it;
+      continue;
     }
+    if (!commands.empty()) console_->Say(StrCat("starting ", it->first, " again"));
+    Start(commands);
     it = due_.erase(it);
   }
 }
@@ -135,9 +164,12 @@ void HostProcesses::Scale(int count) {
     console_->Say(StrCat("scaling from ", plan_.topology.teacher.replicas, " to ", count, " teachers"));
   }
   plan_.topology.teacher.replicas = count;
-  for (const RunCommand& command : CommandsHere()) {
-    if (command.place.node.role == Role::kTeacher && !supervisor_.Running(command.name))
-      supervisor_.Start(command.name, command.words, command.env);
+  for (int replica = 0; replica < count; ++replica) {
+    const std::string teacher = Spell(NodeName{Role::kTeacher, replica});
+    const std::vector<RunCommand> commands = CommandsOf(teacher);
+    if (AnyRuns(commands)) continue;
+    Start(commands);
+    due_.erase(teacher);
   }
   for (const std::string& name : supervisor_.Names()) {
     const auto node = ParseNodeName(name);

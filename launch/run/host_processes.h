@@ -42,9 +42,9 @@ class HostProcesses {
   void OnStatus(const std::string& status_json);
   /// Has `name` write its stacks to its log, and kills it a second later; its report then says `why`.
   void EndHung(const std::string& name, const std::string& why);
-  /// Plans the next start of a teacher that did not end as it was told to. False when it has died too often ([restart]
-  /// attempts). One that left by itself, with exit code 0, is started again after 3 s: until then it may show that the
-  /// run has ended.
+  /// Plans the next start of a teacher of which a process did not end as it was told to, and ends the other ranks of
+  /// its group. False when it has died too often ([restart] attempts). One that left by itself, with exit code 0, is
+  /// started again after 3 s: until then it may show that the run has ended.
   bool PlanRestart(const ExitReport& teacher);
   void StartDueTeachers();
   /// `count` teachers on all hosts together: starts and drains those of this host.
@@ -68,6 +68,11 @@ class HostProcesses {
     Clock::time_point kill_at;
   };
   std::vector<RunCommand> CommandsHere() const;
+  /// Those of a teacher: of all ranks of its group.
+  std::vector<RunCommand> CommandsOf(const std::string& teacher) const;
+  bool AnyRuns(const std::vector<RunCommand>& commands) const;
+  /// Ranks of a group that are started together meet each other.
+  void Start(std::vector<RunCommand> commands);
   void StartTrace();
   void KillHung();
 

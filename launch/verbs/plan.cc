@@ -45,7 +45,8 @@ std::string DeviceNote(const LaunchPlan& plan) {
   return missing.empty() ? "" : StrCat("\nnote: this machine has no such device: ", missing, "\n");
 }
 
-int Plan(const PlanOptions& o) {
+int Plan(PlanOptions o) {
+  if (!o.balance.empty()) o.groups = Groups::kAreReplaced;
   LaunchPlan plan = PlanOf(o, false);
   const std::string scaled = ApplyRememberedTeachers(plan, SetsTeachers(o));
   RequireServable(plan, o);

@@ -33,7 +33,7 @@ LaunchPlan PlanOf(const PlanningOptions& o, bool replay) {
     throw Error("--set changes what a topology and its experiment say, and this is the folder of a run",
                 o.target.string(), "name the topology file");
   }
-  LaunchPlan plan = recorded ? LoadRun(o.target) : LoadLaunchPlan(o.target, FilesNeeded(o), o.overrides);
+  LaunchPlan plan = recorded ? LoadRun(o.target) : LoadLaunchPlan(o.target, FilesNeeded(o), o.overrides, o.groups);
   if (replay) plan.recorded = plan.topology.run.folder;
   if (o.run_folder.empty() && !replay) return plan;
   Topology& topology = plan.topology;

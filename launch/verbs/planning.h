@@ -17,6 +17,7 @@ struct PlanningOptions {
   TomlOverrides overrides;       // --set
   std::string run_folder;
   bool no_weights = false, allow_oversize = false;
+  Groups groups = Groups::kMustFit;
 };
 
 void AddOverrides(CLI::App& verb, PlanningOptions& options);

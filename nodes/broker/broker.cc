@@ -159,7 +159,7 @@ std::string Broker::RefusalOf(const Server::Incoming& hello) const {
   if (!OfSameRun(e, identity_)) return "it belongs to another run, or to another start of this one";
   if (!IsOfUser(hello)) return StrCat("its key is that of ", hello.user);
   if (members_.WasReplaced(e.process)) return "another process has taken its name over";
-  if (IsTeacher(e.node)) return teachers_.RefusalOf(FromEnvelope<message::Hello>(e).model);
+  if (SpeaksForTeacher(e.node)) return teachers_.RefusalOf(FromEnvelope<message::Hello>(e).model);
   if (e.node != Spell(Role::kGenerator) && e.node != Spell(Role::kFakeScore)) return "no role has this name";
   return members_.TakenByAnother(e.node, e.process) ? "another process has this role" : "";
 }
@@ -213,32 +213,40 @@ void Broker::DealWithControl(const std::string& node, const Envelope& e) {
       return control_peers_.Post(node, ToEnvelope(launchers_.OnScale(FromEnvelope<message::Scale>(e))));
     default: {
       const auto exited = FromEnvelope<message::NodeExited>(e);
-      if (IsTeacher(exited.node)) teachers_.Lose(exited.node, "exited");
+      if (SpeaksForTeacher(exited.node)) return teachers_.Lose(exited.node, "exited");
+      if (IsTeacher(exited.node)) members_.Remove(exited.node);  // its group ends with it, and may meet again
     }
   }
 }
 
 void Broker::Drain() {
-  if (!draining_) LogInfo("draining: the generator finishes its step and checkpoints");
+  if (draining_) return;
+  LogInfo("draining: the generator finishes its step and checkpoints");
   draining_ = true;
+  for (const auto& [name, member] : members_.all()) {
+    if (!member.control_pipe.empty()) TellToDrain(member.control_pipe);
+  }
+}
+
+void Broker::TellToDrain(const std::string& pipe) {
+  Envelope drain = ToEnvelope(message::Drain{});
+  Stamp(drain, identity_);
+  control_.Send(pipe, drain);
 }
 
 // Beats come on a connection of their own, which needs no Hello: the gate knows whose it is, and a beat that is lost is
-// followed by the next.
+// followed by the next. So is an order to drain that is lost.
 void Broker::OnBeat(const Server::Incoming& in) try {
   const Envelope& e = in.envelope;
   if (!OfSameRun(e, identity_)) return;
   if (RouteOf(Socket::kControl, e.kind, e.node) == nullptr || !IsOfUser(in))
     return log_.Warn("dropped a beat of ", e.node, " by user ", in.user);
   const bool well_again = members_.OnBeat(e.node, e.process, FromEnvelope<message::Beat>(e), in.pipe);
-  if (well_again && IsTeacher(e.node)) teachers_.Resume(e.node);
+  if (well_again && SpeaksForTeacher(e.node)) teachers_.Resume(e.node);
   if (e.node == Spell(Role::kGenerator)) {
     if (const auto step = e.scalars.find("step"); step != e.scalars.end()) pace_.Mark(step->second);
   }
-  if (!draining_) return;
-  Envelope drain = ToEnvelope(message::Drain{});
-  Stamp(drain, identity_);
-  control_.Send(in.pipe, drain);
+  if (draining_) TellToDrain(in.pipe);
 } catch (const Error& error) {
   log_.Warn("dropped a beat that is not whole: ", error.message());
 }
@@ -266,7 +274,7 @@ void Broker::OnTick() {
     const double seconds = silent ? members_.SilentSeconds(member) : members_.IdleSeconds(member);
     const std::string why =
         StrCat(silent ? "has been silent for " : "has done nothing while it works for ", std::lround(seconds), " s");
-    if (IsTeacher(name)) {
+    if (SpeaksForTeacher(name)) {
       teachers_.Suspend(name, why);
     } else {
       members_.Suspend(name);

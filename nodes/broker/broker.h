@@ -35,7 +35,7 @@ namespace sgmd {
 ///   Hello                  control  Welcome; a launcher is remembered
 ///   Beat                   control  it is alive
 ///   StatusRequest          control  Status
-///   Drain                  control  to all nodes, in answer to their beats
+///   Drain                  control  to all nodes, at once and in answer to every later beat
 ///   Scale                  control  to the launchers of all hosts; Scaled to who asked
 ///   NodeExited             control  a teacher's leases go to others
 ///
@@ -66,6 +66,7 @@ class Broker {
   std::string RefusalOf(const Server::Incoming& hello) const;
   bool IsOfUser(const Server::Incoming& in) const;
   void Drain();
+  void TellToDrain(const std::string& pipe);
   void OnBeat(const Server::Incoming& in);
   void OnTick();
   void UpdateMetrics();

@@ -95,7 +95,7 @@ std::string WaitingFor(const Members& members, const TeacherService& teachers) {
   if (wanted == 0) return "";
   std::string complaint = "a teacher, of which there is none";
   for (const auto& [name, member] : members.all()) {
-    if (!IsTeacher(name)) continue;
+    if (!SpeaksForTeacher(name)) continue;
     complaint = Complaint(name, members);
     if (complaint.empty()) return "";
   }

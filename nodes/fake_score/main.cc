@@ -5,11 +5,12 @@
 
 int main(int argc, char** argv) {
   const sgmd::StopRequests& stop = sgmd::ListenToSignals();
-  return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kFakeScore),
-                           "The fake score: the generator's gradient and the model of the student's own distribution.",
-                           [&](const sgmd::RingNode& node) {
-                             if (!node.follows()) return sgmd::FakeScoreNode(node).Run(stop);
-                             return sgmd::Follow<sgmd::FakeScoreGroup>(node,
-                                                                       node.plan.topology.fake_score.checkpoint_blocks);
-                           });
+  return sgmd::RunRingNode(
+      argc, argv, sgmd::Spell(sgmd::Role::kFakeScore),
+      "The fake score: the generator's gradient and the model of the student's own distribution.",
+      [&](const sgmd::RingNode& node) {
+        if (!node.follows()) return sgmd::FakeScoreNode(node).Run(stop);
+        return sgmd::Follow(node, sgmd::FakeScoreGroup(node.plan.experiment, node.device,
+                                                       node.plan.topology.fake_score.checkpoint_blocks, node.group));
+      });
 }

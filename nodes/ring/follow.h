@@ -1,4 +1,4 @@
-// A rank after 0 of a trained role's group: it follows rank 0, and has no connection but for its signs of life.
+// A rank after 0 of a group: it follows rank 0, and has no connection but for its signs of life.
 #pragma once
 
 #include "common/log/log.h"
@@ -7,10 +7,10 @@
 
 namespace sgmd {
 
-/// Does what rank 0 orders until the run has ended. `Group`: GeneratorGroup or FakeScoreGroup. Returns the exit code.
+/// Does what rank 0 orders until it is done. `Group`: GeneratorGroup, FakeScoreGroup or TeacherGroup. Returns the exit
+/// code.
 template <typename Group>
-int Follow(const RingNode& node, bool checkpoint_blocks) {
-  Group group(node.plan.experiment, node.device, checkpoint_blocks, node.group);
+int Follow(const RingNode& node, Group group) {
   const Topology::Transport& transport = node.plan.topology.transport;
   const Heartbeat heartbeat(transport.control, node.identity, transport.beat_seconds);
   LogInfo("ready on ", node.device.str());

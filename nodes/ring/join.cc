@@ -21,12 +21,14 @@ constexpr std::chrono::seconds kBrokerPatience{120};  // the broker may be diges
 // stands still by its beats.
 constexpr std::chrono::hours kGroupPatience{24 * 365};
 
-RankGroup Meet(const RingNode& node, const NodeName& name) {
+// `attempt`: of the group, which starts and ends as one.
+RankGroup Meet(const RingNode& node, const NodeName& name, const std::string& attempt) {
   const int ranks = RanksOf(node.plan.topology, name), sharing = SequenceRanksOf(node.plan.experiment, name);
   if (ranks == 1) return Alone();
   const std::filesystem::path folder = RunFolder{node.plan.topology.run.folder}.Groups();
   const auto where = [&](const std::string& what, int rank, int of) {
-    return Rendezvous{folder / StrCat(Spell(name.role), ".", node.identity.epoch, ".", what), rank, of, kGroupPatience};
+    return Rendezvous{folder / StrCat(SpeakerOf(node.identity.node), ".", attempt, ".", what), rank, of,
+                      kGroupPatience};
   };
   const auto on_device = [&](const Rendezvous& there) -> std::shared_ptr<Collectives> {
     if (HasNccl()) return ConnectNccl(there);
@@ -62,13 +64,17 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
                 const std::function<int(const RingNode&)>& body) {
   CLI::App app{description + "\nStarted by sgmd-launch."};
   std::filesystem::path run;
+  std::string attempt = "0";
   RingNode node;
   node.identity.node = role == "teacher" ? "teacher.0" : role;
   app.add_option("--run", run, "Run folder")->required();
   app.add_option("--epoch", node.identity.epoch, "Which start of the run this is")->required();
-  app.add_option("--name", node.identity.node,
-                 role == "teacher" ? "teacher.N" : "of a rank after the first: " + role + "/N")
+  app.add_option(
+         "--name", node.identity.node,
+         StrCat(role == "teacher" ? "teacher.N; " : "", "of a rank after the first: ", node.identity.node, "/N"))
       ->capture_default_str();
+  app.add_option("--attempt", attempt,
+                 "Of a rank of a group: a word that its ranks have in common, new for each start");
   if (const auto code = ParseCommandLine(app, argc, argv, "sgmd " + role)) return *code;
   return RunGuarded("sgmd " + node.identity.node, [&] {
     InitLog(node.identity.node);
@@ -84,7 +90,7 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     node.device = TorchDevice(Spell(placement.device));
     const trace::Recording recording(RunFolder{run}.Traces(), FileNameOf(node.identity.node), node.plan.start.step,
                                      node.plan.experiment.outer.max_staleness + node.plan.experiment.outer.reuse);
-    node.group = Meet(node, *name);
+    node.group = Meet(node, *name, attempt);
     const int code = Run(body, node);
     // Of one that fails, the last line is the reason.
     if (code == 0) LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");

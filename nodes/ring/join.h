@@ -19,7 +19,7 @@ struct RingNode {
   LaunchPlan plan;
   NodeIdentity identity;
   c10::Device device{c10::kCPU};
-  RankGroup group;  // of the role; of one where it has one rank
+  RankGroup group;  // of the role, or the teacher; of one where it has one rank
 
   /// Whether another rank speaks for the group, which this one follows.
   bool follows() const { return group.rank() > 0; }
@@ -28,9 +28,9 @@ struct RingNode {
   Client Connect(const message::Hello& hello = {}) const;
 };
 
-/// Parses --run, --epoch and --name, takes device and CPU threads from the topology, meets the other ranks of the role,
-/// and runs `body`. Logs the CPU time of all threads at the end. Returns the process's exit code: the body's, or
-/// kExitGroupLost where another rank of the group was lost.
+/// Parses --run, --epoch, --name and --attempt, takes device and CPU threads from the topology, meets the other ranks
+/// of its group, and runs `body`. Logs the CPU time of all threads at the end. Returns the exit code: that of the body,
+/// or kExitGroupLost where another rank of the group was lost.
 int RunRingNode(int argc, char** argv, const std::string& role, const std::string& description,
                 const std::function<int(const RingNode&)>& body);
 

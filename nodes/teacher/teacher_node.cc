@@ -1,6 +1,7 @@
 #include "nodes/teacher/teacher_node.h"
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 
 #include "common/failpoint/failpoint.h"
@@ -9,13 +10,13 @@
 #include "common/metrics/work_count.h"
 #include "common/trace/trace.h"
 #include "nodes/ring/frames.h"
-#include "pipeline/training/teacher.h"
+#include "pipeline/training/teacher_group.h"
 
 namespace sgmd {
 namespace {
 
-constexpr int kCredit = 2;  // one being computed, one on its way
-constexpr std::chrono::milliseconds kPoll{200};
+constexpr std::int64_t kRounds = 2;  // of leases at once: one being computed, one on its way
+constexpr std::chrono::milliseconds kPoll{200}, kNoWait{0};
 constexpr std::chrono::seconds kNotice{2};  // in which the broker may say that the run drains
 
 // `answer`, or no number at all where a test wants that.
@@ -24,19 +25,65 @@ at::Tensor Answered(at::Tensor answer) {
   return answer;
 }
 
-message::Score ScoreFor(const message::ScoreLease& lease, Teacher& teacher) {
-  const trace::Span span("score", {lease.ticket.step, lease.ticket.index});
-  const at::Tensor velocity =
-      Answered(teacher.Score(ToTensor(lease.x_s), ToTensor(lease.sigma), PromptsFromFrame(lease.prompts)));
-  return {lease.ticket, lease.lease, 0, ToFrame(velocity)};
+TeacherGroup::Asked AskedBy(const message::ScoreLease& lease) {
+  return {ToTensor(lease.x_s), ToTensor(lease.sigma), PromptsFromFrame(lease.prompts)};
+}
+TeacherGroup::Asked AskedBy(const message::AnchorLease& lease) {
+  return {ToTensor(lease.request.noise), {}, PromptsFromFrame(lease.request.prompts)};
+}
+message::Ticket TicketOf(const message::ScoreLease& lease) { return lease.ticket; }
+message::Ticket TicketOf(const message::AnchorLease& lease) { return lease.request.ticket; }
+
+// Leases of one kind, as many as the group answers at once.
+template <typename Lease, typename Reply, typename Compute>
+std::vector<Envelope> Answer(const char* what, const std::vector<Envelope>& round, TeacherGroup& teacher,
+                             Compute compute) {
+  std::vector<Lease> leases;
+  std::vector<TeacherGroup::Asked> asked;
+  for (const Envelope& envelope : round) asked.push_back(AskedBy(leases.emplace_back(FromEnvelope<Lease>(envelope))));
+  const trace::Span span(what, {TicketOf(leases.front()).step, TicketOf(leases.front()).index});
+  const double before = teacher.work().ForwardEquivalents();
+  const std::vector<at::Tensor> answers = (teacher.*compute)(asked);
+  const double each = teacher.work().ForwardEquivalents() - before;
+  std::vector<Envelope> replies;
+  for (std::size_t i = 0; i < leases.size(); ++i)
+    replies.push_back(ToEnvelope(Reply{TicketOf(leases[i]), leases[i].lease, each, ToFrame(Answered(answers[i]))}));
+  return replies;
 }
 
-message::Anchor AnchorFor(const message::AnchorLease& lease, Teacher& teacher) {
-  const trace::Span span("anchor", {lease.request.ticket.step, lease.request.ticket.index});
-  const at::Tensor x_a =
-      Answered(teacher.Anchor(ToTensor(lease.request.noise), PromptsFromFrame(lease.request.prompts)));
-  return {lease.request.ticket, lease.lease, 0, ToFrame(x_a)};
+std::vector<Envelope> Answer(const std::vector<Envelope>& round, TeacherGroup& teacher) {
+  if (round.front().kind == wire::Kind::AnchorLease)
+    return Answer<message::AnchorLease, message::Anchor>("anchor", round, teacher, &TeacherGroup::Anchor);
+  return Answer<message::ScoreLease, message::Score>("score", round, teacher, &TeacherGroup::Score);
 }
+
+// What has come and is not answered.
+class Leases {
+ public:
+  explicit Leases(std::size_t round) : round_(round) {}
+
+  bool empty() const { return waiting_.empty(); }
+  bool full() const { return waiting_.size() >= round_; }
+  void Add(Envelope lease) { waiting_.push_back(std::move(lease)); }
+  // The oldest one and those of its kind that a group answers with it.
+  std::vector<Envelope> TakeRound() {
+    std::vector<Envelope> round;
+    const wire::Kind kind = waiting_.front().kind;
+    for (auto lease = waiting_.begin(); lease != waiting_.end() && round.size() < round_;) {
+      if (lease->kind == kind) {
+        round.push_back(std::move(*lease));
+        lease = waiting_.erase(lease);
+      } else {
+        ++lease;
+      }
+    }
+    return round;
+  }
+
+ private:
+  std::size_t round_;
+  std::deque<Envelope> waiting_;
+};
 
 // When a teacher that was asked to end is to leave its run.
 class Departure {
@@ -54,44 +101,38 @@ class Departure {
   Clock::time_point at_ = Clock::time_point::max();  // never, until it was asked
 };
 
-// The answer of `compute`, with what it cost.
-template <typename Lease, typename Compute>
-Envelope Answer(const Envelope& lease, Teacher& teacher, Compute compute) {
-  const double before = teacher.work().ForwardEquivalents();
-  auto answer = compute(FromEnvelope<Lease>(lease), teacher);
-  answer.forward_equivalents = teacher.work().ForwardEquivalents() - before;
-  return ToEnvelope(answer);
-}
-
 }  // namespace
 
 int RunTeacher(const RingNode& node, const StopRequests& stop) {
   Heartbeat heartbeat(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds);
-  Teacher teacher(node.plan.experiment, node.device);
+  TeacherGroup teacher(node.plan.experiment, node.device, node.group);
   Client client = node.Connect({ModelDigest(node.plan.experiment.model.teacher)});
-  client.Send(ToEnvelope(message::Credit{kCredit}));
+  client.Send(ToEnvelope(message::Credit{kRounds * static_cast<std::int64_t>(teacher.round())}));
   LogInfo("ready on ", node.device.str());
   std::int64_t scored = 0;
+  Leases leases(teacher.round());
   Departure departure(stop);
   while (true) {
     if (departure.Due(heartbeat)) {
       client.Send(ToEnvelope(message::Leave{}));
       break;
     }
-    const std::optional<Envelope> message = client.Receive(kPoll);
-    if (!message) continue;
-    if (message->kind == wire::Kind::Close) break;
-    if (message->kind == wire::Kind::ScoreLease) {
-      client.Send(Answer<message::ScoreLease>(*message, teacher, ScoreFor));
-    } else if (message->kind == wire::Kind::AnchorLease) {
-      client.Send(Answer<message::AnchorLease>(*message, teacher, AnchorFor));
-    } else {
-      continue;
+    if (std::optional<Envelope> message = client.Receive(leases.empty() ? kPoll : kNoWait)) {
+      if (message->kind == wire::Kind::Close) break;
+      if (message->kind == wire::Kind::ScoreLease || message->kind == wire::Kind::AnchorLease)
+        leases.Add(std::move(*message));
+      if (!leases.full()) continue;  // more may be there
     }
-    client.Send(ToEnvelope(message::Credit{1}));
-    CountWork();
-    heartbeat.Report({{"scored", static_cast<double>(++scored)}});
+    if (leases.empty()) continue;
+    for (Envelope& answer : Answer(leases.TakeRound(), teacher)) {
+      client.Send(std::move(answer));
+      client.Send(ToEnvelope(message::Credit{1}));
+      CountWork();
+      ++scored;
+    }
+    heartbeat.Report({{"scored", static_cast<double>(scored)}});
   }
+  teacher.End();
   LogInfo("answered for ", scored, " micro-batches");
   return 0;
 }

@@ -2,25 +2,13 @@
 
 #include <ATen/ATen.h>
 
-#include <cstring>
 #include <utility>
 
 #include "common/error/error.h"
+#include "pipeline/data/prompt_bank.h"
 
 namespace sgmd {
 namespace {
-
-// Digests as a tensor, uint8 [B, 16], and back.
-at::Tensor ToTensor(const std::vector<Digest>& prompts) {
-  const at::Tensor bytes = at::empty({static_cast<std::int64_t>(prompts.size()), sizeof(Digest)}, at::kByte);
-  std::memcpy(bytes.mutable_data_ptr(), prompts.data(), bytes.nbytes());
-  return bytes;
-}
-std::vector<Digest> ToPrompts(const at::Tensor& bytes) {
-  std::vector<Digest> prompts(static_cast<std::size_t>(bytes.size(0)));
-  std::memcpy(prompts.data(), bytes.const_data_ptr(), bytes.nbytes());
-  return prompts;
-}
 
 template <typename Sample, typename Field>
 std::vector<at::Tensor> Each(const std::vector<Sample>& round, Field field) {
@@ -54,8 +42,8 @@ std::vector<FakeScore::Pair> FakeScoreGroup::GradientsOwn(std::int64_t step, std
   const at::Tensor x_s = own([](const Scored& s) { return s.x_s; }, at::kFloat, shape);
   const at::Tensor sigma = own([](const Scored& s) { return s.sigma; }, at::kFloat, {batch});
   const at::Tensor velocity = own([](const Scored& s) { return s.velocity; }, scores, shape);
-  const std::vector<Digest> prompts =
-      ToPrompts(own([](const Scored& s) { return ToTensor(s.prompts); }, at::kByte, {batch, sizeof(Digest)}));
+  const std::vector<Digest> prompts = PromptsFromTensor(
+      own([](const Scored& s) { return PromptsToTensor(s.prompts); }, at::kByte, {batch, sizeof(Digest)}));
   FakeScore::Pair pair;
   if (experiment_.inner.source == InnerSource::kPaired) {
     pair = role_.GradientAndAccumulate(step, index, x_g, x_s, sigma, velocity, prompts);
@@ -89,9 +77,10 @@ std::vector<double> FakeScoreGroup::AccumulateOwn(std::int64_t step, std::int64_
                                                   const std::vector<InnerSample>& round) {
   const std::vector<std::int64_t> shape = LatentShape(experiment_);
   const at::Tensor x_g = orders_.Scatter(Each(round, [](const InnerSample& s) { return s.x_g; }), at::kFloat, shape);
-  const at::Tensor prompts = orders_.Scatter(Each(round, [](const InnerSample& s) { return ToTensor(s.prompts); }),
-                                             at::kByte, {shape.front(), static_cast<std::int64_t>(sizeof(Digest))});
-  const double loss = role_.Accumulate(step, update, index, InnerSample{x_g, ToPrompts(prompts)});
+  const at::Tensor prompts =
+      orders_.Scatter(Each(round, [](const InnerSample& s) { return PromptsToTensor(s.prompts); }), at::kByte,
+                      {shape.front(), static_cast<std::int64_t>(sizeof(Digest))});
+  const double loss = role_.Accumulate(step, update, index, InnerSample{x_g, PromptsFromTensor(prompts)});
   std::vector<double> losses;
   for (const at::Tensor& of_rank : orders_.Gather(at::full({1}, loss, at::kDouble)))
     losses.push_back(of_rank.item<double>());

@@ -9,10 +9,6 @@ WanPrecision PrecisionOf(const Experiment& experiment, bool frozen) {
   return {frozen ? at::kBFloat16 : at::kFloat, at::kBFloat16};
 }
 
-WanTransformer FrozenTeacher(const Experiment& e, at::Device device) {
-  return WanTransformer::Load(e.model.teacher, device, PrecisionOf(e, /*frozen=*/true));
-}
-
 void RequireFits(const PromptBank& bank, const WanConfig& config) {
   bank.RequireFits(config.text_dim, config.text_len);
 }

@@ -11,9 +11,6 @@
 
 namespace sgmd {
 
-/// The frozen teacher, in the dtype that it computes in.
-WanTransformer FrozenTeacher(const Experiment& experiment, at::Device device);
-
 /// [precision] of a role's model. With bfloat16 what is frozen is also kept in it; what is trained keeps float32
 /// masters.
 WanPrecision PrecisionOf(const Experiment& experiment, bool frozen);

@@ -4,31 +4,46 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <vector>
 
 #include "common/config/experiment.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/models/wan_transformer.h"
+#include "pipeline/parallel/collectives.h"
+#include "pipeline/parallel/sharded_wan.h"
 #include "pipeline/training/work.h"
 
 namespace sgmd {
 
 /// The frozen teacher phi: guided velocity u + w (c - u). A pure function of its inputs, bitwise independent of
-/// threads.
+/// threads and of the number of ranks. In a group every rank has a shard of the model and micro-batches of its own: all
+/// make the same calls in the same order, a rank that has no micro-batch those that skip it.
 class Teacher {
  public:
-  Teacher(const Experiment& experiment, at::Device device);
+  Teacher(const Experiment& experiment, at::Device device, const RankGroup& group = Alone());
   /// x_s [B, C, F, H, W] and sigma [B] on the CPU -> velocity of the same shape on the CPU, in [precision] scores.
   at::Tensor Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts);
   /// The anchor x_a of the diversity loss (pipeline/objectives/diversity.h) from `noise` [B, C, F, H, W] at sigma 1.
   at::Tensor Anchor(const at::Tensor& noise, const std::vector<Digest>& prompts);
+  void SkipScore() const;
+  void SkipAnchor() const;
+
+  /// The dtype of scores.
+  at::ScalarType scores() const { return scores_; }
   const Work& work() const { return work_; }
 
  private:
+  const VelocityModel& model() const;
+  Conditioning ConditionOn(const std::vector<Digest>& prompts) const;
   Conditioning Negative(std::int64_t batch) const;
 
   PromptBank bank_;
-  WanTransformer model_;
+  std::shared_ptr<Collectives> group_;
+  std::unique_ptr<WanTransformer> whole_;  // in a group of one
+  std::unique_ptr<ShardedWan> shard_;      // in a larger one
+  WanConfig config_;
+  at::Device device_;
   double guidance_;
   at::ScalarType scores_;
   std::vector<double> anchor_sigmas_;

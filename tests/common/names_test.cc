@@ -33,6 +33,15 @@ TEST(NodeName, OtherTextsNameNothing) {
   EXPECT_FALSE(IsTeacher("generator"));
 }
 
+TEST(NodeName, RankZeroSpeaksForAGroup) {
+  EXPECT_EQ(SpeakerOf("teacher.13/2"), "teacher.13");
+  EXPECT_EQ(SpeakerOf("generator"), "generator");
+  EXPECT_EQ(SpeakerOf("client.host.12"), "client.host.12");
+  EXPECT_TRUE(SpeaksForTeacher("teacher.13"));
+  EXPECT_FALSE(SpeaksForTeacher("teacher.13/2"));
+  EXPECT_FALSE(SpeaksForTeacher("generator"));
+}
+
 TEST(Device, CudaAloneIsItsFirst) {
   EXPECT_EQ(Spell(*ParseDevice("cuda")), "cuda:0");
   EXPECT_EQ(Spell(*ParseDevice("cuda:12")), "cuda:12");

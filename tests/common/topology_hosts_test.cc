@@ -91,6 +91,28 @@ TEST_F(TopologyHosts, ADeviceHasOneRankOfAGroup) {
   EXPECT_EQ(places, "broker cpu\ngenerator cuda:2\ngenerator/1 cuda:3\nfake_score cpu\nteacher.0 cpu\n");
 }
 
+TEST_F(TopologyHosts, AGroupOfTeacherRanksHasTheNextDevicesOfOneHost) {
+  const std::string devices = "[teacher]\nranks = 2\ndevices = [\"cuda:0\", \"cuda:1\", \"cuda:0\", \"cuda:1\"]\n";
+  const Topology t = Read("hosts = [\"a\", \"b\"]",
+                          devices + "hosts = [\"a\", \"a\", \"b\", \"b\"]\nreplicas = 2\n" + kCache + kTransport);
+  std::string places;
+  for (const Placement& place : Placements({t, {}})) {
+    if (place.node.role == Role::kTeacher) places += Spell(place.node) + " " + place.DeviceOfHost() + "\n";
+  }
+  EXPECT_EQ(places, "teacher.0 a/cuda:0\nteacher.0/1 a/cuda:1\nteacher.1 b/cuda:0\nteacher.1/1 b/cuda:1\n");
+  EXPECT_EQ(UserOf({t, {}}, "teacher.1/1"), "teacher@b");
+  EXPECT_THAT(ErrorOf(devices + "hosts = [\"a\", \"b\", \"a\", \"b\"]\n"),
+              AllOf(HasSubstr("t.toml:8:9: a teacher's ranks would be on \"a\" and \"b\""),
+                    HasSubstr("a group is on one host")));
+  EXPECT_THAT(ErrorOf("[teacher]\nranks = 2\ndevices = [\"cuda:0\", \"cuda:1\", \"cuda:2\"]\n"),
+              HasSubstr("t.toml:7:11: 3 devices are no multiple of \"ranks\" = 2"));
+  EXPECT_THAT(ErrorOf("[teacher]\nranks = 2\ndevices = [\"cuda:0\", \"cuda\"]\n"),
+              HasSubstr("t.toml:7:11: \"cuda\" is there twice"));
+  EXPECT_THAT(ErrorOf("[teacher]\nranks = 2\ndevice = \"cuda\"\n"),
+              HasSubstr("t.toml:6:9: 2 ranks cannot share \"cuda\""));
+  EXPECT_EQ(ErrorOf("[teacher]\nranks = 2\n"), "no error") << "a CPU has room for several";
+}
+
 TEST_F(TopologyHosts, TeachersHaveAHostForEachDevice) {
   EXPECT_THAT(ErrorOf("[teacher]\nhosts = [\"a\", \"b\"]\ndevices = [\"cuda:0\"]\n"),
               AllOf(HasSubstr("t.toml:6:9: \"hosts\" names 2, \"devices\" 1"), HasSubstr("one host for each device")));

@@ -52,6 +52,15 @@ TEST(Balance, OfALargeModelFitsAndIsNoSlowerThanTheShippedTopology) {
   }
 }
 
+TEST(Balance, ATeacherThatIsTooLargeBesideTheRestIsAGroup) {
+  for (const char* topology : {"wan2.1-t2v-14b-480p-8x80gb", "wan2.1-t2v-14b-lora-480p-8x80gb"}) {
+    const Balanced split = BalancedOver(Shipped(topology), kWan14B, ParseRack("8x80gb"), {});
+    EXPECT_TRUE(PlanMemory(split.plan, kWan14B, 0).Fits()) << topology;
+    EXPECT_EQ(split.plan.topology.teacher.ranks, 8) << topology;
+    EXPECT_LE(Busiest(split.plan, kWan14B).second, 1.01) << topology;
+  }
+}
+
 TEST(Balance, WhatFitsNowhereIsAnErrorWithTheLeastNeed) {
   EXPECT_THAT(ErrorOf([] { BalancedOver(Shipped("wan2.1-t2v-14b-480p-8x141gb"), kWan14B, ParseRack("2x24gb"), {}); }),
               HasSubstr("no split over these machines fits: the least that one of their GPUs needs is"));

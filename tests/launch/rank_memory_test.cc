@@ -6,6 +6,7 @@
 #include "common/config/role.h"
 #include "launch/plan/memory_plan.h"
 #include "pipeline/training/generator.h"
+#include "pipeline/training/teacher.h"
 #include "tests/support/counting_allocator.h"
 #include "tests/support/tiny_run.h"
 
@@ -57,6 +58,26 @@ TEST_P(RankMemory, AtItsPeakIsThatOfThePlan) {
   for (int micro_batch = 0; micro_batch < 2; ++micro_batch)
     generator.Accumulate(sample, rollout.exit, at::ones_like(rollout.x_g));
   generator.Update();
+  EXPECT_NEAR(static_cast<double>(CountingAllocator::peak()) / planned, 1, 0.1)
+      << "peak " << CountingAllocator::peak() << ", planned " << planned;
+}
+
+TEST(TeacherRankMemory, AtItsPeakIsThatOfThePlan) {
+  at::set_num_threads(1);
+  TinyRun run(1, "", "[teacher]\nranks = 4\n");
+  WriteTinyModel(run.folder() / "model", 1, 768);
+  const LaunchPlan plan = LoadLaunchPlan(run.topology());
+  const MemoryPlan memory = PlanMemory(plan, ConfigOfModel(plan.experiment.model.teacher), 0);
+  const auto process = std::ranges::find(memory.processes, "teacher.0/1", &ProcessMemory::process);
+  ASSERT_NE(process, memory.processes.end());
+  const double planned = process->need.total() - process->need.runtime;
+
+  const auto group = std::make_shared<RankAlone>(4);
+  const CountingAllocator counting;
+  Teacher teacher(plan.experiment, at::kCPU, {group, group, nullptr});
+  CountingAllocator::ResetPeak();
+  const SamplePlan sample = PlanSample(plan.experiment, PromptBank::Open(plan.experiment.model.prompts), 0, 0);
+  teacher.Score(at::ones(LatentShape(plan.experiment)), at::ones({plan.experiment.data.micro_batch}), sample.prompts);
   EXPECT_NEAR(static_cast<double>(CountingAllocator::peak()) / planned, 1, 0.1)
       << "peak " << CountingAllocator::peak() << ", planned " << planned;
 }

@@ -106,6 +106,21 @@ TEST_F(BrokerControlTest, DrainReachesAGeneratorThatIsNotThereYet) {
   EXPECT_TRUE(heartbeat.drain_requested());
 }
 
+// A run of short steps would be over before the next beat.
+TEST_F(BrokerControlTest, DrainIsHeardBetweenTwoBeats) {
+  Start();
+  const auto launcher = Control("launcher");
+  const Heartbeat heartbeat(plan_.topology.transport.control, Identity("generator"), 2);
+  const auto beats = [&] { return !Status(*launcher)["nodes"].empty(); };
+  for (int i = 0; i < 250 && !beats(); ++i) std::this_thread::sleep_for(milliseconds(20));
+  ASSERT_TRUE(beats());
+  const auto ordered = std::chrono::steady_clock::now();
+  launcher->Send(ToEnvelope(message::Drain{}));
+  while (!heartbeat.drain_requested() && std::chrono::steady_clock::now() - ordered < milliseconds(5000))
+    std::this_thread::sleep_for(milliseconds(5));
+  EXPECT_LT(std::chrono::steady_clock::now() - ordered, milliseconds(1000));
+}
+
 TEST_F(BrokerControlTest, OrdersToScaleReachEveryHostAlsoOneThatComesLater) {
   plan_.topology.run.hosts = {"a", "b", "c"};
   Start();

@@ -80,14 +80,14 @@ TEST_F(PlanTest, SeveralHostsAreShownOneByOneWithTheirMemory) {
   const std::size_t a = output.find("host a: sgmd-launch up --host a"),
                     b = output.find("host b: sgmd-launch up --host b");
   ASSERT_NE(b, std::string::npos) << output;
-  for (const char* on_a : {"\nbroker", "\ngenerator/7  cuda:7 ", "\nteacher.7    cuda:7 "}) {
+  for (const char* on_a : {"\nbroker", "\ngenerator    cuda:0 ", "\ngenerator/7  cuda:7 "}) {
     EXPECT_GT(output.find(on_a), a) << on_a;
     EXPECT_LT(output.find(on_a), b) << on_a;
   }
-  for (const char* on_b : {"\nfake_score   cuda:0 ", "\nfake_score/7 cuda:7 ", "\nteacher.8    cuda:0 "})
+  for (const char* on_b : {"\nfake_score   cuda:0 ", "\nfake_score/7 cuda:7 ", "\nteacher.0    cuda:0 "})
     EXPECT_GT(output.find(on_b), b) << on_b;
   EXPECT_THAT(output, HasSubstr("generator     a/cuda:0"));
-  EXPECT_THAT(output, HasSubstr("teacher.15    b/cuda:7"));
+  EXPECT_THAT(output, HasSubstr("teacher.7     b/cuda:7"));
   EXPECT_THAT(output, HasSubstr("tcp://10.0.0.1:5555  tcp://10.0.0.1:5556  encrypted"));
 }
 
