@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <optional>
 #include <regex>
+#include <utility>
 
 #include "common/config/topology_fields.h"
 #include "common/error/error.h"
@@ -160,25 +161,23 @@ Balanced BalancedOver(const LaunchPlan& original, const WanConfig& config, const
   }
   std::optional<Balanced> best;
   double best_need = 0, least_need = 0;
-  // Whether the plan fits as it is placed now; keeps it where it is the best so far.
+  // The plan as it is placed now. Of two that take as long, whole teachers are preferred, then the smaller need.
   const auto consider = [&] {
     if (!asked) t.generator.keep_exit_graphs = 0;
     const MemoryPlan memory = PlanMemory(plan, config, 0);
     const double need = LargestNeed(memory);
     if (least_need == 0 || need < least_need) least_need = need;
-    if (!memory.Fits()) return false;
+    if (!memory.Fits()) return;
     if (!asked) {
       t.generator.keep_exit_graphs = Topology::kAsManyAsFit;
       DecideKeptGraphs(plan, config, 0);
     }
     const double seconds = PlanTime(plan, config, tflops).step_seconds;
-    const bool better =
-        !best || seconds < 0.999 * best->step_seconds || (seconds < 1.001 * best->step_seconds && need < best_need);
-    if (better) {
-      best = {plan, seconds};
-      best_need = need;
-    }
-    return true;
+    if (best && seconds > 1.001 * best->step_seconds) return;
+    const bool quicker = !best || seconds < 0.999 * best->step_seconds;
+    if (!quicker && std::pair(t.teacher.ranks, need) >= std::pair(best->plan.topology.teacher.ranks, best_need)) return;
+    best = {plan, seconds};
+    best_need = need;
   };
   for (const std::vector<Window>& teachers : TeacherChoices(rack)) {
     for (const Window& generator : generators) {
@@ -187,7 +186,7 @@ Balanced BalancedOver(const LaunchPlan& original, const WanConfig& config, const
         Place(t.fake_score, fake_score, t, rack.memory_gib);
         for (const int teacher_ranks : TeacherRanks(teachers)) {
           PlaceTeachers(t, teachers, teacher_ranks, rack.memory_gib);
-          if (consider()) break;
+          consider();
         }
       }
     }

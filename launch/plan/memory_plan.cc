@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <set>
 #include <sstream>
 
 #include "common/config/placement.h"
@@ -192,11 +193,14 @@ StepCost StepCostOf(const LaunchPlan& plan) {
 void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
   std::int64_t& keep = plan.topology.generator.keep_exit_graphs;
   if (keep != Topology::kAsManyAsFit) return;
-  const std::string name = PlacementOf(plan, {Role::kGenerator}).DeviceOfHost();
+  std::set<std::string> names;  // of the devices of its ranks
+  for (NodeName node{Role::kGenerator}; node.rank < plan.topology.generator.ranks(); ++node.rank)
+    names.insert(PlacementOf(plan, node).DeviceOfHost());
   const auto fits = [&] {
     const MemoryPlan memory = PlanMemory(plan, config, machine_bytes);
-    const auto device = std::ranges::find(memory.devices, name, &DeviceMemory::device);
-    return device->need <= kFilledByGraphs * device->has;
+    return std::ranges::all_of(memory.devices, [&](const DeviceMemory& device) {
+      return !names.contains(device.device) || device.need <= kFilledByGraphs * device.has;
+    });
   };
   keep = plan.experiment.data.micro_batches;
   keep = KeptGraphs(plan);

@@ -25,8 +25,8 @@ std::vector<at::Tensor> TeacherGroup::AnswerOwn(std::int64_t what, std::int64_t 
   }
   const at::Tensor x = orders_.Scatter(xs, at::kFloat, shape);
   const at::Tensor sigma = what == kScore ? orders_.Scatter(sigmas, at::kFloat, {shape.front()}) : at::Tensor();
-  const std::vector<Digest> own_prompts =
-      PromptsFromTensor(orders_.Scatter(prompts, at::kByte, {shape.front(), static_cast<std::int64_t>(sizeof(Digest))}));
+  const std::vector<Digest> own_prompts = PromptsFromTensor(
+      orders_.Scatter(prompts, at::kByte, {shape.front(), static_cast<std::int64_t>(sizeof(Digest))}));
   at::Tensor own;
   if (orders_.place() < count) {
     own = what == kScore ? role_.Score(x, sigma, own_prompts) : role_.Anchor(x, own_prompts);

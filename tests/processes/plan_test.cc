@@ -162,7 +162,7 @@ TEST_F(PlanTest, SlurmsNodesFindTheirHosts) {
 TEST_F(PlanTest, FullyTrained14BIsRefusedWithAdvice) {
   const std::string models = (kLaunch / "models").string();
   WriteChanged("full.toml", kLaunch / "experiments/wan2.1-t2v-14b-lora-480p.toml",
-               {{"rank = 64", "rank = 0"}, {"../models", models}});
+               {{"rank = 64", "rank = 0"}, {"generator = 2\nfake_score = 2", ""}, {"../models", models}});
   WriteChanged("big.toml", kLaunch / "topologies/wan2.1-t2v-1.3b-1x80gb.toml",
                {{"../experiments/wan2.1-t2v-1.3b.toml", "full.toml"},
                 {"checkpoint_blocks = true", "checkpoint_blocks = false"}});

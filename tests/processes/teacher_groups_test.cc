@@ -19,7 +19,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 constexpr double kPatience = 150;
-constexpr std::int64_t kWidth = 192;  // of the model: a block has seven grains
+constexpr std::int64_t kWidth = 192;            // of the model: a block has seven grains
 const std::string kSpeaker("teacher.0\0", 10);  // how the argument ends: no other rank
 
 // A tiny run of three micro-batches whose teachers are groups of `ranks`.
