@@ -59,8 +59,8 @@ struct MemoryPlan {
 /// known. Host by host. Throws Error when the experiment's latent does not fit the model.
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
-/// Decides [generator] keep_exit_graphs where it is to be as many as fit: as the devices of its ranks, whose memory must
-/// be known, have room for beside everything else on them, a tenth of each left free. `machine_bytes` as above.
+/// Decides [generator] keep_exit_graphs where it is to be as many as fit: as the devices of its ranks, whose memory
+/// must be known, have room for beside everything else on them, a tenth of each left free. `machine_bytes` as above.
 void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
 /// Micro-batches of a step whose exit step is not run again; -1 in the topology counts as none. None of a pipelined
