@@ -38,7 +38,8 @@ std::vector<RunCommand> RunCommands(const LaunchPlan& plan, std::uint64_t epoch,
         ranks > 1) {  // as torchrun names them, for tools that ask
       command.env.insert({{"RANK", std::to_string(place.node.rank)},
                           {"LOCAL_RANK", std::to_string(place.node.rank)},
-                          {"WORLD_SIZE", std::to_string(ranks)}});
+                          {"WORLD_SIZE", std::to_string(ranks)},
+                          {"MASTER_ADDR", "127.0.0.1"}});
     }
     if (role == Role::kEvaluator) command.words.emplace_back("--watch");
     if (role == Role::kBroker && replay) command.words.emplace_back("--replay");

@@ -68,7 +68,7 @@ std::string SlurmScript(const LaunchPlan& plan, const std::vector<std::string>& 
   const std::vector<std::string>& hosts = plan.topology.run.hosts;
   return StrCat("#!/bin/bash\n#SBATCH --job-name=sgmd-", plan.experiment.name, "\n#SBATCH --time=", time_limit, "\n",
                 gpus > 0 ? StrCat("#SBATCH --gres=gpu:", gpus, "\n") : "", "#SBATCH --output=", logs.string(),
-                "/slurm-%j.log\n",
+                "/slurm-%j.log\n#SBATCH --requeue\n#SBATCH --open-mode=append\n",
                 hosts.empty() ? OneHost(Threads(placements), Quoted(up)) : SeveralHosts(hosts, Quoted(up)));
 }
 

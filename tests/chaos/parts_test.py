@@ -98,7 +98,7 @@ class Summaries(unittest.TestCase):
 
 
 ORACLE = """#!/bin/bash
-mkdir -p "$1"/model "$1"/serial && touch "$1"/{experiment,topology}.toml && echo weights > "$1"/serial/generator.safetensors
+mkdir -p "$1"/model "$1"/serial && touch "$1"/{experiment,topology}.toml && printf '\\2\\0\\0\\0\\0\\0\\0\\0{}' > "$1"/serial/generator.safetensors
 """
 # Has a role under it, which outlives it, and ends as `behaviour` beside this program says.
 LAUNCHER = f"""#!/bin/bash
@@ -111,7 +111,7 @@ case $(cat "$(dirname "$0")/behaviour") in
   fire) echo "failpoint: ${{SGMD_FAILPOINTS%%;*}} at hit 1" > "$folder/logs/teacher.0.log" ;;
 esac
 kill %1
-echo weights > "$folder/checkpoints/step-{rounds.STEPS:08d}/generator.safetensors"
+printf '\\2\\0\\0\\0\\0\\0\\0\\0{{}}' > "$folder/checkpoints/step-{rounds.STEPS:08d}/generator.safetensors"
 """
 
 

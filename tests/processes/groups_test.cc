@@ -152,7 +152,7 @@ TEST(Groups, RanksFindTheirNumbersInTheirEnvironment) {
   ASSERT_TRUE(run.WaitForCheckpoint(4, kPatience)) << up.Output();
   std::string of_rank = ReadFile(StrCat("/proc/", run.Pids("fake_score/1").at(0), "/environ"));
   std::ranges::replace(of_rank, '\0', '\n');
-  for (const char* variable : {"\nRANK=1\n", "\nLOCAL_RANK=1\n", "\nWORLD_SIZE=2\n"})
+  for (const char* variable : {"\nRANK=1\n", "\nLOCAL_RANK=1\n", "\nWORLD_SIZE=2\n", "\nMASTER_ADDR=127.0.0.1\n"})
     EXPECT_THAT("\n" + of_rank, HasSubstr(variable));
   const Process status = run.Launch({"status", run.topology()});
   ASSERT_EQ(status.Wait(kPatience), 0) << status.Output();

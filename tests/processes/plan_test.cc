@@ -110,7 +110,7 @@ TEST_F(PlanTest, SlurmStartsOneLauncherANode) {
       "#!/bin/bash\n#SBATCH --job-name=sgmd-wan2.1-t2v-14b-lora-480p\n#SBATCH --time=24:00:00\n"
       "#SBATCH --gres=gpu:8\n#SBATCH --output=" +
           run_.run().string() +
-          "/logs/slurm-%j.log\n"
+          "/logs/slurm-%j.log\n#SBATCH --requeue\n#SBATCH --open-mode=append\n"
           "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n#SBATCH --exclusive\n#SBATCH --signal=TERM@300\n"
           "set -e\nexport SGMD_HEAD=${SGMD_HEAD:-$(hostname -I | cut -d' ' -f1)}\n# Node N of the job is host N of the "
           "topology.\n"

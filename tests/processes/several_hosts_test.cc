@@ -1,10 +1,8 @@
 // A run over two hosts: two launchers, encrypted, over an address off loopback where a network namespace can give one.
 // The weights are those of one host, whoever starts first, dies or comes back.
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -14,6 +12,7 @@
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "launch/run/exit_codes.h"
+#include "tests/support/free_port.h"
 #include "tests/support/tiny_run.h"
 
 namespace sgmd {
@@ -23,19 +22,6 @@ using testing::HasSubstr;
 using testing::Not;
 
 constexpr double kPatience = 120;
-
-// A port of `address` that nothing listens on; 0 when this machine does not have the address.
-int FreePort(const char* address) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  ::inet_pton(AF_INET, address, &name.sin_addr);
-  socklen_t size = sizeof name;
-  const bool bound = ::bind(fd, reinterpret_cast<sockaddr*>(&name), size) == 0;
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size);
-  ::close(fd);
-  return bound ? ntohs(name.sin_port) : 0;
-}
 
 // [transport] of a topology, at the end of it.
 std::string Transport() {

@@ -3,14 +3,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <chrono>
-#include <functional>
-#include <thread>
-
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
+#include "tests/support/wait_until.h"
 
 namespace sgmd {
 namespace {
@@ -31,16 +28,6 @@ class TeacherGroupRun : public TinyRun {
     WriteTinyModel(folder() / "model", 1, kWidth);
   }
 };
-
-// Whether `condition` comes true in time.
-bool Within(double seconds, const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return true;
-}
 
 struct Case {
   const char* name;
@@ -109,11 +96,11 @@ TEST(TeacherGroups, ComeAndGoAsAWhole) {
     EXPECT_EQ(process.Wait(kPatience), 0) << process.Output();
   };
   scale("teacher=2");
-  ASSERT_TRUE(Within(kPatience, [&] { return up.Output().find("teacher.1 joined") != std::string::npos; }))
+  ASSERT_TRUE(WaitUntil(kPatience, [&] { return up.Output().find("teacher.1 joined") != std::string::npos; }))
       << up.Output();
   EXPECT_EQ(ranks(), 2U);
   scale("teacher=1");
-  EXPECT_TRUE(Within(kPatience, [&] { return ranks() == 0; })) << up.Output();
+  EXPECT_TRUE(WaitUntil(kPatience, [&] { return ranks() == 0; })) << up.Output();
   ::kill(up.pid, SIGTERM);
   ASSERT_EQ(up.Wait(kPatience), kExitDrained) << up.Output();
   EXPECT_THAT(up.Output(), Not(HasSubstr("starting teacher")));

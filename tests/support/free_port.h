@@ -1,24 +1,23 @@
+// A TCP port for a test.
 #pragma once
 
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <stdexcept>
-
 namespace sgmd {
 
-/// A port that nothing listens on now.
-inline int FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) throw std::runtime_error("no free port");
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  close(fd);
-  return ntohs(address.sin_port);
+/// A port of `address` that nothing listens on; 0 when this machine does not have the address.
+inline int FreePort(const char* address = "127.0.0.1") {
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  ::inet_pton(AF_INET, address, &name.sin_addr);
+  socklen_t size = sizeof name;
+  const bool bound = ::bind(fd, reinterpret_cast<sockaddr*>(&name), size) == 0;
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size);
+  ::close(fd);
+  return bound ? ntohs(name.sin_port) : 0;
 }
 
 }  // namespace sgmd

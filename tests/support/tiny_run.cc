@@ -7,8 +7,6 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "common/config/role.h"
 #include "common/error/error.h"
@@ -20,6 +18,7 @@
 #include "pipeline/flow/random.h"
 #include "pipeline/models/wan_transformer.h"
 #include "tests/support/serial_loop.h"
+#include "tests/support/wait_until.h"
 
 namespace sgmd {
 namespace {
@@ -44,16 +43,6 @@ decay = 0.9
 [checkpoint]
 every = 5
 )";
-
-template <typename Condition>
-bool WaitUntil(double seconds, Condition condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return true;
-}
 
 std::filesystem::path NewestCheckpoint(const std::filesystem::path& run_folder) {
   std::filesystem::path newest;

@@ -78,13 +78,16 @@ def _rule(rng, family, detail, teachers):
     return ""
 
 
-def draw(rng: random.Random, kinds, teachers, longest_stop):
+def draw(rng: random.Random, kinds, teachers, longest_stop, grouped="", ranks=1):
+    """`grouped`: the role that is a group of `ranks`, any of which may be hit."""
     kind = rng.choice(kinds)
     family, _, detail = kind.partition(".")
     since = rng.choices(["training", "start"], [3, 1])[0]
     fault = Fault(kind, rng.uniform(0, 3.5), since, rule=_rule(rng, family, detail, teachers))
     if detail in ROLES:
         fault.target = f"teacher.{rng.randrange(teachers)}" if detail == "teacher" else detail
+        if detail == grouped and family in ("kill", "stop", "term") and (rank := rng.randrange(ranks)) > 0:
+            fault.target += f"/{rank}"
     if family == "stop":
         fault.seconds = _stop_seconds(rng, longest_stop)
     if family == "disk":

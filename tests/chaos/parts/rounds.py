@@ -1,7 +1,9 @@
 """A round: a run is started, disturbed as its seed says, started again where that was somebody's doing, and held against the serial loop."""
+import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +19,7 @@ PACE = "generator.step=sleep(150ms)"  # a tiny step takes milliseconds: faults w
 POLL_SECONDS = 0.05
 UPS = 10               # starts after which a round is given up
 REFUSED = 2            # exit code of `up`: nothing was started
+RANKS = {"generator": 3, "fake_score": 3, "teacher": 2}  # of a role that is a group; three share the micro-batches of a step evenly
 CONFIGURATIONS = {
     "shared": "",
     "replay": '[inner]\nsource = "replay"\nupdates = 2\nmax_age = 3\n',
@@ -43,8 +46,10 @@ class Round:
         self.rng = random.Random(f"{options.seed}/{number}")
         self.configuration = self.rng.choice(sorted(CONFIGURATIONS))
         self.teachers = self.rng.randint(1, 3)
+        self.grouped = self.rng.choices(["", *RANKS], [3, 1, 1, 1])[0]
         count = self.rng.choices([1, 2, 3], [3, 4, 3])[0]
-        self.faults = [faults.draw(self.rng, options.kinds, self.teachers, options.longest_stop) for _ in range(count)]
+        self.faults = [faults.draw(self.rng, options.kinds, self.teachers, options.longest_stop, self.grouped, RANKS.get(self.grouped, 1))
+                       for _ in range(count)]
         self.oracle = oracles / self.configuration
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"sgmd-chaos-{number}-", dir=options.folder))
         self.run_folder = self.folder / "run"
@@ -81,6 +86,10 @@ class Round:
         stall = 3 if any(fault.family == "hang" for fault in self.faults) else 20
         for setting in (f"checkpoint.every={EVERY}", f"teacher.replicas={self.teachers}", f"restart.stall_seconds={stall}"):
             words += ["--set", setting]
+        if self.grouped == "teacher":
+            words += ["--set", f"teacher.ranks={RANKS['teacher']}"]
+        elif self.grouped:
+            words += ["--set", f"{self.grouped}.devices={json.dumps(['cpu'] * RANKS[self.grouped])}"]
         return words
 
     def start(self, verb):
@@ -206,7 +215,7 @@ class Round:
             seconds = measure.seconds(processes) if isinstance(measure, Hang) else measure.seconds()
             if seconds is not None:
                 self.open_measures.remove(measure)
-                self.measured.append((type(measure).__name__, measure.role.split(".")[0], seconds))
+                self.measured.append((type(measure).__name__, re.split("[./]", measure.role)[0], seconds))
         if self.launcher.poll() is None:
             for fault in self.faults:
                 if self.due(fault) and self.launcher.poll() is None:

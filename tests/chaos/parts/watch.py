@@ -4,7 +4,8 @@ import json
 import os
 import pathlib
 
-PROGRAMS = {"sgmd-broker": "broker", "sgmd-generator": "generator", "sgmd-fake-score": "fake_score", "sgmd-launch": "launcher"}
+PROGRAMS = {"sgmd-broker": "broker", "sgmd-generator": "generator", "sgmd-fake-score": "fake_score", "sgmd-teacher": "teacher.0",
+            "sgmd-launch": "launcher"}
 BARE_EVENTS = 100  # bytes: an event file without a value is shorter
 
 
@@ -22,8 +23,8 @@ def processes(run):
         if not any(needle in word for word in words):
             continue
         program = os.path.basename(os.fsdecode(words[0]))
-        if program == "sgmd-teacher":
-            found[os.fsdecode(words[words.index(b"--name") + 1]) if b"--name" in words else "teacher.0"] = int(entry)
+        if b"--name" in words:
+            found[os.fsdecode(words[words.index(b"--name") + 1])] = int(entry)
         elif program in PROGRAMS:
             found.setdefault(PROGRAMS[program], int(entry))
     return found
@@ -58,8 +59,27 @@ def checkpoints(run):
 
 
 def state(folder):
-    """{name: digest} of the weights and moments in a folder."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(pathlib.Path(folder).glob("*.safetensors"))}
+    """{role, state and tensor: digest} of the weights and moments in a folder, however many ranks wrote them."""
+    parts = {}
+    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        of = ".".join(path.name.split(".")[:2])
+        for name, shape, dtype, offset, replica, data in _parts(path):
+            if replica == 0:
+                parts.setdefault((f"{of} {name}", str(shape), dtype), []).append((offset, data))
+    return {name: hashlib.sha256(shape.encode() + dtype.encode() + b"".join(data for _, data in sorted(of))).hexdigest()
+            for (name, shape, dtype), of in parts.items()}
+
+
+def _parts(path):
+    """(name, whole shape, dtype, first element, replica, bytes) of what a rank wrote: common/storage/tensor_part.h."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + length])
+    places = json.loads(header.pop("__metadata__", {}).get("sgmd.parts", "{}"))
+    for name, tensor in header.items():
+        begin, end = tensor["data_offsets"]
+        place = places.get(name, {"shape": tensor["shape"], "offset": 0, "replica": 0})
+        yield name, place["shape"], tensor["dtype"], place["offset"], place["replica"], data[8 + length + begin:8 + length + end]
 
 
 def fired_rules(folder, rules):
