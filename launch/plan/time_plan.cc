@@ -7,6 +7,7 @@
 #include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
+#include "launch/plan/group_traffic.h"
 #include "launch/plan/memory_plan.h"
 #include "launch/plan/plan_checks.h"
 #include "pipeline/models/wan_size.h"
@@ -152,6 +153,7 @@ std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optio
     std::snprintf(line, sizeof line, "  %-12s %s\n", devices.c_str(), busy.c_str());
     text += line;
   }
+  text += GroupTrafficText(plan, config);
   if (const double bytes = AlignmentBytes(plan.experiment, config); bytes > 0)
     text += StrCat("  alignment    ", Gigabytes(bytes), " GB of weights a step from generator to fake_score\n");
   return text;

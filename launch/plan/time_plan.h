@@ -37,8 +37,8 @@ struct TimePlan {
 /// models do not reach a device's speed. `tflops`: speed of every device; nothing: the constants above.
 TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops);
 
-/// Seconds a step, duration of the run, idle share of each device, and the speed that this assumes. With [objective]
-/// alignment also the bytes of weights that travel in a step.
+/// Seconds a step, duration of the run, idle share of each device, and the speed that this assumes. Also what the ranks
+/// of groups send each other in a step (GroupTraffic), and with [objective] alignment the weights that travel.
 std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops);
 
 }  // namespace sgmd

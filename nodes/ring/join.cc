@@ -93,6 +93,8 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     node.group = Meet(node, *name, attempt);
     const int code = Run(body, node);
     // Of one that fails, the last line is the reason.
+    if (code == 0 && node.group.ranks() > 1)
+      LogInfo("received ", static_cast<double>(node.group.received()) / 1e6, " MB from the other ranks of its group");
     if (code == 0) LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");
     return code;
   });

@@ -16,6 +16,8 @@ namespace sgmd {
 namespace {
 
 constexpr std::int64_t kRounds = 2;  // of leases at once: one being computed, one on its way
+using Clock = std::chrono::steady_clock;
+
 constexpr std::chrono::milliseconds kPoll{200}, kNoWait{0};
 constexpr std::chrono::seconds kNotice{2};  // in which the broker may say that the run drains
 
@@ -57,14 +59,26 @@ std::vector<Envelope> Answer(const std::vector<Envelope>& round, TeacherGroup& t
   return Answer<message::ScoreLease, message::Score>("score", round, teacher, &TeacherGroup::Score);
 }
 
-// What has come and is not answered.
+// What has come and is not answered. The micro-batches of a step come one after the other: a group that has few waits
+// for more, for a small share of the time that a round takes whether it is full or not.
 class Leases {
  public:
   explicit Leases(std::size_t round) : round_(round) {}
 
-  bool empty() const { return waiting_.empty(); }
-  bool full() const { return waiting_.size() >= round_; }
-  void Add(Envelope lease) { waiting_.push_back(std::move(lease)); }
+  void Add(Envelope lease) {
+    if (waiting_.empty()) since_ = Clock::now();
+    waiting_.push_back(std::move(lease));
+  }
+  bool Due() const { return waiting_.size() >= round_ || (!waiting_.empty() && Clock::now() >= since_ + patience_); }
+  // How long to listen for more.
+  std::chrono::milliseconds Patience() const {
+    if (waiting_.empty()) return kPoll;
+    return std::max(std::chrono::ceil<std::chrono::milliseconds>(since_ + patience_ - Clock::now()), kNoWait);
+  }
+  void OnRound(Clock::duration took) {
+    patience_ = took / 10;
+    since_ = Clock::now();
+  }
   // The oldest one and those of its kind that a group answers with it.
   std::vector<Envelope> TakeRound() {
     std::vector<Envelope> round;
@@ -83,6 +97,8 @@ class Leases {
  private:
   std::size_t round_;
   std::deque<Envelope> waiting_;
+  Clock::time_point since_;
+  Clock::duration patience_{};
 };
 
 // When a teacher that was asked to end is to leave its run.
@@ -96,7 +112,6 @@ class Departure {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   const StopRequests& stop_;
   Clock::time_point at_ = Clock::time_point::max();  // never, until it was asked
 };
@@ -117,19 +132,20 @@ int RunTeacher(const RingNode& node, const StopRequests& stop) {
       client.Send(ToEnvelope(message::Leave{}));
       break;
     }
-    if (std::optional<Envelope> message = client.Receive(leases.empty() ? kPoll : kNoWait)) {
+    if (std::optional<Envelope> message = client.Receive(leases.Patience())) {
       if (message->kind == wire::Kind::Close) break;
       if (message->kind == wire::Kind::ScoreLease || message->kind == wire::Kind::AnchorLease)
         leases.Add(std::move(*message));
-      if (!leases.full()) continue;  // more may be there
     }
-    if (leases.empty()) continue;
+    if (!leases.Due()) continue;
+    const Clock::time_point start = Clock::now();
     for (Envelope& answer : Answer(leases.TakeRound(), teacher)) {
       client.Send(std::move(answer));
       client.Send(ToEnvelope(message::Credit{1}));
       CountWork();
       ++scored;
     }
+    leases.OnRound(Clock::now() - start);
     heartbeat.Report({{"scored", static_cast<double>(scored)}});
   }
   teacher.End();

@@ -23,6 +23,8 @@ void RequireContiguous(const char* what, const at::Tensor& tensor) {
   throw Error(StrCat(what, " among ", ranks, " ranks: ", ShapeText(in), " does not fit into ", ShapeText(out)));
 }
 
+std::int64_t BytesOf(const at::Tensor& tensor) { return static_cast<std::int64_t>(tensor.nbytes()); }
+
 std::int64_t Sum(const Collectives::Rows& rows) { return std::accumulate(rows.begin(), rows.end(), std::int64_t{0}); }
 
 class SoloCollectives : public Collectives {
@@ -52,6 +54,7 @@ Collectives::Pending Collectives::AllGather(const at::Tensor& out, const at::Ten
   RequireContiguous(kWhat, out);
   RequireContiguous(kWhat, in);
   if (out.scalar_type() != in.scalar_type() || out.numel() != ranks_ * in.numel()) FailPair(kWhat, out, in, ranks_);
+  received_ += BytesOf(out) - BytesOf(in);
   return StartAllGather(out, in);
 }
 
@@ -68,6 +71,7 @@ Collectives::Pending Collectives::AllToAll(const at::Tensor& out, const at::Tens
       out_rows[own] != in_rows[own]) {
     FailPair(kWhat, out, in, ranks_);
   }
+  if (out.size(0) > 0) received_ += BytesOf(out) / out.size(0) * (out.size(0) - out_rows[own]);
   return StartAllToAll(out, in, out_rows, in_rows);
 }
 
@@ -80,12 +84,17 @@ Collectives::Pending Collectives::AllToAll(const at::Tensor& out, const at::Tens
 Collectives::Pending Collectives::Broadcast(const at::Tensor& tensor, int root) {
   RequireContiguous("broadcast", tensor);
   if (root < 0 || root >= ranks_) throw Error(StrCat("broadcast from rank ", root, " of ", ranks_));
+  if (root != rank_) received_ += BytesOf(tensor);
   return StartBroadcast(tensor, root);
 }
 
 void Collectives::Barrier() { WaitForAll(); }
 
 std::unique_ptr<Collectives> Solo() { return std::make_unique<SoloCollectives>(); }
+
+std::int64_t RankGroup::received() const {
+  return device->received() + (host == device ? 0 : host->received()) + (sequence ? sequence->received() : 0);
+}
 
 RankGroup Alone() {
   const std::shared_ptr<Collectives> solo = Solo();

@@ -45,6 +45,8 @@ class Collectives {
 
   int rank() const { return rank_; }    // from 0
   int ranks() const { return ranks_; }  // at least 1
+  /// Bytes that the other ranks have sent to this one, in the calls so far.
+  std::int64_t received() const { return received_; }
 
   /// out [ranks * in.numel()], in any shape: `in` of rank 0, of rank 1, ... Throws Error on other sizes or dtypes.
   Pending AllGather(const at::Tensor& out, const at::Tensor& in);
@@ -66,6 +68,7 @@ class Collectives {
   virtual void WaitForAll() = 0;
 
   int rank_, ranks_;
+  std::int64_t received_ = 0;
 };
 
 /// A group of one: copies.
@@ -79,6 +82,8 @@ struct RankGroup {
   int rank() const { return device->rank(); }
   int ranks() const { return device->ranks(); }
   int sequence_ranks() const { return sequence ? sequence->ranks() : 1; }
+  /// Collectives::received of all that it has.
+  std::int64_t received() const;
 };
 
 /// A group of one.

@@ -11,6 +11,8 @@
 #include "common/digest/digest.h"
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "launch/plan/group_traffic.h"
+#include "launch/plan/memory_plan.h"
 #include "launch/run/exit_codes.h"
 #include "tests/support/tiny_run.h"
 
@@ -190,6 +192,30 @@ TEST(Groups, AreExportedAsOneProcessIs) {
       bytes.push_back(DigestFile(out).Hex());
     }
     EXPECT_EQ(bytes[0], bytes[1]);
+  }
+}
+
+// What they say at their end, against the plan: its formula leaves out the student's files and what fills up grains.
+TEST(Groups, ReceiveWhatThePlanSays) {
+  constexpr std::int64_t kSteps = 12;
+  for (const char* experiment : {"", kShared}) {
+    GroupRun run(kSteps, 2, 2, StrCat(experiment, "[schedule]\nexit_weights = [0, 0, 0, 1]\n"),
+                 "[teacher]\nranks = 2\n");
+    WriteTinyModel(run.folder() / "model", 1, 384);
+    const Process up = run.Launch({"up", run.topology()});
+    ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+    LaunchPlan plan = LoadRun(run.run());
+    const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+    DecideKeptGraphs(plan, config, MachineMemory());
+    const auto ratio = [&](Role role, const char* log) {
+      const std::string said = ReadFile(run.run() / "logs" / log);
+      std::smatch megabytes;
+      EXPECT_TRUE(std::regex_search(said, megabytes, std::regex("received ([0-9.e+]+) MB"))) << said;
+      return std::stod(megabytes[1]) * 1e6 / (kSteps * GroupTraffic(plan, config, role));
+    };
+    EXPECT_NEAR(ratio(Role::kGenerator, "generator-1.log"), 1, 0.15) << experiment;
+    EXPECT_NEAR(ratio(Role::kFakeScore, "fake_score-1.log"), 1, 0.15) << experiment;
+    EXPECT_GT(ratio(Role::kTeacher, "teacher.0-1.log"), 0.85) << "more where micro-batches come one by one";
   }
 }
 

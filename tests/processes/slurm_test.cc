@@ -31,9 +31,10 @@ class Slurm : public testing::Test {
   // On hosts a and b, the fake score and a teacher on b.
   void MakeOverTwoHosts(std::int64_t steps) {
     const auto endpoint = [] { return StrCat("tcp://127.0.0.1:", FreePort()); };
-    run_.emplace(steps, "", StrCat("[fake_score]\nhost = \"b\"\n[teacher]\nreplicas = 2\nhosts = [\"a\", \"b\"]\n",
-                                   "[cache]\nfolder = \"cache\"\n[transport]\ndata = \"", endpoint(), "\"\ncontrol = \"",
-                                   endpoint(), "\"\nsilence_seconds = 4\nencrypt = true\n"));
+    run_.emplace(steps, "",
+                 StrCat("[fake_score]\nhost = \"b\"\n[teacher]\nreplicas = 2\nhosts = [\"a\", \"b\"]\n",
+                        "[cache]\nfolder = \"cache\"\n[transport]\ndata = \"", endpoint(), "\"\ncontrol = \"",
+                        endpoint(), "\"\nsilence_seconds = 4\nencrypt = true\n"));
     std::string text = ReadFile(run_->topology());
     text.insert(text.find("folder = \"run\""), "hosts = [\"a\", \"b\"]\n");
     WriteFileAtomically(run_->topology(), text);
@@ -112,7 +113,8 @@ TEST_F(Slurm, TeachersOfAJobAreScaledWhileItRuns) {
   EXPECT_TRUE(WaitUntil(30, [&] { return run_->Pids("teacher.3").size() == 1; })) << Log(job);
   const Process down = run_->Launch({"down", run_->topology()});
   EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
-  EXPECT_TRUE(cluster_->WaitFor(job, "FAILED", kPatience)) << "drained: exit code 75 says that the run is not at its end";
+  EXPECT_TRUE(cluster_->WaitFor(job, "FAILED", kPatience))
+      << "drained: exit code 75 says that the run is not at its end";
 }
 
 }  // namespace

@@ -48,11 +48,14 @@ std::string Configuration(const fs::path& folder, int port) {
   std::string text = StrCat(
       "ClusterName=sgmd\nSlurmctldHost=localhost(127.0.0.1)\nSlurmUser=root\nSlurmdUser=root\nAuthType=auth/munge\n",
       "AuthInfo=socket=", base, "/munge.socket\nCredType=cred/munge\nMpiDefault=none\nSlurmctldPort=", port,
-      "\nCommunicationParameters=NoInAddrAny,NoCtldInAddrAny\nStateSaveLocation=", base, "/state\nSlurmdSpoolDir=", base,
-      "/spool.%n\nSlurmctldPidFile=", base, "/slurmctld.pid\nSlurmdPidFile=", base, "/slurmd.%n.pid\nSlurmctldLogFile=",
-      base, "/slurmctld.log\nSlurmdLogFile=", base, "/%n.log\nProctrackType=proctrack/linuxproc\n",
-      "SelectType=select/cons_tres\nSlurmdParameters=config_overrides\nReturnToService=2\nSlurmdTimeout=5\nKillWait=10\n",
-      "MinJobAge=600\nSchedulerParameters=sched_interval=1,bf_interval=1\nPartitionName=all Nodes=a,b Default=YES MaxTime=INFINITE State=UP\n");
+      "\nCommunicationParameters=NoInAddrAny,NoCtldInAddrAny\nStateSaveLocation=", base,
+      "/state\nSlurmdSpoolDir=", base, "/spool.%n\nSlurmctldPidFile=", base, "/slurmctld.pid\nSlurmdPidFile=", base,
+      "/slurmd.%n.pid\nSlurmctldLogFile=", base, "/slurmctld.log\nSlurmdLogFile=", base,
+      "/%n.log\nProctrackType=proctrack/linuxproc\n",
+      "SelectType=select/"
+      "cons_tres\nSlurmdParameters=config_overrides\nReturnToService=2\nSlurmdTimeout=5\nKillWait=10\n",
+      "MinJobAge=600\nSchedulerParameters=sched_interval=1,bf_interval=1\nPartitionName=all Nodes=a,b Default=YES "
+      "MaxTime=INFINITE State=UP\n");
   for (const char* node : {"a", "b"})
     text += StrCat("NodeName=", node, " NodeHostname=localhost NodeAddr=127.0.0.1 Port=", ++port, " CPUs=64\n");
   return text;
@@ -61,7 +64,9 @@ std::string Configuration(const fs::path& folder, int port) {
 }  // namespace
 
 bool SlurmCluster::Available() {
-  const auto has = [](const char* program) { return std::system(StrCat("command -v ", program, " > /dev/null").c_str()) == 0; };
+  const auto has = [](const char* program) {
+    return std::system(StrCat("command -v ", program, " > /dev/null").c_str()) == 0;
+  };
   return ::geteuid() == 0 && has("munged") && has("slurmctld") && has("slurmd") && has("sbatch");
 }
 
@@ -76,8 +81,9 @@ SlurmCluster::SlurmCluster() {
   fs::permissions(base / "munge.key", fs::perms::owner_read);
   WriteFileAtomically(base / "slurm.conf", Configuration(base, 20000 + static_cast<int>(random() % 10000)));
   ::setenv("SLURM_CONF", (base / "slurm.conf").c_str(), 1);
-  Start("munged", StrCat("exec munged -F --force --key-file=", base.string(), "/munge.key --socket=", base.string(),
-                         "/munge.socket --pid-file=", base.string(), "/munged.pid --seed-file=", base.string(), "/munged.seed"));
+  Start("munged",
+        StrCat("exec munged -F --force --key-file=", base.string(), "/munge.key --socket=", base.string(),
+               "/munge.socket --pid-file=", base.string(), "/munged.pid --seed-file=", base.string(), "/munged.seed"));
   WaitUntil(10, [&] { return fs::exists(base / "munge.socket"); });
   Start("slurmctld", "exec slurmctld -D");
   for (const char* node : {"a", "b"}) StartNode(node);
@@ -105,7 +111,9 @@ void SlurmCluster::Start(const std::string& name, const std::string& command) {
   daemons_[name] = pid;
 }
 
-void SlurmCluster::StartNode(const std::string& node) { Start(node, StrCat("SGMD_NODE=", node, " exec slurmd -D -N ", node)); }
+void SlurmCluster::StartNode(const std::string& node) {
+  Start(node, StrCat("SGMD_NODE=", node, " exec slurmd -D -N ", node));
+}
 
 // A step's manager is no child of the daemon, but has its environment.
 void SlurmCluster::Kill(const std::string& node) {
