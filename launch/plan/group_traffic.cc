@@ -61,7 +61,7 @@ Passes PassesOf(const LaunchPlan& plan, Role role) {
 double GroupTraffic(const LaunchPlan& plan, const WanConfig& config, Role role) {
   const NodeName node{role};
   const double ranks = RanksOf(plan.topology, node), sharing = SequenceRanksOf(plan.experiment, node);
-  if (ranks == 1) return 0;
+  if (ranks == 1 || (role != Role::kGenerator && role != Role::kFakeScore && role != Role::kTeacher)) return 0;
   const Experiment& e = plan.experiment;
   const double bytes = e.precision.compute == Compute::kBfloat16 ? 2 : 4;
   const double all = static_cast<double>(ParameterCount(config));

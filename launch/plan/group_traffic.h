@@ -8,7 +8,8 @@
 namespace sgmd {
 
 /// Bytes that a rank of `role` receives from the others of its group in an outer iteration, a mean over the run; 0 in a
-/// group of one. With n ranks, of which s share tokens, W bytes of the model as it is gathered and E of what is trained:
+/// group of one. With n ranks, of which s share tokens, W bytes of the model as it is gathered and E of what is
+/// trained:
 ///
 ///   a forward pass, and blocks that are run again   (n - 1) / n W, for n / s micro-batches at once
 ///   a backward pass to what is trained              (n - 1) / n E, likewise
@@ -18,7 +19,7 @@ namespace sgmd {
 /// step, and rounds of a teacher for which fewer micro-batches had come than it has ranks.
 double GroupTraffic(const LaunchPlan& plan, const WanConfig& config, Role role);
 
-/// A line for each group of ranks; empty where there is none.
+/// A line; empty where there is no group.
 std::string GroupTrafficText(const LaunchPlan& plan, const WanConfig& config);
 
 }  // namespace sgmd

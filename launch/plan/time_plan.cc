@@ -44,6 +44,13 @@ class Schedule {
     }
     return done;
   }
+  // What the ranks of a group of the role send each other.
+  void Exchange(const Placement& place, double bytes) {
+    if (place.device.kind == Device::Kind::kCpu) return;
+    Use& use = uses_[place.DeviceOfHost()];
+    use.free += bytes / (1e9 * kGpuLinkGigabytes);
+    use.busy += bytes / (1e9 * kGpuLinkGigabytes);
+  }
   // The teacher whose device is free first.
   NodeName FreeTeacher() {
     NodeName best{Role::kTeacher};
@@ -128,6 +135,7 @@ TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional
   RunAll(schedule, generator, gradients, batch * cost.exit_step);
   if (fresh_after) inner = roll_out_inner();
   if (!before) run_inner(inner);
+  for (const Placement& place : Placements(plan)) schedule.Exchange(place, GroupTraffic(plan, config, place.node.role));
   return schedule.Result(e.outer.max_staleness == 0);
 }
 
@@ -141,19 +149,21 @@ std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optio
   const auto speed = [&](bool used, const char* what, Device::Kind kind) {
     return used ? StrCat(" ", Tflops(plan, {kind, 0}, tflops), " TFLOP/s ", what) : std::string();
   };
+  const std::string traffic = GroupTrafficText(plan, config);
   char step[32];
   std::snprintf(step, sizeof step, "%.3g", time.step_seconds);
   std::string text =
       StrCat("\ntime, at", speed(gpu, "a GPU", Device::Kind::kCuda), gpu && cpu ? " and" : "",
-             speed(cpu, "a CPU", Device::Kind::kCpu), tflops ? "" : " (assumed; --tflops says otherwise)", ":\n  ",
-             step, " s a step, ", FormatDuration(time.step_seconds * static_cast<double>(plan.experiment.steps)),
-             " for ", plan.experiment.steps, " steps\n");
+             speed(cpu, "a CPU", Device::Kind::kCpu), tflops ? "" : " (assumed; --tflops says otherwise)",
+             traffic.empty() ? "" : StrCat(", and ", kGpuLinkGigabytes, " GB/s between GPUs of a host"), ":\n  ", step,
+             " s a step, ", FormatDuration(time.step_seconds * static_cast<double>(plan.experiment.steps)), " for ",
+             plan.experiment.steps, " steps\n");
   for (const auto& [devices, busy] : AlikeDevices(time)) {
     char line[160];
     std::snprintf(line, sizeof line, "  %-12s %s\n", devices.c_str(), busy.c_str());
     text += line;
   }
-  text += GroupTrafficText(plan, config);
+  text += traffic;
   if (const double bytes = AlignmentBytes(plan.experiment, config); bytes > 0)
     text += StrCat("  alignment    ", Gigabytes(bytes), " GB of weights a step from generator to fake_score\n");
   return text;

@@ -12,6 +12,8 @@ namespace sgmd {
 
 /// TFLOP/s that a plan assumes where nothing is said: of a GPU in bfloat16 or float32, and of the CPU of a host.
 inline constexpr double kGpuBfloat16Tflops = 400, kGpuFloat32Tflops = 50, kCpuTflops = 0.1;
+/// Likewise GB/s that a GPU receives from the others of its host.
+inline constexpr double kGpuLinkGigabytes = 300;
 
 struct DeviceTime {
   std::string device;  // "cuda:1", or "b/cuda:1"
@@ -31,6 +33,8 @@ struct TimePlan {
 ///               of each micro-batch, once its gradient is there; fresh_after: those rollouts come last
 ///   teachers    score each micro-batch as it arrives, on the one that is free first; then anchors that are not cached
 ///   fake score  the gradient of each scored micro-batch; after the last, the inner updates
+///
+/// A group's ranks take GroupTraffic more, of which nothing overlaps with computing; nothing on the CPU.
 ///
 /// A strict step (max_staleness = 0) ends with the last of them. A pipelined one overlaps steps: the busiest device
 /// sets the pace. Not counted: optimizers, messages, checkpoints, evaluation, start and compilation, and that small
