@@ -1,6 +1,7 @@
 """What the figures say, in sentences made from them."""
 
 import math
+import statistics
 
 from study_parts.results import race, spread, value_at
 from study_parts.processes import duration
@@ -31,7 +32,8 @@ def findings(results):
         if backwards and (reached := race(results, main, rival)).count() < len(reached.seeds):
             sentences.append("The other way round: " + race_sentence(results, rival, main))
         sentences += _equal_time(results)
-    sentences += [*_nearest(results), *_sweep(results, main), *_dear(results, main), *_course(results), *_motion(results), *_fewer(results), *_gone_wrong(results)]
+    sentences += [*_nearest(results), *_sweep(results, main), *_dear(results, main), *_course(results), *_bursts(results),
+                  *_motion(results), *_fewer(results), *_gone_wrong(results)]
     return sentences
 
 
@@ -148,6 +150,27 @@ def excursion(run):
     ys = run.values("frechet_teacher")[1:]
     nearest = ys.index(min(ys))
     return max(ys[nearest:]) / ys[nearest]
+
+
+SETTLED = 20  # updates after which a loss is one of the run, not of its start
+
+
+def burst(run):
+    """(how many times its median the fake score's loss was at most, at which update), after the first updates; None without losses."""
+    settled = run.losses[SETTLED:]
+    if not settled:
+        return None
+    return max(settled) / statistics.median(settled), SETTLED + settled.index(max(settled)) + 1
+
+
+def _bursts(results):
+    found = {}
+    for run in results.runs:
+        if (of_run := burst(run)) and of_run[0] >= 3:
+            found.setdefault(run.arm, []).append(f"{number(of_run[0], 1)} at update {of_run[1]} of seed {run.seed}")
+    if found:
+        yield ("Bursts, in which student and fake score run away from each other for some updates: the fake score's loss rose to so many times its median: "
+               + "; ".join(f"{results.title(arm)} {', '.join(bursts)}" for arm, bursts in found.items()) + ".")
 
 
 def _course(results):

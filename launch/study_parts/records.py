@@ -5,13 +5,18 @@ import struct
 
 
 def step_seconds(run_folder):
-    """Seconds of every step, by step. Where a step was taken again after a crash, of the last time."""
-    seconds = {}
-    for file in sorted((run_folder / "events" / "generator").glob("events.out.tfevents.*")):
+    """Seconds of every step."""
+    return course(run_folder, "generator", "time/step_sec")
+
+
+def course(run_folder, role, wanted):
+    """Values of a tag, by step. Where a step was taken again after a crash, of the last time."""
+    values = {}
+    for file in sorted((run_folder / "events" / role).glob("events.out.tfevents.*")):
         for step, tag, value in scalars(file.read_bytes()):
-            if tag == "time/step_sec":
-                seconds[step] = value
-    return [seconds[step] for step in sorted(seconds)]
+            if tag == wanted:
+                values[step] = value
+    return [values[step] for step in sorted(values)]
 
 
 def forward_equivalents(run_folder):

@@ -1,12 +1,12 @@
 """<out>/report: report.html, which needs no other file, report.md with plots/ and pictures beside it."""
 
 import math
-import shutil
-import subprocess
 
 from study_parts.chart import Line, line_chart
 from study_parts.document import Document
-from study_parts.findings import counted, equal_seconds, excursion, findings, number, race_sentence, with_spread
+from study_parts.figures import keep_figures
+from study_parts.findings import SETTLED, burst, counted, equal_seconds, excursion, findings, number, race_sentence, with_spread
+from study_parts.pictures import add_pictures
 from study_parts.processes import duration
 from study_parts.results import MEASURES, race, spread, value_at
 
@@ -38,8 +38,9 @@ def write_report(results, folder, failures=()):
         _cpu_table(d, results)
         _plots(d, results)
         _fewer_table(d, results)
-    _pictures(d, results, folder)
+    add_pictures(d, results, folder)
     _methods(d, results)
+    keep_figures(results, folder / "figures")
     return d.save()
 
 
@@ -137,9 +138,17 @@ def _course_table(d, results):
         nearest = [min(run.points[1:], key=lambda point: point[1]["frechet_teacher"]) for run in runs]
         rows.append([results.title(arm), with_spread([values["frechet_teacher"] for _, values in nearest]), with_spread([step for step, _ in nearest], 0),
                      with_spread([excursion(run) for run in runs], 2), with_spread([run.final()["frechet_teacher"] for run in runs]),
-                     with_spread([max(run.values("mass")) for run in runs], 2), with_spread([min(run.values("dynamic_degree")[1:]) for run in runs], 2)])
-    d.table(["", "nearest to the teacher", "at step", "worst after that / nearest", "at the end", "greatest mass", "least dynamic degree"], rows)
-    d.text("Over all measured points of a run, a single last one of which can mislead.")
+                     with_spread([max(run.values("mass")) for run in runs], 2), with_spread([min(run.values("dynamic_degree")[1:]) for run in runs], 2),
+                     _worst_burst(runs)])
+    d.table(["", "nearest to the teacher", "at step", "worst after that / nearest", "at the end", "greatest mass", "least dynamic degree",
+             "worst burst: loss of the fake score / its median"], rows)
+    d.text("Over all measured points of a run, a single last one of which can mislead; a burst is looked for in every update after the first "
+           f"{SETTLED}, of the seed that has the worst.")
+
+
+def _worst_burst(runs):
+    bursts = [found for run in runs if (found := burst(run))]
+    return f"{number(max(bursts)[0], 1)} at step {max(bursts)[1]}" if bursts else "-"
 
 
 def _other_races(d, results):
@@ -229,30 +238,6 @@ def _fewer_table(d, results):
         rows.append([results.title(arm), *cells])
     d.table(["", *(f"{counted(n, 'step')}: {HEADINGS[c]}" for n in (own, *counts) for c in columns)], rows)
     d.text("The last checkpoint drawn on a shorter grid than it was trained on.")
-
-
-def _pictures(d, results, folder):
-    seed = min((run.seed for run in results.runs), default=None)
-    base = results.out / results.description["base"] / "evaluation" / "videos"
-    own = results.own_steps(results.arms()[0]) if results.runs else 0
-    columns = [("teacher", base / "teacher-again"), (f"base, {own} steps", base / f"base-{own}")]
-    columns += [(results.title(run.arm), run.folder / "evaluation" / "videos" / f"student-{own}") for run in results.runs
-                if run.seed == seed and not results.description["arms"][run.arm].get("sweep")]
-    columns = [(title, path) for title, path in columns if path.with_suffix(".png").exists() and path.with_suffix(".gif").exists()]
-    if not columns or not shutil.which("ffmpeg"):
-        return
-    d.heading("Pictures")
-    d.text(f"From left to right: {' | '.join(title for title, _ in columns)}; a row a prompt, the same noise in a row, seed {seed}.")
-    for suffix, name in ((".png", "contact_sheet.png"), (".gif", "motion.gif")):
-        _side_by_side([path.with_suffix(suffix) for _, path in columns], folder / name)
-        d.picture(folder / name, "frames of each video" if suffix == ".png" else "the videos moving")
-
-
-def _side_by_side(paths, out):
-    inputs = [part for path in paths for part in ("-i", str(path))]
-    join = f"hstack=inputs={len(paths)}" if len(paths) > 1 else "null"
-    palette = ",split[a][b];[a]palettegen[p];[b][p]paletteuse" if out.suffix == ".gif" else ""
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *inputs, "-filter_complex", join + palette, str(out)], check=True, stdin=subprocess.DEVNULL)
 
 
 def _exits(schedule):

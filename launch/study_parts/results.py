@@ -23,6 +23,7 @@ class Run:
     cpu: dict              # role -> CPU seconds of a step
     points: list           # (step, measures) on the student's own grid, from step 0 on: the teacher's weights
     fewer: dict            # number of steps -> measures of the last checkpoint
+    losses: list           # of the fake score, by step; may be empty
     timed: dict            # milliseconds that the teacher takes longer -> seconds a step in a run by itself; may be empty
 
     def final(self):
@@ -119,7 +120,8 @@ def _load_run(folder, entry, grid, samples, base, timed):
         return None
     return Run(entry["arm"], entry["seed"], folder / "run", training["step_seconds"],
                (training["forward_equivalents"] or math.nan) * training["batch"],
-               {role: used / steps for role, used in training.get("cpu_seconds", {}).items()}, sorted(points.items()), fewer, timed)
+               {role: used / steps for role, used in training.get("cpu_seconds", {}).items()}, sorted(points.items()), fewer,
+               training.get("fake_score_loss", []), timed)
 
 
 @dataclass

@@ -4,7 +4,7 @@
 <out>/teacher-<samples>.safetensors  the reference videos, for all runs
 <out>/runs/<arm>-seed<n>-<digest>/   an experiment, a topology, run/ and, once trained, training.json:
                                      {"step_seconds": [...], "forward_equivalents": a sample and step, "batch": samples a step,
-                                     "cpu_seconds": {role: all in all}}
+                                     "cpu_seconds": {role: all in all}, "fake_score_loss": [...]}
 <out>/runs/base-<digest>/            evaluation/baselines.jsonl, for all runs
 """
 
@@ -85,7 +85,8 @@ class Study:
             raise Failed(f"{run} ended after {len(seconds)} of {plan.steps} steps; the same command goes on")
         data = plan.experiment["data"]
         _write_json(marker, {"step_seconds": seconds, "forward_equivalents": records.forward_equivalents(run),
-                             "batch": data["micro_batch"] * data["micro_batches"], "cpu_seconds": records.cpu_seconds(run)})
+                             "batch": data["micro_batch"] * data["micro_batches"], "cpu_seconds": records.cpu_seconds(run),
+                             "fake_score_loss": [float(f"{loss:.4g}") for loss in records.course(run, "fake_score", "loss/fake_score")]})
         self.progress.finish(cost, f"{title}: trained, {sum(seconds) / len(seconds):.2f} s a step")
 
     def _evaluate(self, plan, title):

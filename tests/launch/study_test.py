@@ -43,7 +43,7 @@ class Recorded:
                     [MEASURES | {"arm": arm, "samples": 64, "evaluations": evaluations, "frechet_teacher": frechet, "frechet_data": frechet + 1}
                      for arm, evaluations, frechet in (("teacher", 100, 0.0), ("teacher-again", 100, 0.5), ("base-4", 4, 10.0))])
 
-    def add(self, arm, seed, curve, fewer=20.0):
+    def add(self, arm, seed, curve, fewer=20.0, losses=None):
         """`curve`: Fréchet distances at steps 10, 20, ..."""
         steps = 10 * len(curve)
         plan = methods.plan(self.settings, arm, seed, steps, len(curve))
@@ -52,7 +52,8 @@ class Recorded:
                     [measured(10 * (i + 1), value) for i, value in enumerate(curve)] + [measured(steps, fewer, [1000])]
                     + [measured(steps, 99.0, samples=128)])  # of another study
         (folder / "training.json").write_text(json.dumps({"step_seconds": [seconds] * steps, "forward_equivalents": work, "batch": 2,
-                                                         "cpu_seconds": {"generator": 0.25 * steps, "teacher": 0.125 * steps}}))
+                                                         "cpu_seconds": {"generator": 0.25 * steps, "teacher": 0.125 * steps},
+                                                         "fake_score_loss": losses or []}))
         self.promise(plan)
 
     def promise(self, plan):
@@ -135,6 +136,21 @@ class Report(InTemporaryFolder):
         self.assertEqual(rows(text, "Cost")["SGMD (λ 0.1)"]["s a step"], "0.500")
         course = rows(text, "The whole course")["SGMD, samples used four times"]
         self.assertEqual((course["nearest to the teacher"], course["at step"], course["worst after that / nearest"]), ("4.000", "20", "1.50"))
+
+    def test_a_burst_of_losses_is_found_between_the_measured_points(self):
+        study = Recorded(self.folder)
+        study.add("sgmd", 1, [8.0, 6.0, 4.0], losses=[9.0] + [0.5] * 24 + [4.0] + [0.5] * 4)  # the first is of the start
+        study.add("sgmd", 2, [8.0, 6.0, 4.0], losses=[0.5] * 30)
+        text = study.report()
+        self.assertEqual(rows(text, "The whole course")["SGMD (λ 0.1)"]["worst burst: loss of the fake score / its median"], "8.0 at step 26")
+        self.assertIn("rose to so many times its median: SGMD (λ 0.1) 8.0 at update 26 of seed 1.", text)
+
+    def test_is_made_again_from_the_figures_that_it_keeps(self):
+        study = Recorded(self.folder)
+        study.add("dmd2", 1, [8.0, 6.0, 4.0])
+        text, kept = study.report(), self.folder / "report/figures"
+        subprocess.run([sys.executable, STUDY, "--only-report", "--out", kept], check=True, stdout=subprocess.DEVNULL)
+        self.assertEqual((kept / "report/report.md").read_text(), text)
 
     def test_an_arm_that_grew_worse_is_no_goal(self):
         study = Recorded(self.folder)
