@@ -113,8 +113,8 @@ TEST_F(Slurm, TeachersOfAJobAreScaledWhileItRuns) {
   EXPECT_TRUE(WaitUntil(30, [&] { return run_->Pids("teacher.3").size() == 1; })) << Log(job);
   const Process down = run_->Launch({"down", run_->topology()});
   EXPECT_EQ(down.Wait(kPatience), 0) << down.Output();
-  EXPECT_TRUE(cluster_->WaitFor(job, "FAILED", kPatience))
-      << "drained: exit code 75 says that the run is not at its end";
+  // Drained: exit code 75 says that the run is not at its end.
+  EXPECT_TRUE(cluster_->WaitFor(job, "FAILED", kPatience)) << cluster_->Run("scontrol show job " + job) << Log(job);
 }
 
 }  // namespace

@@ -112,7 +112,12 @@ void SlurmCluster::Start(const std::string& name, const std::string& command) {
 }
 
 void SlurmCluster::StartNode(const std::string& node) {
-  Start(node, StrCat("SGMD_NODE=", node, " exec slurmd -D -N ", node));
+  Start(node, StrCat(MarkOf(node), " exec slurmd -D -N ", node));
+}
+
+// In the environment of all that a node has started, and of nothing else on this machine.
+std::string SlurmCluster::MarkOf(const std::string& node) const {
+  return StrCat("SGMD_NODE=", (folder_ / node).string());
 }
 
 // A step's manager is no child of the daemon, but has its environment.
@@ -127,7 +132,7 @@ void SlurmCluster::Kill(const std::string& node) {
     const pid_t pid = std::atoi(entry.path().filename().c_str());
     if (pid <= 0) continue;
     try {
-      if (ReadFile(entry.path() / "environ").find("SGMD_NODE=" + node) == std::string::npos) continue;
+      if (ReadFile(entry.path() / "environ").find(MarkOf(node)) == std::string::npos) continue;
     } catch (const Error&) {
       continue;  // it ended meanwhile
     }

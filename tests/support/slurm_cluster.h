@@ -38,6 +38,7 @@ class SlurmCluster {
  private:
   void Start(const std::string& name, const std::string& command);
   std::string LogEnds() const;
+  std::string MarkOf(const std::string& node) const;
 
   TempFolder folder_;
   std::map<std::string, pid_t> daemons_;  // by name: munged, slurmctld, a, b
