@@ -62,7 +62,6 @@ struct OptimizerConfig {
   double epsilon = 1e-8;          // > 0
   double weight_decay = 0.01;     // >= 0, decoupled
   double clip_norm = 10.0;        // > 0, global L2 norm of the gradient
-  double clip_ratio = 0.0;        // >= 0, that norm over the usual one; 0: any
   std::int64_t warmup_steps = 0;  // >= 0, linear
 };
 

@@ -134,12 +134,6 @@ void VisitOptimizer(FieldVisitor& v, const char* section, const char* meaning, O
   v.Field({"weight_decay", "decoupled weight decay", kNotNegative}, o.weight_decay);
   v.Field({"clip_norm", "largest L2 norm of the whole gradient; a larger one is scaled down to it", kPositive},
           o.clip_norm);
-  v.Field(
-      {"clip_ratio",
-       "largest norm over the usual one, the root mean square of those before (of about 1 / (1 - beta2) updates); a "
-       "larger one is scaled down likewise, so that a burst of gradients does not grow; 2 is a good one, 0: none",
-       kNotNegative},
-      o.clip_ratio);
   v.Field({"warmup_steps", "updates over which the learning rate rises linearly", kCountOrZero}, o.warmup_steps);
 }
 

@@ -15,8 +15,6 @@ namespace {
 constexpr std::int64_t kElementsAtOnce =
     16 << 20;  // parameters updated together, and the rest of the last tensor: bounds the temporaries
 
-constexpr std::int64_t kUpdatesToKnowTheUsual = 10;
-
 at::Tensor Count(std::int64_t value) { return at::full({1}, value, at::kLong); }
 
 // Loads named tensors of which one is a step counter.
@@ -47,20 +45,11 @@ double GlobalNorm(const std::vector<at::Tensor>& tensors) {
 }
 
 AdamW::AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm)
-    : config_(config),
-      norm_(std::move(norm)),
-      parameters_(std::move(parameters)),
-      square_norm_(at::zeros({1}, at::kDouble)) {
+    : config_(config), norm_(std::move(norm)), parameters_(std::move(parameters)) {
   for (const auto& [name, p] : parameters_) {
     second_.push_back(at::zeros_like(p));
     if (config_.beta1 > 0) first_.push_back(at::zeros_like(p));
   }
-}
-
-double AdamW::LargestNorm() const {
-  if (config_.clip_ratio == 0 || steps_ < kUpdatesToKnowTheUsual) return config_.clip_norm;
-  const double correction = 1 - std::pow(config_.beta2, static_cast<double>(steps_));
-  return std::min(config_.clip_norm, config_.clip_ratio * std::sqrt(square_norm_.item<double>() / correction));
 }
 
 AdamW::StepReport AdamW::Step(double scale) {
@@ -74,14 +63,12 @@ AdamW::StepReport AdamW::Step(double scale) {
   report.gradient_norm = norm_(gradients);
   report.skipped = !std::isfinite(report.gradient_norm);
   if (report.skipped) return report;
-  const double largest = LargestNorm(), used = std::min(report.gradient_norm, largest);
-  square_norm_.mul_(config_.beta2).add_((1 - config_.beta2) * used * used);
   ++steps_;
   const double warmup = config_.warmup_steps == 0
                             ? 1.0
                             : std::min(1.0, static_cast<double>(steps_) / static_cast<double>(config_.warmup_steps));
   report.learning_rate = config_.learning_rate * scale * warmup;
-  const double clip = report.gradient_norm > largest ? largest / report.gradient_norm : 1.0;
+  const double clip = report.gradient_norm > config_.clip_norm ? config_.clip_norm / report.gradient_norm : 1.0;
   for (std::size_t first = 0, last = 0; first < parameters_.size(); first = last) {
     std::int64_t elements = 0;
     do {
@@ -129,7 +116,6 @@ NamedTensors AdamW::State() const {
     if (config_.beta1 > 0) state.emplace_back(parameters_[i].first + ".m", first_[i]);
   }
   state.emplace_back("adamw.steps", Count(steps_));
-  if (config_.clip_ratio > 0) state.emplace_back("adamw.square_norm", square_norm_);
   return state;
 }
 

@@ -33,23 +33,19 @@ class AdamW {
     double learning_rate = 0;  // as used
     bool skipped = false;      // the norm was not finite: nothing was changed, the update does not count in steps()
   };
-  /// One update from the parameters' .grad() (undefined counts as zero), clipped to config.clip_norm and, after the
-  /// first ten updates, to config.clip_ratio times the usual norm: Adam divides by gradients of about 1 / (1 - beta2)
-  /// updates, so that without it a burst of k times the usual norm makes updates of k times the usual length. Learning
-  /// rate learning_rate * scale * min(1, step / warmup_steps). Clears the gradients.
+  /// One update from the parameters' .grad() (undefined counts as zero), clipped to config.clip_norm, learning rate
+  /// learning_rate * scale * min(1, step / warmup_steps). Clears the gradients.
   StepReport Step(double scale = 1.0);
 
   std::int64_t steps() const { return steps_; }
 
-  /// "<parameter>.v" and, with beta1 > 0, "<parameter>.m", float32; "adamw.steps" int64 [1]; with clip_ratio > 0
-  /// "adamw.square_norm" float64 [1].
+  /// "<parameter>.v" and, with beta1 > 0, "<parameter>.m", float32; "adamw.steps" int64 [1].
   NamedTensors State() const;
   /// `load` fills State(), or throws Error.
   void LoadState(const StateLoader& load);
   void LoadState(const SafetensorsFile& file) { LoadState(From(file)); }
 
  private:
-  double LargestNorm() const;
   void Update(std::size_t first, const std::vector<at::Tensor>& gradients, double learning_rate);
 
   OptimizerConfig config_;
@@ -57,7 +53,6 @@ class AdamW {
   NamedTensors parameters_;
   std::vector<at::Tensor> first_, second_;
   std::int64_t steps_ = 0;
-  at::Tensor square_norm_;  // float64 [1]: of the gradients as they were used, averaged as second_ is
 };
 
 /// ema = decay ema + (1 - decay) parameter, after each update; the first updates use min(decay, (1 + n) / (10 + n)) so

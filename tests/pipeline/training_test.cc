@@ -73,44 +73,6 @@ TEST(AdamW, ClipsByTheGlobalNormAndWarmsUp) {
   }
 }
 
-// Gradients of norm 1, and a burst in update 21.
-TEST(AdamW, ABurstIsClippedToTheUsualNormTimesTheRatio) {
-  const auto train = [](double clip_ratio, double burst) {
-    OptimizerConfig config = Config(0.0);
-    config.clip_ratio = clip_ratio;
-    at::Tensor p = at::ones({1}).requires_grad_(true);
-    AdamW adamw({{"p", p}}, config);
-    for (int i = 0; i < 25; ++i) {
-      p.mutable_grad() = at::full({1}, i == 20 ? burst : i % 2 == 0 ? 1 : -1);
-      EXPECT_EQ(adamw.Step().gradient_norm, i == 20 ? burst : 1);
-    }
-    return p.item<double>();
-  };
-  EXPECT_NEAR(train(2, 9), train(0, 2), 1e-6);
-  EXPECT_EQ(train(20, 9), train(0, 9));
-  EXPECT_GT(std::abs(train(0, 9) - train(0, 2)), 1e-3);
-}
-
-TEST(AdamW, WhatIsUsualIsKnownAfterTenUpdatesAndPartOfTheState) {
-  TempFolder folder;
-  OptimizerConfig config = Config(0.0);
-  config.clip_ratio = 1.5;
-  const auto train = [](AdamW& adamw, at::Tensor& p, int from, int to) {
-    for (int i = from; i < to; ++i) {
-      p.mutable_grad() = at::full({2}, i < 10 ? 1.0 : i * 1.0);
-      adamw.Step();
-    }
-  };
-  at::Tensor whole = at::ones({2}).requires_grad_(true), half = at::ones({2}).requires_grad_(true);
-  AdamW unbroken({{"p", whole}}, config), first({{"p", half}}, config), second({{"p", half}}, config);
-  train(unbroken, whole, 0, 30);
-  train(first, half, 0, 15);
-  SaveTensors(folder / "state.safetensors", first.State());
-  second.LoadState(SafetensorsFile::Open(folder / "state.safetensors"));
-  train(second, half, 15, 30);
-  EXPECT_TRUE(at::equal(whole, half));
-}
-
 TEST(AdamW, SkipsAStepWhoseGradientIsNotFinite) {
   OptimizerConfig config;
   config.learning_rate = 0.1;

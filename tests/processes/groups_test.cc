@@ -105,19 +105,6 @@ TEST(Groups, ThatRunExitStepsAgainMatchTheSerialLoop) {
   }
 }
 
-// What is usual of gradients is known on every rank, and outlives a death.
-TEST(Groups, ThatClipBurstsMatchTheSerialLoop) {
-  GroupRun run(24, 2, 2);
-  for (const char* role : {"generator", "fake_score"})
-    run.Edit("experiment.toml", StrCat("[optimizer.", role, "]\n"),
-             StrCat("[optimizer.", role, "]\nclip_ratio = 1.1\n"));
-  const Process up = run.Launch({"up", run.topology()});
-  ASSERT_TRUE(run.WaitForCheckpoint(12, kPatience)) << up.Output();
-  ASSERT_TRUE(run.Kill("fake_score/1"));
-  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
-  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
-}
-
 TEST(Groups, GoOnWithAnyOtherNumberOfRanks) {
   GroupRun run(8, 4, 1);
   run.Edit("experiment.toml", "every = 4", "every = 2");
