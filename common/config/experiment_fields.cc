@@ -129,7 +129,7 @@ void VisitOptimizer(FieldVisitor& v, const char* section, const char* meaning, O
   v.Section(section, meaning);
   v.Field({"learning_rate", "learning rate after the warm-up", kPositive, Presence::kRequired}, o.learning_rate);
   v.Field({"beta1", "decay of the first moment; 0 stores none", kBeta}, o.beta1);
-  v.Field({"beta2", "decay of the second moment", kOpenUnit}, o.beta2);
+  v.Field({"beta2", "decay of the second moment; 0.95 keeps bursts away (pipeline/README.md)", kOpenUnit}, o.beta2);
   v.Field({"epsilon", "added to the root of the second moment", kPositive}, o.epsilon);
   v.Field({"weight_decay", "decoupled weight decay", kNotNegative}, o.weight_decay);
   v.Field({"clip_norm", "largest L2 norm of the whole gradient; a larger one is scaled down to it", kPositive},
