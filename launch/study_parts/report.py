@@ -95,9 +95,11 @@ def _cost_table(d, results):
                      with_spread([value_at(x.seconds(), x.values("frechet_teacher"), seconds) for x in runs])])
     d.table(["", "s a step", "forward-equivalents a step", "steps", "s in all", "seeds there", "s until there", "forward-equivalents until there",
              f"time, {goal} / this", f"work, {goal} / this", f"Fréchet to teacher after {seconds:.0f} s"], rows)
-    timed = all(0 in x.timed for x in results.runs)
+    timed = any(0 in x.timed for x in results.runs)
+    untimed = [results.title(arm) for arm in results.arms() if 0 not in results.of(arm)[0].timed]
+    but = f"; but of {', '.join(untimed)} the sum of the run's own step times, which others may have disturbed" if timed and untimed else ""
     d.text(("Training time is the number of steps times what a step takes in a short run by itself" if timed else
-            "Training time is the sum of the generator's step times") + ", with no evaluator and no score cache beside it; forward-equivalents are "
+            "Training time is the sum of the generator's step times") + f"{but}, with no evaluator and no score cache beside it; forward-equivalents are "
            "the programs' own count (a forward pass 1, backward to the input 1, to input and weights 2), of all roles and all samples of a "
            f"step. \"There\" is the first time that the line through the measured points comes down to the final distance of {goal} on the "
            f"same seed; the ratios divide {goal}'s own such time (or work) by this one's: above 1 is faster than {goal}; geometric mean over "

@@ -9,7 +9,6 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
-#include "launch/run/run_history.h"
 #include "tests/support/free_port.h"
 #include "tests/support/slurm_cluster.h"
 #include "tests/support/tiny_run.h"

@@ -141,8 +141,8 @@ void SlurmCluster::Kill(const std::string& node) {
   for (const pid_t pid : all) ::kill(pid, SIGKILL);
 }
 
-std::string SlurmCluster::Submit(const fs::path& script, const std::string& options) {
-  std::string job = Run(StrCat("sbatch --parsable ", options, " ", script.string()));
+std::string SlurmCluster::Submit(const fs::path& script) {
+  std::string job = Run("sbatch --parsable " + script.string());
   if (job.empty() || job.find_first_not_of("0123456789\n") != std::string::npos)
     throw Error("sbatch says: " + job, script.string());
   job.pop_back();

@@ -21,8 +21,8 @@ class SlurmCluster {
   SlurmCluster();
   ~SlurmCluster();
 
-  /// Submits a batch script with `options` of sbatch: the number of the job.
-  std::string Submit(const std::filesystem::path& script, const std::string& options = "");
+  /// Submits a batch script: the number of the job.
+  std::string Submit(const std::filesystem::path& script);
   /// "RUNNING", "PENDING", "COMPLETED", ... ; empty where Slurm knows no such job.
   std::string StateOf(const std::string& job) const;
   /// False where it is not so after `seconds`.
