@@ -3,7 +3,8 @@
 #
 #   SGMD_TORCH   folder of the `torch` package (default: the one in <build>/venv)
 #
-# Defines Torch::Torch. With SGMD_CUDA also links c10_cuda and torch_cuda and adds the CUDA toolkit headers.
+# Defines Torch::Torch, the CPU part, which programs are linked with, and where CUDA's and NCCL's headers are there (in the wheels
+# that the full torch wheel brings) Torch::Cuda, for what programs load on a machine with a GPU.
 if(NOT SGMD_TORCH)
   file(GLOB torch_candidates ${CMAKE_BINARY_DIR}/venv/lib/python3*/site-packages/torch)
   list(GET torch_candidates 0 torch_first)
@@ -27,11 +28,13 @@ if(Torch_FOUND AND NOT TARGET Torch::Torch)
     file(REAL_PATH ${folder} real_folder)
     target_link_options(Torch::Torch INTERFACE -Wl,-rpath-link,${real_folder})
   endforeach()
-  if(SGMD_CUDA)
-    find_package(CUDAToolkit REQUIRED)
-    target_include_directories(Torch::Torch SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
-    target_compile_definitions(Torch::Torch INTERFACE SGMD_CUDA)
-    target_link_options(Torch::Torch INTERFACE
-      "LINKER:--no-as-needed,${SGMD_TORCH}/lib/libc10_cuda.so,${SGMD_TORCH}/lib/libtorch_cuda.so,--as-needed")
+
+  find_path(CUDA_INCLUDE cublas_v2.h HINTS ${SGMD_TORCH}/../nvidia/cu13/include)
+  find_path(NCCL_INCLUDE nccl.h HINTS ${SGMD_TORCH}/../nvidia/nccl/include)
+  if(CUDA_INCLUDE AND NCCL_INCLUDE)
+    add_library(Torch::Cuda INTERFACE IMPORTED)
+    target_include_directories(Torch::Cuda SYSTEM INTERFACE ${CUDA_INCLUDE} ${NCCL_INCLUDE})
+    target_link_libraries(Torch::Cuda INTERFACE Torch::Torch)
+    target_link_options(Torch::Cuda INTERFACE "LINKER:--no-as-needed,${SGMD_TORCH}/lib/libc10_cuda.so,${SGMD_TORCH}/lib/libtorch_cuda.so,--as-needed")
   endif()
 endif()

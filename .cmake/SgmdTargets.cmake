@@ -17,10 +17,11 @@ function(sgmd_program name)
   install(TARGETS ${name} RUNTIME_DEPENDENCY_SET sgmd_dependencies RUNTIME DESTINATION bin)
 endfunction()
 
-# sgmd_test(name LABEL unit|torch|process TIMEOUT seconds SOURCES a_test.cc LINK lib [UNDER command]): a GoogleTest program whose cases
-# ctest runs one by one, each under the time limit and, where it is given, started by the command.
+# sgmd_test(name LABEL unit|torch|process|device TIMEOUT seconds SOURCES a_test.cc LINK lib [UNDER command] [ENVIRONMENT name=value]):
+# a GoogleTest program whose cases ctest runs one by one, each under the time limit and, where it is given, started by the command
+# and with the variable.
 function(sgmd_test name)
-  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT;UNDER" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT;UNDER;ENVIRONMENT" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock_main)
   target_compile_definitions(${name} PRIVATE SGMD_BIN_DIR="${CMAKE_BINARY_DIR}/bin" SGMD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
@@ -29,5 +30,5 @@ function(sgmd_test name)
     set_target_properties(${name} PROPERTIES CROSSCOMPILING_EMULATOR ${ARG_UNDER})
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${ARG_ENVIRONMENT}")
 endfunction()

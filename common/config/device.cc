@@ -22,6 +22,8 @@ std::optional<Device> ParseDevice(std::string_view text) {
   return device;
 }
 
+const char* Spell(Device::Kind kind) { return kind == Device::Kind::kCpu ? "cpu" : kCuda.data(); }
+
 std::string Spell(const Device& device) {
   return device.kind == Device::Kind::kCpu ? "cpu" : StrCat(kCuda, ":", device.ordinal);
 }

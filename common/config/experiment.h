@@ -134,6 +134,7 @@ struct Experiment {
 
   struct Precision {
     Compute compute = Compute::kFloat32, scores = Compute::kFloat32;
+    bool deterministic = true;
   } precision;
 
   struct Lora {

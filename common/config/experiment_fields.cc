@@ -155,6 +155,11 @@ void VisitTraining(FieldVisitor& v, Experiment& e) {
        "what a teacher's scores are rounded to before they are sent and kept: `bfloat16` halves the bytes on the way "
        "and on disk"},
       e.precision.scores);
+  v.Field(
+      {"deterministic",
+       "on GPUs, the same bits twice on one model of GPU; `false` is faster (attention above all), and a resumed or "
+       "replayed run then differs"},
+      e.precision.deterministic);
   v.Section("lora", "Adapters in place of all weights.");
   v.Field({"rank", "rank of the adapters of both trained roles; 0 trains every parameter", {0, 65536}}, e.lora.rank);
   v.Field({"alpha", "adapters are scaled by alpha / rank; 0 means the rank", kNotNegative}, e.lora.alpha);

@@ -32,6 +32,8 @@ std::string Joined(const std::vector<std::string>& texts, std::string_view separ
   return all;
 }
 
+std::string FirstLine(std::string_view text) { return std::string(text.substr(0, text.find('\n'))); }
+
 std::string NearestHint(const std::string& wrong, const std::vector<std::string>& known) {
   const auto distance = [&](const std::string& name) { return EditDistance(name, wrong); };
   const auto nearest = std::ranges::min_element(known, {}, distance);

@@ -116,6 +116,13 @@ double Buffers(const Setting& s, const Placement& place, int ranks) {
   return (kWorkingLatents + exits + waiting) * s.LatentBytes() + text + rope + copies;
 }
 
+// Of the backward pass of attention, on a GPU in bfloat16. Ranks that share tokens have all of them of their heads.
+double AttentionWorkspace(const Setting& s, const Placement& place, int sharing) {
+  if (OnCpu(place) || !s.half || place.node.role == Role::kTeacher) return 0;
+  return AttentionWorkspaceBytes(s.config, s.tokens, s.e.data.micro_batch, s.config.num_heads / sharing,
+                                 s.e.precision.deterministic);
+}
+
 // Of `graphs` exit steps that are kept, those that wait while a pass runs: all, or all but the one whose backward pass
 // it is. In bfloat16 each has its own copies of the trained weights.
 double WaitingGraphs(const Setting& s, std::int64_t tokens, std::int64_t graphs, bool checkpoint_blocks) {
@@ -144,7 +151,7 @@ MemoryNeed NeedOf(const Setting& s, const LaunchPlan& plan, const Placement& pla
   need.activations = ActivationBytes(s.config, tokens, s.Pass(role, checkpoint_blocks));
   if (role == Role::kGenerator)
     need.activations += WaitingGraphs(s, tokens, KeptGraphs(plan) / RoundOf(plan, place.node), checkpoint_blocks);
-  need.buffers = Buffers(s, place, ranks);
+  need.buffers = Buffers(s, place, ranks) + AttentionWorkspace(s, place, sharing);
   need.runtime = OnCpu(place) ? kCpuRuntime : kCudaRuntime;
   return need;
 }

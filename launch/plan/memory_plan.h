@@ -25,7 +25,7 @@ struct MemoryNeed {
   double activations = 0;  // ActivationBytes of B samples (wan_size.h); the teacher runs 2 B where guidance is not 1;
                            // of the generator also the graphs of exit steps that are kept
   double buffers = 0;      // latents, text embeddings, rotation table, copies of weights in the compute dtype; of a
-                           // rank what is gathered and exchanged of the others' shards
+                           // rank what is gathered and exchanged of the others' shards; on a GPU attention's workspace
   double runtime = 0;      // a constant: CUDA context, kernels and workspaces, or LibTorch in a process on the CPU
   double total() const { return weights + gradients + optimizer + ema + activations + buffers + runtime; }
 };

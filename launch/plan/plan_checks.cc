@@ -1,7 +1,9 @@
 #include "launch/plan/plan_checks.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
+#include <limits>
 
 #include "common/error/error.h"
 #include "common/storage/safetensors.h"
@@ -63,6 +65,7 @@ void RequireAlignmentFits(const LaunchPlan& plan, const WanConfig& config, const
 }
 
 int GpusOfThisMachine() {
+  if (std::getenv(kCudaLibraryVariable) != nullptr) return std::numeric_limits<int>::max();
   int gpus = 0;
   while (std::filesystem::exists(StrCat("/dev/nvidia", gpus))) ++gpus;
   return gpus;

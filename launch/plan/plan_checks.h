@@ -22,7 +22,8 @@ void RequireSequenceFits(const LaunchPlan& plan, const WanConfig& config, const 
 /// them on and the fake score waits for them in every step.
 void RequireAlignmentFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides);
 
-/// GPUs of this machine as its driver shows them: /dev/nvidia0 and so on.
+/// GPUs of this machine as its driver shows them: /dev/nvidia0 and so on. Where the environment names another library
+/// for them (SGMD_CUDA_LIBRARY), as many as one likes: the processes ask it.
 int GpusOfThisMachine();
 
 /// The processes of `host` whose GPU a machine with `gpus` of them has not: "generator on cuda:0, ..."; empty when it

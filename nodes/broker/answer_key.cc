@@ -6,7 +6,7 @@ namespace sgmd {
 
 std::string ScorerFingerprint::Text() const {
   return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance, compute == "float32" ? "" : ", in " + compute,
-                scores == "float32" ? "" : ", kept in " + scores);
+                scores == "float32" ? "" : ", kept in " + scores, device == "cpu" ? "" : ", on " + device);
 }
 
 namespace {
@@ -15,6 +15,7 @@ Hasher Start(const char* what, const ScorerFingerprint& scorer) {
   Hasher hasher;
   hasher.Text(what).Integer(scorer.teacher.hi).Integer(scorer.teacher.lo).Real(scorer.guidance);
   if (scorer.compute != "float32") hasher.Text(scorer.compute);
+  if (scorer.device != "cpu") hasher.Text("on").Text(scorer.device);
   return hasher;
 }
 

@@ -16,8 +16,9 @@ struct ScorerFingerprint {
   double guidance = 1.0;            // w in u + w (c - u)
   std::string compute = "float32";  // [precision] compute
   std::string scores = "float32";   // [precision] scores; no part of an anchor's key
+  std::string device = "cpu";       // the kinds of devices that the teachers compute on
 
-  /// "teacher <digest>, guidance <w>", and each precision where it is not float32.
+  /// "teacher <digest>, guidance <w>", each precision where it is not float32, and the device where it is not the CPU.
   std::string Text() const;
 };
 

@@ -1,7 +1,9 @@
 #include "nodes/broker/teacher_service.h"
 
 #include <cmath>
+#include <set>
 
+#include "common/config/placement.h"
 #include "common/error/error.h"
 #include "common/error/text.h"
 #include "common/log/log.h"
@@ -25,6 +27,17 @@ std::unique_ptr<AnswerStore> OpenStore(const Topology& topology, const ScorerFin
   return cache;
 }
 
+// "cpu", "cuda" or "cpu and cuda": where teachers of both kinds answer, chance decides which one's bits are kept.
+std::string DevicesOfTeachers(const LaunchPlan& plan) {
+  std::set<Device::Kind> kinds;
+  for (const Placement& place : Placements(plan)) {
+    if (place.node.role == Role::kTeacher) kinds.insert(place.device.kind);
+  }
+  std::vector<std::string> names;
+  for (const Device::Kind kind : kinds) names.push_back(Spell(kind));
+  return names.empty() ? Spell(Device::Kind::kCpu) : Joined(names, " and ");
+}
+
 }  // namespace
 
 TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& members)
@@ -34,7 +47,7 @@ TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& mem
       members_(members),
       latent_shape_(LatentShape(experiment_)),
       scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance, Spell(experiment_.precision.compute),
-              Spell(experiment_.precision.scores)},
+              Spell(experiment_.precision.scores), DevicesOfTeachers(plan)},
       answers_(OpenStore(plan.topology, scorer_, replay)),
       dispatcher_(std::chrono::duration<double>(plan.topology.transport.lease_seconds)) {}
 

@@ -9,7 +9,8 @@
 #include "common/log/log.h"
 #include "nodes/encoder/bank_job.h"
 #include "nodes/encoder/prompt_file.h"
-#include "pipeline/models/torch_device.h"
+#include "pipeline/device/open_device.h"
+#include "pipeline/device/torch_program.h"
 #include "pipeline/text/negative_prompt.h"
 #include "pipeline/text/prompt_cleaning.h"
 
@@ -49,7 +50,7 @@ int Encode(Options& o) {
   sgmd::PromptFile file = sgmd::PromptFile::Read(o.prompts);
   sgmd::LogInfo(file.prompts.size(), " prompts",
                 file.duplicates > 0 ? sgmd::StrCat(", ", file.duplicates, " more were duplicates") : "");
-  const sgmd::Umt5Encoder encoder = sgmd::Umt5Encoder::Load(o.encoder, sgmd::TorchDevice(o.device));
+  const sgmd::Umt5Encoder encoder = sgmd::Umt5Encoder::Load(o.encoder, sgmd::OpenDevice(o.device));
   sgmd::TokenizerClient tokenizer(o.tokenizer.empty() ? TokenizerBeside(o.encoder) : o.tokenizer);
   o.job.prompts = std::move(file.prompts);
   o.job.dtype = o.dtype == "float32" ? at::kFloat : at::kBFloat16;
@@ -89,7 +90,7 @@ int main(int argc, char** argv) {
   app.add_option("--device", o.device, "cpu, cuda or cuda:N; computes in float32 on each")->capture_default_str();
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-encode")) return *code;
-  return sgmd::RunGuarded("sgmd-encode", [&] {
+  return sgmd::RunTorchProgram("sgmd-encode", [&] {
     sgmd::InitLog("encode");
     at::set_num_threads(o.threads);
     return Encode(o);

@@ -13,6 +13,7 @@
 #include "nodes/evaluator/comparison.h"
 #include "nodes/evaluator/every_checkpoint.h"
 #include "nodes/evaluator/watch.h"
+#include "pipeline/device/torch_program.h"
 
 namespace {
 
@@ -113,7 +114,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--epoch", o.epoch, "Which start of the run this is (given by sgmd-launch)")->group("");
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-evaluator")) return *code;
-  return sgmd::RunGuarded("sgmd-evaluator", [&] {
+  return sgmd::RunTorchProgram("sgmd-evaluator", [&] {
     sgmd::InitLog("evaluator");
     const sgmd::LaunchPlan plan = sgmd::LoadRun(o.run);
     if (o.watch) return Watch(plan, sgmd::ListenToSignals());

@@ -7,6 +7,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/exporter/export.h"
+#include "pipeline/device/torch_program.h"
 
 namespace {
 
@@ -77,7 +78,7 @@ int main(int argc, char** argv) {
   app.add_flag("--overwrite", o.exporting.overwrite, "Replace an earlier export");
   app.add_option("--threads", o.threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-export")) return *code;
-  return sgmd::RunGuarded("sgmd-export", [&] {
+  return sgmd::RunTorchProgram("sgmd-export", [&] {
     sgmd::InitLog("export");
     at::set_num_threads(o.threads);
     return Export(std::move(o));

@@ -9,6 +9,7 @@
 #include "common/log/log.h"
 #include "nodes/pretrainer/feature_training.h"
 #include "nodes/pretrainer/pretraining.h"
+#include "pipeline/device/torch_program.h"
 
 int main(int argc, char** argv) {
   CLI::App app{"Trains what the embedded default needs on procedural videos of a bouncing ball."};
@@ -47,7 +48,7 @@ int main(int argc, char** argv) {
 
   app.fallthrough();
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-pretrainer")) return *code;
-  return sgmd::RunGuarded("sgmd-pretrainer", [&] {
+  return sgmd::RunTorchProgram("sgmd-pretrainer", [&] {
     sgmd::InitLog("pretrainer");
     at::set_num_threads(threads);
     if (*t) {

@@ -10,7 +10,9 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/trace/trace.h"
-#include "pipeline/models/torch_device.h"
+#include "pipeline/device/open_device.h"
+#include "pipeline/device/peak_memory.h"
+#include "pipeline/device/torch_program.h"
 #include "pipeline/parallel/process_group.h"
 
 namespace sgmd {
@@ -76,7 +78,7 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
   app.add_option("--attempt", attempt,
                  "Of a rank of a group: a word that its ranks have in common, new for each start");
   if (const auto code = ParseCommandLine(app, argc, argv, "sgmd " + role)) return *code;
-  return RunGuarded("sgmd " + node.identity.node, [&] {
+  return RunTorchProgram("sgmd " + node.identity.node, [&] {
     InitLog(node.identity.node);
     node.plan = LoadRun(run);
     node.identity.run_id = ExperimentDigest(node.plan.experiment);
@@ -87,7 +89,7 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     if (!name || Spell(name->role) != role) throw Error(node.identity.node + " is not the name of a " + role, "--name");
     const Placement placement = PlacementOf(node.plan, *name);
     at::set_num_threads(static_cast<int>(placement.threads));
-    node.device = TorchDevice(Spell(placement.device));
+    node.device = OpenDevice(Spell(placement.device), {node.plan.experiment.precision.deterministic});
     const trace::Recording recording(RunFolder{run}.Traces(), FileNameOf(node.identity.node), node.plan.start.step,
                                      node.plan.experiment.outer.max_staleness + node.plan.experiment.outer.reuse);
     node.group = Meet(node, *name, attempt);
@@ -95,6 +97,10 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     // Of one that fails, the last line is the reason.
     if (code == 0 && node.group.ranks() > 1)
       LogInfo("received ", static_cast<double>(node.group.received()) / 1e6, " MB from the other ranks of its group");
+    const PeakMemory peak = PeakMemoryOf(node.device);
+    if (code == 0 && peak.reserved > 0)
+      LogInfo("held at most ", static_cast<double>(peak.tensors) / 1e9, " GB in tensors on ", Spell(placement.device),
+              ", ", static_cast<double>(peak.reserved) / 1e9, " GB with what was kept free");
     if (code == 0) LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");
     return code;
   });

@@ -4,9 +4,9 @@
 #include <fstream>
 
 #include "common/command_line/command_line.h"
-#include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/sampler/sampler.h"
+#include "pipeline/device/torch_program.h"
 
 namespace {
 
@@ -114,7 +114,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"float32", "bfloat16"}));
   app.add_option("--threads", threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-sample")) return *code;
-  return sgmd::RunGuarded("sgmd-sample", [&] {
+  return sgmd::RunTorchProgram("sgmd-sample", [&] {
     sgmd::InitLog("sample");
     at::set_num_threads(threads);
     if (!prompt_file.empty()) {

@@ -14,10 +14,10 @@
 #include "nodes/sampler/output.h"
 #include "nodes/sampler/text.h"
 #include "nodes/sampler/trajectories.h"
+#include "pipeline/device/open_device.h"
 #include "pipeline/evaluation/video_file.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
-#include "pipeline/models/torch_device.h"
 #include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/vae/wan_vae.h"
 
@@ -50,7 +50,7 @@ TrajectoryOptions HowToIntegrate(const SampleOptions& o, const ModelParts& parts
     const double guidance = expert.min_timestep > 0 ? o.guidance : o.guidance_low.value_or(o.guidance);
     how.guidance.push_back(student ? 1 : guidance);
   }
-  how.device = TorchDevice(o.device);
+  how.device = OpenDevice(o.device);
   const bool half = o.dtype.empty() ? how.device.is_cuda() : o.dtype == "bfloat16";
   how.dtype = half ? at::kBFloat16 : at::kFloat;
   how.keep = !o.trajectory.empty();

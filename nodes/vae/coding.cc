@@ -7,6 +7,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/metrics/progress.h"
+#include "pipeline/device/open_device.h"
 #include "pipeline/evaluation/video_file.h"
 #include "pipeline/evaluation/video_reader.h"
 #include "pipeline/vae/wan_vae.h"
@@ -45,7 +46,7 @@ void EncodeVideo(const EncodeOptions& o) {
   }
   VideoReaderOptions reading{0, 0, o.frames_per_second};
   if (!o.size.empty()) reading = {o.size[0], o.size[1], o.frames_per_second};
-  const WanVae vae = WanVae::Load(o.vae, at::Device(o.device));
+  const WanVae vae = WanVae::Load(o.vae, OpenDevice(o.device));
   const std::int64_t factor = vae.config().temporal_factor(), frames = FramesToEncode(o, reading, factor);
   VideoReader reader(o.video, reading);
   ProgressLine progress("encoding", 1 + (frames - 1) / factor);
@@ -66,7 +67,7 @@ void EncodeVideo(const EncodeOptions& o) {
 
 void DecodeVideo(const DecodeOptions& o) {
   const at::Tensor latents = ReadLatents(o.latents);
-  const WanVae vae = WanVae::Load(o.vae, at::Device(o.device));
+  const WanVae vae = WanVae::Load(o.vae, OpenDevice(o.device));
   vae.CheckLatents(latents.sizes());
   const std::int64_t videos = latents.size(0), frames = latents.size(2);
   ProgressLine progress("decoding", videos * frames);

@@ -3,9 +3,9 @@
 #include <CLI/CLI.hpp>
 
 #include "common/command_line/command_line.h"
-#include "common/error/error.h"
 #include "common/log/log.h"
 #include "nodes/vae/coding.h"
+#include "pipeline/device/torch_program.h"
 
 int main(int argc, char** argv) {
   CLI::App app{
@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
       "length\n"
       "costs time and no memory: the Wan2.1 decoder takes about 8 GB in float32 at 832x480."};
   app.require_subcommand(1);
+  app.fallthrough();  // subcommands inherit it: --device and --threads may come after their names
   int threads = 2;
   std::string device = "cpu";
   app.add_option("--device", device, "cpu, cuda or cuda:N")->capture_default_str();
@@ -49,9 +50,8 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 
-  app.fallthrough();
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "sgmd-vae")) return *code;
-  return sgmd::RunGuarded("sgmd-vae", [&] {
+  return sgmd::RunTorchProgram("sgmd-vae", [&] {
     sgmd::InitLog("vae");
     at::set_num_threads(threads);
     encode.device = decode.device = device;

@@ -139,6 +139,13 @@ double GraphBytes(const WanConfig& config, std::int64_t tokens, const PassSettin
   return samples * Sizes(config).l * BlockBytes(config, tokens, pass) + outside;
 }
 
+double AttentionWorkspaceBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t heads,
+                               bool deterministic) {
+  constexpr std::int64_t kMultiprocessors = 132;
+  const std::int64_t rows = samples * heads, copies = deterministic ? (kMultiprocessors + rows - 1) / rows : 1;
+  return 4.0 * static_cast<double>(copies) * static_cast<double>(rows * tokens * config.head_dim());
+}
+
 double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass) {
   const Sizes s(config);
   const double n = static_cast<double>(tokens), samples = static_cast<double>(pass.samples);

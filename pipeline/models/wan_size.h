@@ -87,6 +87,12 @@ double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_
 /// checkpoint_blocks, + outside of the blocks (below). 0 for kNone.
 double GraphBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
 
+/// Bytes that FlashAttention-2's backward pass takes for itself on a GPU with 132 multiprocessors (H100, H200), for
+/// `heads` heads of all `tokens`: the gradient of the queries in float32; where it is to be deterministic one for each
+/// of the ceil(132 / (samples heads)) blocks that would add to it in any order.
+double AttentionWorkspaceBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t heads,
+                               bool deterministic);
+
 /// Most bytes of activations alive at any time of a pass:
 ///   kNone                without gradients: the larger of attention's 4 N D and 5 wide N D, and the feed-forward's
 ///                        8 N D + 2 N F

@@ -1,31 +1,25 @@
-// The one file that includes c10d, whose headers declare each backend where its macro says so.
+// c10d's headers declare each backend where its macro says so.
 #define USE_DISTRIBUTED
 #define USE_RPC
 #define USE_C10D_GLOO
-#ifdef SGMD_NCCL
-#define USE_C10D_NCCL
-#endif
 
 #include "pipeline/parallel/process_group.h"
 
 #include <ATen/ATen.h>
+#include <dlfcn.h>
 
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#ifdef SGMD_NCCL
-#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
-#endif
 
+#include <cstdlib>
+
+#include "common/config/device.h"
+#include "common/error/text.h"
 #include "common/metrics/work_count.h"
+#include "pipeline/cuda/nccl_backend.h"
 
 namespace sgmd {
 namespace {
-
-// What c10d says when it fails is long and names its own sources: the first line of it.
-std::string FirstLine(const std::exception& error) {
-  const std::string text = error.what();
-  return text.substr(0, text.find('\n'));
-}
 
 class ProcessGroup : public Collectives {
  public:
@@ -41,7 +35,7 @@ class ProcessGroup : public Collectives {
     } catch (const Error&) {
       throw;
     } catch (const std::exception& error) {
-      throw GroupLost(StrCat("rank ", rank(), " of ", ranks(), ": ", what, " failed: ", FirstLine(error)), {},
+      throw GroupLost(StrCat("rank ", rank(), " of ", ranks(), ": ", what, " failed: ", FirstLine(error.what())), {},
                       "another rank of the group has died or stands still; its log says more");
     }
   }
@@ -91,7 +85,7 @@ std::unique_ptr<Collectives> Connected(const Rendezvous& where, Connect connect)
     store->setTimeout(where.timeout);
     return std::make_unique<ProcessGroup>(where.rank, where.ranks, connect(store));
   } catch (const std::exception& error) {
-    throw Error(StrCat("rank ", where.rank, " of ", where.ranks, " did not meet the others: ", FirstLine(error)),
+    throw Error(StrCat("rank ", where.rank, " of ", where.ranks, " did not meet the others: ", FirstLine(error.what())),
                 where.file.string());
   }
 }
@@ -129,6 +123,16 @@ class HostStaged : public Collectives {
   std::unique_ptr<Collectives> host_;
 };
 
+// Null where the part for CUDA was not built, or another library brings the GPUs.
+ConnectNcclBackend* NcclConnector() {
+  static ConnectNcclBackend* const connector = []() -> ConnectNcclBackend* {
+    if (std::getenv(kCudaLibraryVariable) != nullptr) return nullptr;
+    void* part = ::dlopen(kCudaPart, RTLD_NOW | RTLD_LOCAL);
+    return part == nullptr ? nullptr : reinterpret_cast<ConnectNcclBackend*>(::dlsym(part, kConnectNcclBackend));
+  }();
+  return connector;
+}
+
 }  // namespace
 
 std::unique_ptr<Collectives> ConnectGloo(const Rendezvous& where) {
@@ -140,23 +144,16 @@ std::unique_ptr<Collectives> ConnectGloo(const Rendezvous& where) {
   });
 }
 
-#ifdef SGMD_NCCL
-bool HasNccl() { return true; }
+bool HasNccl() { return NcclConnector() != nullptr; }
 
 std::unique_ptr<Collectives> ConnectNccl(const Rendezvous& where) {
+  if (!HasNccl()) throw Error("there is no NCCL in this build", {}, "SGMD_CUDA=1 launch/setup builds it in");
   return Connected(where, [&](const c10::intrusive_ptr<c10d::Store>& store) {
-    const auto options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/false);
-    options->timeout = where.timeout;
-    return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, where.rank, where.ranks, options);
+    c10::intrusive_ptr<c10d::Backend> backend;
+    NcclConnector()(store, where.rank, where.ranks, where.timeout, &backend);
+    return backend;
   });
 }
-#else
-bool HasNccl() { return false; }
-
-std::unique_ptr<Collectives> ConnectNccl(const Rendezvous&) {
-  throw Error("this build has no NCCL", {}, "build with SGMD_CUDA=1 launch/setup");
-}
-#endif
 
 std::unique_ptr<Collectives> ThroughHost(std::unique_ptr<Collectives> host) {
   return std::make_unique<HostStaged>(std::move(host));

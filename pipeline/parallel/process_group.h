@@ -21,9 +21,9 @@ struct Rendezvous {
 /// timeout.
 std::unique_ptr<Collectives> ConnectGloo(const Rendezvous& where);
 
-/// Over NCCL, for tensors on the current GPU of each rank; no two ranks may have the same one. Only in a build with
-/// SGMD_CUDA, of which HasNccl tells; in others it throws Error. Outputs are there for what runs on the current stream
-/// after Wait().
+/// Over NCCL, for tensors on the current GPU of each rank; no two ranks may have the same one. Only where the part of
+/// the build for CUDA is there (pipeline/cuda), of which HasNccl tells; else it throws Error. Outputs are there for
+/// what runs on the current stream after Wait().
 std::unique_ptr<Collectives> ConnectNccl(const Rendezvous& where);
 bool HasNccl();
 

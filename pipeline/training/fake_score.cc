@@ -10,6 +10,7 @@
 #include "common/log/log.h"
 #include "common/storage/checkpoint_layout.h"
 #include "pipeline/data/sample_plan.h"
+#include "pipeline/device/host_copy.h"
 #include "pipeline/objectives/objective_cost.h"
 #include "pipeline/objectives/shared_pass.h"
 #include "pipeline/objectives/terms.h"
@@ -64,7 +65,7 @@ GeneratorGradient FakeScore::Gradient(const at::Tensor& x_g, const at::Tensor& x
       ComputeGeneratorGradient(experiment_.objective, *model_, OnDevice(x_g, x_s, sigma, teacher_velocity, prompts));
   work_.forward += x_g.size(0);
   CountInputBackward(x_g.size(0));
-  result.gradient = result.gradient.to(at::kCPU).contiguous();
+  result.gradient = ToHost(result.gradient);
   return result;
 }
 
@@ -83,7 +84,7 @@ FakeScore::Pair FakeScore::GradientAndAccumulate(std::int64_t step, std::int64_t
   work_.forward += x_g.size(0);
   CountInputBackward(x_g.size(0));
   CountTrainingBackward(*model_, x_g.size(0), work_);
-  result.generator.gradient = result.generator.gradient.to(at::kCPU).contiguous();
+  result.generator.gradient = ToHost(result.generator.gradient);
   result.inner_loss = loss.item<double>();
   return result;
 }

@@ -7,6 +7,7 @@
 
 #include "common/config/role.h"
 #include "common/storage/checkpoint_layout.h"
+#include "pipeline/device/host_copy.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/sampling.h"
 #include "pipeline/models/lora.h"
@@ -51,7 +52,7 @@ Generator::Rollout Generator::RollOut(const SamplePlan& plan, bool keep_graph, s
   for (std::int64_t pass = plan.exit_step; pass < passes; ++pass) model_->SkipForward();
   const c10::AutoGradMode mode(keep_graph);
   const at::Tensor x_g = ExitStep(plan, x);
-  return {{x, keep_graph ? x_g : at::Tensor()}, x_g.detach().to(at::kCPU).contiguous()};
+  return {{x, keep_graph ? x_g : at::Tensor()}, ToHost(x_g)};
 }
 
 void Generator::Accumulate(const SamplePlan& plan, const Exit& exit, const at::Tensor& gradient) {

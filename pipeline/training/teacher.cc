@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "pipeline/device/host_copy.h"
 #include "pipeline/flow/sampling.h"
 #include "pipeline/objectives/diversity.h"
 #include "pipeline/training/role_model.h"
@@ -37,19 +38,17 @@ at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const 
   c10::NoGradGuard no_grad;
   const std::int64_t batch = x_s.size(0);
   work_.forward += guidance_ == 1.0 ? batch : 2 * batch;
-  return GuidedVelocity(model(), x_s.to(device_), sigma.to(device_), ConditionOn(prompts), Negative(batch), guidance_)
-      .to(scores_)
-      .to(at::kCPU)
-      .contiguous();
+  return ToHost(
+      GuidedVelocity(model(), x_s.to(device_), sigma.to(device_), ConditionOn(prompts), Negative(batch), guidance_)
+          .to(scores_));
 }
 
 at::Tensor Teacher::Anchor(const at::Tensor& noise, const std::vector<Digest>& prompts) {
   const std::int64_t batch = noise.size(0);
   const auto steps = static_cast<std::int64_t>(anchor_sigmas_.size()) - 1;
   work_.forward += (guidance_ == 1.0 ? batch : 2 * batch) * steps;
-  return EulerSample(model(), noise.to(device_), anchor_sigmas_, ConditionOn(prompts), Negative(batch), guidance_)
-      .to(at::kCPU)
-      .contiguous();
+  return ToHost(
+      EulerSample(model(), noise.to(device_), anchor_sigmas_, ConditionOn(prompts), Negative(batch), guidance_));
 }
 
 // Guidance takes both halves in one pass.

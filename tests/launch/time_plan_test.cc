@@ -86,6 +86,14 @@ TEST_F(TimePlans, TheTextStatesTheSpeedThatItAssumes) {
   EXPECT_THAT(TimeText(plan_, kWan1_3B, 300), HasSubstr("at 300 TFLOP/s a GPU and 300 TFLOP/s a CPU:"));
 }
 
+TEST_F(TimePlans, TheTextStatesWhatDeterminismCostsOnAGpu) {
+  EXPECT_THAT(TimeText(plan_, kWan1_3B, {}), testing::Not(HasSubstr("determinism")));  // float32
+  plan_.experiment.precision.compute = Compute::kBfloat16;
+  EXPECT_THAT(TimeText(plan_, kWan1_3B, {}), HasSubstr("determinism  about 36 % of a pass"));
+  plan_.experiment.precision.deterministic = false;
+  EXPECT_THAT(TimeText(plan_, kWan1_3B, {}), testing::Not(HasSubstr("determinism")));
+}
+
 TEST_F(TimePlans, TheTextStatesTheWeightsThatAlignmentSends) {
   EXPECT_THAT(TimeText(plan_, kWan1_3B, {}), testing::Not(HasSubstr("alignment")));
   plan_.experiment.objective.alignment = 0.03;

@@ -69,6 +69,14 @@ TEST(WanSize, CheckpointedActivationsOfTheTable) {
   EXPECT_EQ(CheckpointBytes(kWan14B, 75600, 3, 4), 6 * CheckpointBytes(kWan14B, 75600, 1, 2));
 }
 
+TEST(WanSize, DeterministicAttentionTakesAGradientForEachBlockThatAddsToIt) {
+  EXPECT_EQ(AttentionWorkspaceBytes(kWan1_3B, 32760, 1, 12, false), 4.0 * 32760 * 1536);
+  EXPECT_EQ(AttentionWorkspaceBytes(kWan1_3B, 32760, 1, 12, true), 11 * 4.0 * 32760 * 1536);
+  EXPECT_EQ(AttentionWorkspaceBytes(kWan14B, 32760, 1, 40, true), 4 * 4.0 * 32760 * 5120);
+  EXPECT_EQ(AttentionWorkspaceBytes(kWan14B, 32760, 1, 5, true), 27 * 4.0 * 32760 * 640);  // of eight that share tokens
+  EXPECT_EQ(AttentionWorkspaceBytes(kWan14B, 32760, 4, 40, true), 4 * 4.0 * 32760 * 5120);  // enough heads for all
+}
+
 TEST(WanSize, CheckpointingAndNarrowerBackwardPassesKeepLess) {
   const auto bytes = [](Backward backward, bool checkpoint) {
     return ActivationBytes(kWan1_3B, 32760, {.backward = backward, .checkpoint_blocks = checkpoint, .lora_rank = 64});

@@ -1,0 +1,53 @@
+// The programs that people run by hand give on a GPU what they give on the CPU, to rounding.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "common/storage/safetensors.h"
+#include "pipeline/flow/random.h"
+#include "pipeline/tensors/tensor_bytes.h"
+#include "tests/support/tiny_run.h"
+#include "tests/support/tiny_vae.h"
+
+namespace sgmd {
+namespace {
+
+constexpr double kPatience = 60;
+
+class ProgramsOnAGpu : public testing::Test {
+ protected:
+  // The latents that the program writes, on each of the two.
+  void ExpectTheSameLatents(const std::vector<std::string>& command) {
+    std::vector<at::Tensor> latents;
+    for (const char* device : {"cpu", "cuda:1"}) {
+      const std::string out = (run_.folder() / StrCat(device, ".safetensors")).string();
+      std::vector<std::string> words = command;
+      words.insert(words.end(), {"--device", device, "--threads", "1", "--out", out});
+      const Process process = run_.Start(words);
+      ASSERT_EQ(process.Wait(kPatience), 0) << process.Output();
+      latents.push_back(CopyToTensor(SafetensorsFile::Open(out).At("latents")));
+    }
+    EXPECT_GT(latents[0].abs().max().item<double>(), 0);
+    EXPECT_LE((latents[0] - latents[1]).abs().max().item<double>(), 1e-4 * latents[0].abs().max().item<double>());
+  }
+
+  TinyRun run_{1};
+};
+
+TEST_F(ProgramsOnAGpu, SampleAsOnTheCpu) {
+  ExpectTheSameLatents({SGMD_BIN_DIR "/sgmd-sample", "--model", SGMD_SOURCE_DIR "/launch/models/bouncing_ball",
+                        "--solver", "euler", "--shift", "1", "--guidance", "2", "--steps", "3", "--dtype", "float32"});
+}
+
+TEST_F(ProgramsOnAGpu, EncodeVideosAsOnTheCpu) {
+  SaveTinyVae(TinyVae(false), run_.folder() / "vae");
+  const std::string clip = (run_.folder() / "clip.mp4").string(), latents = (run_.folder() / "l.safetensors").string(),
+                    vae = (run_.folder() / "vae").string();
+  SaveTensors(latents, {{"latents", Noise({1, 16, 2, 2, 3}, 1)}});
+  const Process decode = run_.Start(
+      {SGMD_BIN_DIR "/sgmd-vae", "decode", "--vae", vae, "--latents", latents, "--out", clip, "--device", "cuda"});
+  ASSERT_EQ(decode.Wait(kPatience), 0) << decode.Output();
+  ExpectTheSameLatents({SGMD_BIN_DIR "/sgmd-vae", "encode", "--vae", vae, "--video", clip});
+}
+
+}  // namespace
+}  // namespace sgmd
