@@ -4,7 +4,7 @@
 #   SGMD_TORCH   folder of the `torch` package (default: the one in <build>/venv)
 #
 # Defines Torch::Torch, the CPU part, which programs are linked with, and where CUDA's and NCCL's headers are there (in the wheels
-# that the full torch wheel brings) Torch::Cuda, for what programs load on a machine with a GPU.
+# that the full torch wheel brings) Torch::Cuda, for what programs load on a machine with a GPU. SGMD_NVCC is CUDA's compiler, or false.
 if(NOT SGMD_TORCH)
   file(GLOB torch_candidates ${CMAKE_BINARY_DIR}/venv/lib/python3*/site-packages/torch)
   list(GET torch_candidates 0 torch_first)
@@ -31,6 +31,7 @@ if(Torch_FOUND AND NOT TARGET Torch::Torch)
 
   find_path(CUDA_INCLUDE cublas_v2.h HINTS ${SGMD_TORCH}/../nvidia/cu13/include)
   find_path(NCCL_INCLUDE nccl.h HINTS ${SGMD_TORCH}/../nvidia/nccl/include)
+  find_program(SGMD_NVCC nvcc HINTS ${SGMD_TORCH}/../nvidia/cu13/bin DOC "nvcc of CUDA 13, for kernels of our own")
   if(CUDA_INCLUDE AND NCCL_INCLUDE)
     add_library(Torch::Cuda INTERFACE IMPORTED)
     target_include_directories(Torch::Cuda SYSTEM INTERFACE ${CUDA_INCLUDE} ${NCCL_INCLUDE})

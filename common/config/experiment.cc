@@ -21,6 +21,7 @@ constexpr const char* kInnerPacings[] = {"locked", "free"};
 constexpr const char* kExitDraws[] = {"micro_batch", "step"};
 constexpr const char* kPromptOrders[] = {"random", "epochs"};
 constexpr const char* kComputes[] = {"float32", "bfloat16"};
+constexpr const char* kKernels[] = {"fused", "reference"};
 
 // A bank of another encoder has rows that the model was never conditioned on, and of the right shape.
 void RequirePromptEncoder(const TomlTable& model, const Experiment& e) {
@@ -162,6 +163,7 @@ std::span<const char* const> SpellingsOf(InnerPacing) { return kInnerPacings; }
 std::span<const char* const> SpellingsOf(ExitDraw) { return kExitDraws; }
 std::span<const char* const> SpellingsOf(PromptOrder) { return kPromptOrders; }
 std::span<const char* const> SpellingsOf(Compute) { return kComputes; }
+std::span<const char* const> SpellingsOf(Kernels) { return kKernels; }
 
 std::int64_t DefaultInnerUpdates(Objective objective) {
   return objective == Objective::kDmd2 || objective == Objective::kTsgFisher ? 5 : 1;

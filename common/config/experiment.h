@@ -29,6 +29,8 @@ enum class ExitDraw { kMicroBatch, kStep };
 enum class PromptOrder { kRandom, kEpochs };
 /// What Linears and attention compute in, and what scores are kept in.
 enum class Compute { kFloat32, kBfloat16 };
+/// What computes norms, gates, rotations and GELU: a pass over memory each, or chains of ATen (pipeline/kernels).
+enum class Kernels { kFused, kReference };
 
 /// How each value is spelled in files, in the order of the enumerators.
 std::span<const char* const> SpellingsOf(Objective);
@@ -39,6 +41,7 @@ std::span<const char* const> SpellingsOf(InnerPacing);
 std::span<const char* const> SpellingsOf(ExitDraw);
 std::span<const char* const> SpellingsOf(PromptOrder);
 std::span<const char* const> SpellingsOf(Compute);
+std::span<const char* const> SpellingsOf(Kernels);
 
 /// The spelling of `value`, such as "tsg_fisher".
 template <typename Enum>
@@ -135,6 +138,7 @@ struct Experiment {
   struct Precision {
     Compute compute = Compute::kFloat32, scores = Compute::kFloat32;
     bool deterministic = true;
+    Kernels kernels = Kernels::kFused;
   } precision;
 
   struct Lora {

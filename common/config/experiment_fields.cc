@@ -160,6 +160,10 @@ void VisitTraining(FieldVisitor& v, Experiment& e) {
        "on GPUs, the same bits twice on one model of GPU; `false` is faster (attention above all), and a resumed or "
        "replayed run then differs"},
       e.precision.deterministic);
+  v.Field({"kernels",
+           "what computes norms, gates, rotations and GELU: one pass over memory each, or chains of ATen's operations, "
+           "which differ in the last bits"},
+          e.precision.kernels);
   v.Section("lora", "Adapters in place of all weights.");
   v.Field({"rank", "rank of the adapters of both trained roles; 0 trains every parameter", {0, 65536}}, e.lora.rank);
   v.Field({"alpha", "adapters are scaled by alpha / rank; 0 means the rank", kNotNegative}, e.lora.alpha);

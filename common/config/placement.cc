@@ -20,6 +20,7 @@ void PlaceTrained(const Topology::TrainedRole& role, std::int64_t threads, Place
   p.threads = threads;
   p.device_memory_gib = role.device_memory_gib;
   p.checkpoint_blocks = role.checkpoint_blocks || role.ranks() > 1;
+  p.keep_attention = p.checkpoint_blocks && role.keeps_attention();
 }
 
 void PlaceTeacher(const Topology::Teacher& teacher, Placement& p) {

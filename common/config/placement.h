@@ -18,6 +18,7 @@ struct Placement {
   std::int64_t threads = 1;
   double device_memory_gib = 0;    // of the device as a whole; 0: not known
   bool checkpoint_blocks = false;  // runs blocks again in the backward pass
+  bool keep_attention = false;     // but not their self-attention
 
   /// The device, told apart from those of other hosts: "cuda:1", or "b/cuda:1".
   std::string DeviceOfHost() const;

@@ -12,6 +12,8 @@
 namespace sgmd {
 namespace {
 
+constexpr const char* kKeeping[] = {"auto", "always", "never"};
+
 constexpr std::size_t kMaxIpcPath = 100;  // sockaddr_un holds 107 bytes
 
 std::string DefaultEndpoint(const std::filesystem::path& run_folder, const std::string& name) {
@@ -44,6 +46,8 @@ void CheckGroup(const LaunchPlan& plan, TomlTable table, Role of, std::int64_t m
 }
 
 }  // namespace
+
+std::span<const char* const> SpellingsOf(Keep) { return kKeeping; }
 
 void ResolveDefaults(Topology& t) {
   if (t.cache.folder.empty()) t.cache.folder = t.run.folder / "cache";

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,10 @@
 #include "common/config/run_folder.h"
 
 namespace sgmd {
+
+/// Whether something is kept that could be computed again: where the plan finds room for it, or as one says.
+enum class Keep { kAuto, kAlways, kNever };
+std::span<const char* const> SpellingsOf(Keep);
 
 /// One struct a section of the file, one field a key of the same name. What a key means, its range and its default are
 /// said once, in topology_fields.cc; `sgmd-launch reference` prints it.
@@ -28,7 +33,9 @@ struct Topology {
     std::vector<std::string> devices;  // of the ranks in turn
     double device_memory_gib = 0.0;
     bool checkpoint_blocks = false;
+    Keep keep_attention = Keep::kAuto;
 
+    bool keeps_attention() const { return keep_attention == Keep::kAlways; }
     /// Processes that share the role, each with a shard of its model.
     int ranks() const { return devices.empty() ? 1 : static_cast<int>(devices.size()); }
   } fake_score;

@@ -21,6 +21,11 @@ void VisitTrainedRole(FieldVisitor& v, const char* section, const char* meaning,
   v.Field({"checkpoint_blocks",
            "keep only each block's input and run the block again in the backward pass; a group always does"},
           role.checkpoint_blocks);
+  v.Field(
+      {"keep_attention",
+       "where blocks run again, whether what self-attention gave is kept for that, so that it is not computed again: "
+       "the same bits for less time. `auto`: where device_memory_gib leaves room for it. On a GPU in bfloat16 alone"},
+      role.keep_attention);
 }
 
 void VisitTeacher(FieldVisitor& v, Topology::Teacher& t) {

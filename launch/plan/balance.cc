@@ -163,15 +163,15 @@ Balanced BalancedOver(const LaunchPlan& original, const WanConfig& config, const
   double best_need = 0, least_need = 0;
   // The plan as it is placed now. Of two that take as long, whole teachers are preferred, then the smaller need.
   const auto consider = [&] {
+    t.generator.keep_attention = original.topology.generator.keep_attention;
+    t.fake_score.keep_attention = original.topology.fake_score.keep_attention;
     if (!asked) t.generator.keep_exit_graphs = 0;
     const MemoryPlan memory = PlanMemory(plan, config, 0);
     const double need = LargestNeed(memory);
     if (least_need == 0 || need < least_need) least_need = need;
     if (!memory.Fits()) return;
-    if (!asked) {
-      t.generator.keep_exit_graphs = Topology::kAsManyAsFit;
-      DecideKeptGraphs(plan, config, 0);
-    }
+    if (!asked) t.generator.keep_exit_graphs = Topology::kAsManyAsFit;
+    DecideWhatIsKept(plan, config, 0);
     const double seconds = PlanTime(plan, config, tflops).step_seconds;
     if (best && seconds > 1.001 * best->step_seconds) return;
     const bool quicker = !best || seconds < 0.999 * best->step_seconds;

@@ -28,9 +28,9 @@ void AddBackward(Passes& passes, double times, bool trains) {
   if (trains) passes.exchanges += times;
 }
 
-Passes PassesOf(const LaunchPlan& plan, Role role) {
+Passes PassesOf(const LaunchPlan& plan, const WanConfig& config, Role role) {
   const Experiment& e = plan.experiment;
-  const StepCost cost = StepCostOf(plan);
+  const StepCost cost = StepCostOf(plan, config);
   const double landed = static_cast<double>(LandedMicroBatches(e)) / static_cast<double>(e.data.micro_batches),
                updates = static_cast<double>(MostInnerUpdates(e)),
                kept = static_cast<double>(KeptGraphs(plan)) / static_cast<double>(e.data.micro_batches);
@@ -71,7 +71,7 @@ double GroupTraffic(const LaunchPlan& plan, const WanConfig& config, Role role) 
   const double gathered = bytes * (adapted ? all + adapters : all), exchanged = bytes * (adapted ? adapters : all);
   const double stream = bytes * static_cast<double>(e.data.micro_batch * TokenCount(config, e.data.latent)) / sharing *
                         static_cast<double>(config.dim * config.num_layers);
-  const Passes passes = PassesOf(plan, role);
+  const Passes passes = PassesOf(plan, config, role);
   double groups = 1;
   if (role == Role::kTeacher) groups = static_cast<double>(plan.topology.teacher.replicas);
   const double rounds = static_cast<double>(e.data.micro_batches) / (ranks / sharing) / groups;

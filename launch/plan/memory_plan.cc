@@ -20,8 +20,8 @@ constexpr double kCudaRuntime = 1.0e9, kCpuRuntime = 0.3e9;
 // Latents of a micro-batch at work in a role at once: noise, inputs, outputs, samples, gradients; pairs with guidance.
 constexpr double kWorkingLatents = 8;
 
-// Graphs are a choice: they leave room for fragmentation and for what a plan does not know.
-constexpr double kFilledByGraphs = 0.9;
+// What is kept by choice leaves room for fragmentation and for what a plan does not know.
+constexpr double kFilledByChoice = 0.9;
 
 bool OnCpu(const Placement& place) { return place.device.kind == Device::Kind::kCpu; }
 
@@ -51,12 +51,14 @@ struct Setting {
     return bytes;
   }
   // Samples in a pass of the role, and the pass that needs most.
-  PassSettings Pass(Role role, bool checkpoint_blocks) const {
+  PassSettings Pass(Role role, const Placement& place) const {
     PassSettings pass;
     pass.samples = e.data.micro_batch * (role == Role::kTeacher && e.model.guidance != 1.0 ? 2 : 1);
     pass.compute_bytes = half ? 2 : 4;
-    pass.checkpoint_blocks = checkpoint_blocks;
+    pass.checkpoint_blocks = place.checkpoint_blocks;
+    pass.keep_attention = place.keep_attention;
     pass.lora_rank = adapters ? e.lora.rank : 0;
+    pass.kernels = e.precision.kernels;
     pass.backward = role == Role::kTeacher ? Backward::kNone : adapters ? Backward::kAdapters : Backward::kFull;
     return pass;
   }
@@ -104,7 +106,7 @@ double WaitingLatents(const Setting& s, Role role, int ranks = 1) {
 double Buffers(const Setting& s, const Placement& place, int ranks) {
   const Role role = place.node.role;
   const bool speaks = place.node.rank == 0;
-  const PassSettings pass = s.Pass(role, place.checkpoint_blocks);
+  const PassSettings pass = s.Pass(role, place);
   const double text =
       static_cast<double>(pass.samples * s.config.text_len * s.config.text_dim) * (4 + (s.half ? 2 : 0));
   const double rope = 8 * static_cast<double>(s.tokens * s.config.head_dim() / 2);  // complex64
@@ -125,10 +127,10 @@ double AttentionWorkspace(const Setting& s, const Placement& place, int sharing)
 
 // Of `graphs` exit steps that are kept, those that wait while a pass runs: all, or all but the one whose backward pass
 // it is. In bfloat16 each has its own copies of the trained weights.
-double WaitingGraphs(const Setting& s, std::int64_t tokens, std::int64_t graphs, bool checkpoint_blocks) {
+double WaitingGraphs(const Setting& s, std::int64_t tokens, std::int64_t graphs, const Placement& place) {
   const double waiting = static_cast<double>(std::max<std::int64_t>(graphs - (s.diversity() ? 0 : 1), 0));
-  const double copies = checkpoint_blocks ? 0 : WeightCopies(s, checkpoint_blocks);
-  return waiting * (GraphBytes(s.config, tokens, s.Pass(Role::kGenerator, checkpoint_blocks)) + copies);
+  const double copies = place.checkpoint_blocks ? 0 : WeightCopies(s, /*checkpoint_blocks=*/false);
+  return waiting * (GraphBytes(s.config, tokens, s.Pass(Role::kGenerator, place)) + copies);
 }
 
 // The ranks of a role have its parameters, kept graphs and, where they share tokens, activations in equal shares.
@@ -136,7 +138,6 @@ MemoryNeed NeedOf(const Setting& s, const LaunchPlan& plan, const Placement& pla
   const Role role = place.node.role;
   const int ranks = RanksOf(plan.topology, place.node), sharing = SequenceRanksOf(plan.experiment, place.node);
   const std::int64_t tokens = (s.tokens + sharing - 1) / sharing;  // of a rank
-  const bool checkpoint_blocks = place.checkpoint_blocks;
   MemoryNeed need;
   const double share = 1.0 / ranks, frozen = (s.half ? 2 : 4) * s.all * share, trained = s.trained * share;
   if (role == Role::kTeacher) {
@@ -148,9 +149,9 @@ MemoryNeed NeedOf(const Setting& s, const LaunchPlan& plan, const Placement& pla
     need.optimizer = (optimizer.beta1 == 0 ? 4 : 8) * trained;
     if (role == Role::kGenerator && s.e.ema.decay > 0) need.ema = 4 * trained;
   }
-  need.activations = ActivationBytes(s.config, tokens, s.Pass(role, checkpoint_blocks));
+  need.activations = ActivationBytes(s.config, tokens, s.Pass(role, place));
   if (role == Role::kGenerator)
-    need.activations += WaitingGraphs(s, tokens, KeptGraphs(plan) / RoundOf(plan, place.node), checkpoint_blocks);
+    need.activations += WaitingGraphs(s, tokens, KeptGraphs(plan) / RoundOf(plan, place.node), place);
   need.buffers = Buffers(s, place, ranks) + AttentionWorkspace(s, place, sharing);
   need.runtime = OnCpu(place) ? kCpuRuntime : kCudaRuntime;
   return need;
@@ -190,29 +191,55 @@ std::int64_t KeptGraphs(const LaunchPlan& plan) {
   return kept / round * round;
 }
 
-StepCost StepCostOf(const LaunchPlan& plan) {
-  const Topology& t = plan.topology;
+StepCost StepCostOf(const LaunchPlan& plan, const WanConfig& config) {
   const double kept = static_cast<double>(KeptGraphs(plan)) / static_cast<double>(plan.experiment.data.micro_batches);
-  const auto recomputes = [](const Topology::TrainedRole& role) { return role.checkpoint_blocks || role.ranks() > 1; };
-  return StepCostOf(plan.experiment, recomputes(t.generator), recomputes(t.fake_score), kept);
+  const ForwardFlops flops = ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent));
+  const auto again = [&](Role role) {
+    const Placement place = PlacementOf(plan, {role});
+    if (!place.checkpoint_blocks) return 0.0;
+    return place.keep_attention ? 1 - flops.self_attention / flops.total() : 1.0;
+  };
+  return StepCostOf(plan.experiment, again(Role::kGenerator), again(Role::kFakeScore), kept);
 }
 
-void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
-  std::int64_t& keep = plan.topology.generator.keep_exit_graphs;
-  if (keep != Topology::kAsManyAsFit) return;
-  std::set<std::string> names;  // of the devices of its ranks
-  for (NodeName node{Role::kGenerator}; node.rank < plan.topology.generator.ranks(); ++node.rank)
+namespace {
+
+// Whether the devices of the role's ranks, whose memory must be known, have room for all that is on them.
+bool HaveRoom(const LaunchPlan& plan, Role role, const WanConfig& config, double machine_bytes) {
+  std::set<std::string> names;
+  for (NodeName node{role}; node.rank < RanksOf(plan.topology, {role}); ++node.rank)
     names.insert(PlacementOf(plan, node).DeviceOfHost());
-  const auto fits = [&] {
-    const MemoryPlan memory = PlanMemory(plan, config, machine_bytes);
-    return std::ranges::all_of(memory.devices, [&](const DeviceMemory& device) {
-      return !names.contains(device.device) || device.need <= kFilledByGraphs * device.has;
-    });
-  };
+  const MemoryPlan memory = PlanMemory(plan, config, machine_bytes);
+  return std::ranges::all_of(memory.devices, [&](const DeviceMemory& device) {
+    return !names.contains(device.device) || device.need <= kFilledByChoice * device.has;
+  });
+}
+
+void DecideAttention(LaunchPlan& plan, Role role, const WanConfig& config, double machine_bytes) {
+  Topology::TrainedRole& settings = role == Role::kGenerator
+                                        ? plan.topology.generator
+                                        : static_cast<Topology::TrainedRole&>(plan.topology.fake_score);
+  if (settings.keep_attention != Keep::kAuto) return;
+  settings.keep_attention = Keep::kAlways;
+  const Placement place = PlacementOf(plan, {role});
+  // A GPU's kernel for float32 is not one whose results can be kept.
+  const bool kept = place.keep_attention && (OnCpu(place) || plan.experiment.precision.compute == Compute::kBfloat16);
+  if (!kept || !HaveRoom(plan, role, config, machine_bytes)) settings.keep_attention = Keep::kNever;
+}
+
+}  // namespace
+
+void DecideWhatIsKept(LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
+  std::int64_t& keep = plan.topology.generator.keep_exit_graphs;
+  const bool as_many_as_fit = keep == Topology::kAsManyAsFit;
+  if (as_many_as_fit) keep = 0;
+  for (const Role role : {Role::kGenerator, Role::kFakeScore}) DecideAttention(plan, role, config, machine_bytes);
+  if (!as_many_as_fit) return;
   keep = plan.experiment.data.micro_batches;
   keep = KeptGraphs(plan);
   const std::int64_t round = RoundOf(plan, {Role::kGenerator});
-  while (keep > 0 && !fits()) keep = std::max<std::int64_t>(keep - round, 0);
+  while (keep > 0 && !HaveRoom(plan, Role::kGenerator, config, machine_bytes))
+    keep = std::max<std::int64_t>(keep - round, 0);
 }
 
 bool MemoryPlan::Fits() const {
@@ -222,7 +249,7 @@ bool MemoryPlan::Fits() const {
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
   const Setting setting(plan.experiment, config);
   const double forward = ForwardFlopsOf(config, setting.tokens).total();
-  const StepCost cost = StepCostOf(plan);
+  const StepCost cost = StepCostOf(plan, config);
   std::vector<Placement> placements = Placements(plan);
   const std::vector<std::string> hosts = HostsOf(plan.topology);
   std::ranges::stable_sort(placements, {}, [&](const Placement& p) { return std::ranges::find(hosts, p.host); });

@@ -59,16 +59,18 @@ struct MemoryPlan {
 /// known. Host by host. Throws Error when the experiment's latent does not fit the model.
 MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
-/// Decides [generator] keep_exit_graphs where it is to be as many as fit: as the devices of its ranks, whose memory
-/// must be known, have room for beside everything else on them, a tenth of each left free. `machine_bytes` as above.
-void DecideKeptGraphs(LaunchPlan& plan, const WanConfig& config, double machine_bytes);
+/// Decides what is kept in place of being computed again where the topology leaves that to the plan: first attentions
+/// (keep_attention of both trained roles), then [generator] keep_exit_graphs, as many as fit. The devices of the role's
+/// ranks, whose memory must be known, have room for it beside everything else on them, a tenth of each left free.
+/// `machine_bytes` as above.
+void DecideWhatIsKept(LaunchPlan& plan, const WanConfig& config, double machine_bytes);
 
 /// Micro-batches of a step whose exit step is not run again; -1 in the topology counts as none. None of a pipelined
 /// run, whose rollouts are mostly older than the weights. Of a group whole rounds (GeneratorNode::KeepsGraphs).
 std::int64_t KeptGraphs(const LaunchPlan& plan);
 
-/// What a step of the plan's experiment costs with the topology's choices of checkpoint_blocks and keep_exit_graphs.
-StepCost StepCostOf(const LaunchPlan& plan);
+/// What a step of the plan's experiment costs with the topology's choices of what is kept.
+StepCost StepCostOf(const LaunchPlan& plan, const WanConfig& config);
 
 /// MemTotal of /proc/meminfo, in bytes.
 double MachineMemory();

@@ -123,7 +123,7 @@ std::string DeterminismText(const Experiment& e, const WanConfig& config) {
 
 TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops) {
   const Experiment& e = plan.experiment;
-  const StepCost cost = StepCostOf(plan);
+  const StepCost cost = StepCostOf(plan, config);
   const double batch = static_cast<double>(e.data.micro_batch), updates = static_cast<double>(MostInnerUpdates(e));
   const NodeName generator{Role::kGenerator}, fake_score{Role::kFakeScore};
   Schedule schedule(plan, config, tflops);

@@ -2,7 +2,9 @@
 #include <memory>
 #include <optional>
 
+#include "common/config/placement.h"
 #include "common/error/error.h"
+#include "common/error/text.h"
 #include "launch/plan/balance.h"
 #include "launch/plan/disk_plan.h"
 #include "launch/plan/memory_plan.h"
@@ -34,9 +36,15 @@ std::vector<std::string> UpCommand(const PlanOptions& o) {
   return command;
 }
 
-std::string GraphNote(const LaunchPlan& plan) {
-  return StrCat("exit steps that are not run again: those of ", KeptGraphs(plan), " of ",
-                plan.experiment.data.micro_batches, " micro-batches ([generator] keep_exit_graphs)\n");
+std::string KeptNote(const LaunchPlan& plan) {
+  std::vector<std::string> roles;
+  for (const Role role : {Role::kGenerator, Role::kFakeScore}) {
+    if (PlacementOf(plan, {role}).keep_attention) roles.emplace_back(Spell(role));
+  }
+  return StrCat(
+      "attention that is kept for blocks that run again: ", roles.empty() ? "none" : "of " + Joined(roles, " and "),
+      " (keep_attention)\n", "exit steps that are not run again: those of ", KeptGraphs(plan), " of ",
+      plan.experiment.data.micro_batches, " micro-batches ([generator] keep_exit_graphs)\n");
 }
 
 // Plans are also made for other machines: said, not refused.
@@ -57,7 +65,7 @@ int Plan(PlanOptions o) {
     return 0;
   }
   const double machine = MachineMemory();
-  DecideKeptGraphs(plan, config, machine);
+  DecideWhatIsKept(plan, config, machine);
   const std::string advice = OversizeAdvice(plan, config, machine);
   const bool refused = !advice.empty() && !o.allow_oversize;
   if (!o.emit.empty()) {
@@ -67,7 +75,7 @@ int Plan(PlanOptions o) {
   } else {
     std::cout << PlanText(plan, NextEpoch({plan.topology.run.folder}), ProgramFolder(), FilesNeeded(o))
               << (scaled.empty() ? "" : "\nnote: " + scaled + "\n") << MemoryTable(PlanMemory(plan, config, machine))
-              << GraphNote(plan) << TimeText(plan, config, tflops) << DiskText(plan, config) << DeviceNote(plan)
+              << KeptNote(plan) << TimeText(plan, config, tflops) << DiskText(plan, config) << DeviceNote(plan)
               << advice;
   }
   return refused ? kExitRefused : 0;

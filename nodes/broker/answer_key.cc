@@ -5,7 +5,7 @@
 namespace sgmd {
 
 std::string ScorerFingerprint::Text() const {
-  return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance, compute == "float32" ? "" : ", in " + compute,
+  return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance, ", in ", compute,
                 scores == "float32" ? "" : ", kept in " + scores, device == "cpu" ? "" : ", on " + device);
 }
 
@@ -14,7 +14,7 @@ namespace {
 Hasher Start(const char* what, const ScorerFingerprint& scorer) {
   Hasher hasher;
   hasher.Text(what).Integer(scorer.teacher.hi).Integer(scorer.teacher.lo).Real(scorer.guidance);
-  if (scorer.compute != "float32") hasher.Text(scorer.compute);
+  hasher.Text(scorer.compute);
   if (scorer.device != "cpu") hasher.Text("on").Text(scorer.device);
   return hasher;
 }

@@ -12,13 +12,14 @@ namespace sgmd {
 
 /// What besides the lease decides a score.
 struct ScorerFingerprint {
-  Digest teacher;                   // ModelDigest
-  double guidance = 1.0;            // w in u + w (c - u)
-  std::string compute = "float32";  // [precision] compute
-  std::string scores = "float32";   // [precision] scores; no part of an anchor's key
-  std::string device = "cpu";       // the kinds of devices that the teachers compute on
+  Digest teacher;                                  // ModelDigest
+  double guidance = 1.0;                           // w in u + w (c - u)
+  std::string compute = "float32, fused kernels";  // [precision] compute and kernels
+  std::string scores = "float32";                  // [precision] scores; no part of an anchor's key
+  std::string device = "cpu";                      // the kinds of devices that the teachers compute on
 
-  /// "teacher <digest>, guidance <w>", each precision where it is not float32, and the device where it is not the CPU.
+  /// "teacher <digest>, guidance <w>, in <compute>", what scores are kept in where that is not float32, and the device
+  /// where it is not the CPU.
   std::string Text() const;
 };
 

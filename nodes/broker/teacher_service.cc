@@ -38,6 +38,11 @@ std::string DevicesOfTeachers(const LaunchPlan& plan) {
   return names.empty() ? Spell(Device::Kind::kCpu) : Joined(names, " and ");
 }
 
+// What decides the bits of a score beside its inputs, as it stands in the answers' keys.
+std::string ArithmeticOf(const Experiment& e) {
+  return StrCat(Spell(e.precision.compute), ", ", Spell(e.precision.kernels), " kernels");
+}
+
 }  // namespace
 
 TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& members)
@@ -46,7 +51,7 @@ TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& mem
       replay_(replay),
       members_(members),
       latent_shape_(LatentShape(experiment_)),
-      scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance, Spell(experiment_.precision.compute),
+      scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance, ArithmeticOf(experiment_),
               Spell(experiment_.precision.scores), DevicesOfTeachers(plan)},
       answers_(OpenStore(plan.topology, scorer_, replay)),
       dispatcher_(std::chrono::duration<double>(plan.topology.transport.lease_seconds)) {}

@@ -19,7 +19,7 @@ namespace sgmd {
 FakeScoreNode::FakeScoreNode(const RingNode& node)
     : node_(node),
       latent_shape_(LatentShape(experiment())),
-      fake_(experiment(), node.device, node.plan.topology.fake_score.checkpoint_blocks, node.group),
+      fake_(experiment(), node.device, RecomputationOf(node.plan.topology.fake_score), node.group),
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kFakeScore)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),
       client_(node.Connect()),

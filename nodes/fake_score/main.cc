@@ -10,7 +10,8 @@ int main(int argc, char** argv) {
       "The fake score: the generator's gradient and the model of the student's own distribution.",
       [&](const sgmd::RingNode& node) {
         if (!node.follows()) return sgmd::FakeScoreNode(node).Run(stop);
-        return sgmd::Follow(node, sgmd::FakeScoreGroup(node.plan.experiment, node.device,
-                                                       node.plan.topology.fake_score.checkpoint_blocks, node.group));
+        return sgmd::Follow(node,
+                            sgmd::FakeScoreGroup(node.plan.experiment, node.device,
+                                                 sgmd::RecomputationOf(node.plan.topology.fake_score), node.group));
       });
 }

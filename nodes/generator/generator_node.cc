@@ -19,7 +19,7 @@ constexpr std::chrono::milliseconds kForEver{-1};
 
 GeneratorNode::GeneratorNode(const RingNode& node)
     : node_(node),
-      generator_(experiment(), node.device, node.plan.topology.generator.checkpoint_blocks, node.group),
+      generator_(experiment(), node.device, RecomputationOf(node.plan.topology.generator), node.group),
       admission_{experiment().outer.max_staleness, experiment().checkpoint.every, experiment().pauses},
       events_(RunFolder{node.plan.topology.run.folder}.Events() / Spell(Role::kGenerator)),
       heartbeat_(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds),

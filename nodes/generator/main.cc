@@ -5,11 +5,12 @@
 
 int main(int argc, char** argv) {
   const sgmd::StopRequests& stop = sgmd::ListenToSignals();
-  return sgmd::RunRingNode(
-      argc, argv, sgmd::Spell(sgmd::Role::kGenerator), "The generator: the student that is trained.",
-      [&](const sgmd::RingNode& node) {
-        if (!node.follows()) return sgmd::GeneratorNode(node).Run(stop);
-        return sgmd::Follow(node, sgmd::GeneratorGroup(node.plan.experiment, node.device,
-                                                       node.plan.topology.generator.checkpoint_blocks, node.group));
-      });
+  return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kGenerator),
+                           "The generator: the student that is trained.", [&](const sgmd::RingNode& node) {
+                             if (!node.follows()) return sgmd::GeneratorNode(node).Run(stop);
+                             return sgmd::Follow(
+                                 node,
+                                 sgmd::GeneratorGroup(node.plan.experiment, node.device,
+                                                      sgmd::RecomputationOf(node.plan.topology.generator), node.group));
+                           });
 }

@@ -1,7 +1,7 @@
 #define USE_DISTRIBUTED
 #define USE_C10D_NCCL
 
-#include "pipeline/cuda/nccl_backend.h"
+#include "pipeline/cuda/cuda_part.h"
 
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 

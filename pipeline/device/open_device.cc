@@ -10,6 +10,8 @@
 #include "common/config/device.h"
 #include "common/error/error.h"
 #include "common/error/text.h"
+#include "common/log/log.h"
+#include "pipeline/cuda/cuda_part.h"
 
 namespace sgmd {
 namespace {
@@ -25,7 +27,12 @@ void LoadCuda(const std::string& text) {
   if (c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA)) return;
   SetEnvironment();
   const char* named = std::getenv(kCudaLibraryVariable);
-  if (::dlopen(named != nullptr ? named : "libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr) return;
+  if (::dlopen(named != nullptr ? named : "libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr) {
+    if (named == nullptr && ::dlopen(kCudaPart, RTLD_NOW) == nullptr)
+      LogWarning("this build has no part for CUDA: ATen's operations take the place of the row kernels (", ::dlerror(),
+                 "); SGMD_CUDA=1 launch/setup builds it");
+    return;
+  }
   const std::string reason = ::dlerror();
   if (named != nullptr) {
     throw Error(StrCat("the library of ", kCudaLibraryVariable, " cannot be loaded: ", reason), text,

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "pipeline/models/attention.h"
+
 namespace sgmd {
 namespace {
 
@@ -17,13 +19,21 @@ using torch::autograd::variable_list;
 struct Call : torch::CustomClassHolder {
   std::function<at::Tensor(const std::vector<at::Tensor>&)> run;
   std::size_t inputs = 0;  // the first of the tensors; the others are parameters
+  mutable KeptAttention attention;
+  bool keep_attention = false;
+
+  at::Tensor Run(const std::vector<at::Tensor>& given) const {
+    if (!keep_attention) return run(given);
+    const KeepingAttention keeping(attention);
+    return run(given);
+  }
 };
 
 struct CheckpointNode : torch::autograd::Function<CheckpointNode> {
   static at::Tensor forward(AutogradContext* context, const c10::intrusive_ptr<Call>& call, at::TensorList tensors) {
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     context->save_for_backward(tensors.vec());
-    return call->run(tensors.slice(0, call->inputs).vec());
+    return call->Run(tensors.slice(0, call->inputs).vec());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -38,7 +48,7 @@ struct CheckpointNode : torch::autograd::Function<CheckpointNode> {
     variable_list found;
     {
       c10::AutoGradMode with_graph(true);
-      const at::Tensor y = call.run(at::TensorList(tensors).slice(0, call.inputs).vec());
+      const at::Tensor y = call.Run(at::TensorList(tensors).slice(0, call.inputs).vec());
       found =
           torch::autograd::grad({y}, wanted, gradients, std::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
     }
@@ -53,7 +63,8 @@ struct CheckpointNode : torch::autograd::Function<CheckpointNode> {
 }  // namespace
 
 at::Tensor Checkpoint(std::function<at::Tensor(const std::vector<at::Tensor>& inputs)> run,
-                      const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& parameters) {
+                      const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& parameters,
+                      bool keep_attention) {
   variable_list tensors = inputs;
   tensors.insert(tensors.end(), parameters.begin(), parameters.end());
   const bool recorded =
@@ -63,6 +74,7 @@ at::Tensor Checkpoint(std::function<at::Tensor(const std::vector<at::Tensor>& in
   const auto call = c10::make_intrusive<Call>();
   call->run = std::move(run);
   call->inputs = inputs.size();
+  call->keep_attention = keep_attention;
   return CheckpointNode::apply(call, at::TensorList(tensors));  // a list, or autograd does not see the tensors
 }
 

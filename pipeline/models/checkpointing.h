@@ -8,12 +8,23 @@
 
 namespace sgmd {
 
+/// What a backward pass computes again in place of keeping it.
+struct Recomputation {
+  bool blocks = false;          // a block, of which only the inputs are kept
+  bool keep_attention = false;  // but not its self-attention, whose output is kept beside them (attention.h)
+
+  Recomputation(bool run_blocks_again = false, bool and_keep_attention = false)  // NOLINT: a bool reads as the first
+      : blocks(run_blocks_again), keep_attention(and_keep_attention) {}
+};
+
 /// run(inputs) with one node in the graph in place of all that `run` does. The backward pass calls `run` again, with
 /// gradients, on the same inputs, and passes on the gradients of `inputs` and of `parameters`, those that are asked for
 /// and no other: so both .backward() and torch::autograd::grad work. `run` must be a pure function of `inputs` and
 /// `parameters`; it holds its parameters itself and reads `inputs` only from its argument. Not differentiable twice.
-/// Where no gradient is to be recorded it is simply run(inputs).
+/// Where no gradient is to be recorded it is simply run(inputs). `keep_attention`: the second run takes the attentions
+/// that may be kept from the first.
 at::Tensor Checkpoint(std::function<at::Tensor(const std::vector<at::Tensor>& inputs)> run,
-                      const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& parameters);
+                      const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& parameters,
+                      bool keep_attention = false);
 
 }  // namespace sgmd

@@ -2,16 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
+#include "pipeline/models/attention.h"
 #include "pipeline/models/checkpointing.h"
 
 namespace sgmd {
 namespace {
-
-// x / rms(x) * weight over the last axis, in at least float32.
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  const at::Tensor wide = Wide(x);
-  return wide * at::rsqrt(wide.square().mean(-1, true) + eps) * Wide(weight);
-}
 
 at::Tensor OwnRows(const at::Tensor& rows, const TokenShare* share) {
   if (share == nullptr) return rows;
@@ -20,29 +17,21 @@ at::Tensor OwnRows(const at::Tensor& rows, const TokenShare* share) {
 }
 
 at::Tensor Attend(const WanConfig& config, const WanAttention& a, const at::Tensor& x, const at::Tensor& key_context,
-                  const at::Tensor& value_context, const at::Tensor& rope, const TokenShare* share) {
+                  const at::Tensor& value_context, const at::Tensor& rope, Kernels kernels, const TokenShare* share) {
   const auto heads = [&](const at::Tensor& t) {
     return t.view({t.size(0), t.size(1), config.num_heads, config.head_dim()});
   };
-  at::Tensor q = heads(RmsNorm(a.q(x), a.norm_q, config.eps));
-  at::Tensor k = heads(RmsNorm(a.k(key_context), a.norm_k, config.eps));
-  if (rope.defined()) {
-    const at::Tensor own = OwnRows(rope, share);
-    q = ApplyRope(q, own);
-    k = ApplyRope(k, own);
-  }
+  const at::Tensor own = rope.defined() ? OwnRows(rope, share) : rope;
+  at::Tensor q = heads(RmsNormThenRotate(kernels, a.q(x), a.norm_q, own, config.eps));
+  at::Tensor k = heads(RmsNormThenRotate(kernels, a.k(key_context), a.norm_k, own, config.eps));
   at::Tensor v = heads(a.v(value_context));
-  const at::ScalarType compute = x.scalar_type();
-  q = q.to(compute);
-  k = k.to(compute);
   // Queries of all tokens meet keys of all tokens, head by head; keys of the text are on every rank.
   const bool exchanged = share != nullptr && rope.defined();
   if (exchanged) {
     for (at::Tensor* t : {&q, &k, &v}) *t = share->ByHeads(*t, rope.size(0));
   }
   at::Tensor out =
-      at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))  // scale 1/sqrt(head)
-          .transpose(1, 2);
+      Attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), /*keep=*/rope.defined()).transpose(1, 2);
   if (exchanged) out = share->ByTokens(out);
   return a.o(out.flatten(2));
 }
@@ -51,9 +40,13 @@ at::Tensor Attend(const WanConfig& config, const WanAttention& a, const at::Tens
 
 at::Tensor WanLinear::operator()(const at::Tensor& x) const {
   const at::ScalarType compute = x.scalar_type();
-  const at::Tensor y = at::linear(x, weight.to(compute), bias.to(compute));
-  if (!lora_down.defined()) return y;
-  return at::add(y, at::linear(at::linear(x, lora_down.to(compute)), lora_up.to(compute)), lora_scale);
+  if (!lora_down.defined()) return at::linear(x, weight.to(compute), bias.to(compute));
+  const at::Tensor rows = x.reshape({-1, x.size(-1)});
+  at::Tensor y = at::linear(rows, weight.to(compute), bias.to(compute));
+  y.addmm_(at::linear(rows, lora_down.to(compute)), lora_up.to(compute).t(), 1, lora_scale);
+  auto shape = x.sizes().vec();
+  shape.back() = y.size(1);
+  return y.view(shape);
 }
 
 std::vector<std::pair<std::string, WanLinear*>> WanBlock::Linears() {
@@ -79,45 +72,29 @@ std::vector<at::Tensor> WanBlock::Tensors() const {
   return tensors;
 }
 
-at::Tensor Wide(const at::Tensor& x) {
-  return x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf ? x.to(at::kFloat) : x;
-}
-
-at::Tensor Modulate(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift) {
-  return at::addcmul(shift, x, scale + 1);
-}
-
-at::Tensor PlainNorm(const at::Tensor& x, double eps) { return at::layer_norm(Wide(x), {x.size(-1)}, {}, {}, eps); }
-
-at::Tensor ApplyRope(const at::Tensor& x, const at::Tensor& table) {
-  const auto shape = x.sizes();
-  const at::Tensor pairs = at::view_as_complex(x.reshape({shape[0], shape[1], shape[2], -1, 2}));
-  return at::view_as_real(pairs * table.unsqueeze(1)).flatten(-2);
-}
-
 at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlockInputs& in, const at::Tensor& rope,
-                    const TokenShare* share) {
-  at::Tensor x = in.x;
-  const at::ScalarType compute = x.scalar_type();
+                    Kernels kernels, const TokenShare* share) {
   // 0 shift_sa, 1 scale_sa, 2 gate_sa, 3 shift_ff, 4 scale_ff, 5 gate_ff; each [B, 1, D]
   const auto m = (block.modulation + Wide(in.e0)).chunk(6, 1);
-  const at::Tensor sa_in = Modulate(PlainNorm(x, config.eps), m[1], m[0]).to(compute);
-  const at::Tensor sa = Attend(config, block.self_attn, sa_in, sa_in, sa_in, rope, share);
-  x = at::addcmul(Wide(x), Wide(sa), m[2]).to(compute);
-  const at::Tensor ca_in =
-      at::layer_norm(Wide(x), {config.dim}, block.norm3_weight, block.norm3_bias, config.eps).to(compute);
-  x = x + Attend(config, block.cross_attn, ca_in, in.text_key, in.text_value, {}, share);
-  const at::Tensor ff_in = Modulate(PlainNorm(x, config.eps), m[4], m[3]).to(compute);
-  const at::Tensor ff = block.ffn_out(at::gelu(block.ffn_in(ff_in), "tanh"));
-  return at::addcmul(Wide(x), Wide(ff), m[5]).to(compute);
+  // Each tensor is let go when it has been read: without a graph little is alive at once.
+  at::Tensor y = AdaptiveNorm(kernels, in.x, m[1], m[0], config.eps);
+  y = Attend(config, block.self_attn, y, y, y, rope, kernels, share);
+  StreamAndNorm x =
+      AddThenNorm(kernels, in.x, std::exchange(y, {}), m[2], block.norm3_weight, block.norm3_bias, config.eps);
+  y = Attend(config, block.cross_attn, std::exchange(x.norm, {}), in.text_key, in.text_value, {}, kernels, share);
+  x = AddThenNorm(kernels, x.stream, std::exchange(y, {}), {}, m[4], m[3], config.eps);
+  y = block.ffn_in(std::exchange(x.norm, {}));
+  y = Gelu(kernels, y);
+  y = block.ffn_out(y);
+  return AddGated(kernels, x.stream, y, m[5]);
 }
 
 at::Tensor RunBlockCheckpointed(const WanConfig& config, const WanBlock& block, const WanBlockInputs& in,
-                                const at::Tensor& rope) {
-  const auto run = [config, block, rope](const std::vector<at::Tensor>& inputs) {
-    return RunBlock(config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope);
+                                const at::Tensor& rope, Kernels kernels, bool keep_attention) {
+  const auto run = [config, block, rope, kernels](const std::vector<at::Tensor>& inputs) {
+    return RunBlock(config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope, kernels);
   };
-  return Checkpoint(run, {in.x, in.e0, in.text_value, in.text_key}, block.Tensors());
+  return Checkpoint(run, {in.x, in.e0, in.text_value, in.text_key}, block.Tensors(), keep_attention);
 }
 
 }  // namespace sgmd

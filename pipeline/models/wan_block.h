@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "pipeline/kernels/kernels.h"
 #include "pipeline/models/token_share.h"
 #include "pipeline/models/wan_config.h"
 
@@ -23,7 +24,8 @@ struct WanLinear {
   at::Tensor lora_down, lora_up;  // adapter [r, in], [out, r]; undefined where there is none
   double lora_scale = 0;          // alpha / r
 
-  /// W x + b, plus lora_scale * up (down x) with an adapter; in the dtype of x.
+  /// W x + b, plus lora_scale * up (down x) with an adapter; in the dtype of x. The adapter's product is added by the
+  /// matrix product itself, which rounds once.
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
@@ -45,18 +47,6 @@ struct WanBlock {
   std::vector<at::Tensor> Tensors() const;
 };
 
-/// bfloat16 and float16 as float32, others as they are.
-at::Tensor Wide(const at::Tensor& x);
-
-/// x (1 + scale) + shift, in at least float32.
-at::Tensor Modulate(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift);
-
-/// Layer norm without parameters over the last axis, in at least float32.
-at::Tensor PlainNorm(const at::Tensor& x, double eps);
-
-/// Rotates interleaved pairs (x[2j], x[2j+1]) of `x` [B, N, H, head_dim] by `table` [N, head_dim/2].
-at::Tensor ApplyRope(const at::Tensor& x, const at::Tensor& table);
-
 /// What a block takes beside its parameters. The text is given once for the keys and once for the values, so that a
 /// recomputed block can return both gradients apart and they are summed in the order of a block that is not recomputed.
 struct WanBlockInputs {
@@ -65,14 +55,15 @@ struct WanBlockInputs {
   at::Tensor text_value, text_key;  // embedded text [B, text_len, D], compute dtype
 };
 
-/// The residual stream after the block, [B, N, D]. `rope` complex [N, head_dim/2]. With `share` the stream has this
-/// rank's tokens alone, `rope` all.
+/// The residual stream after the block, [B, N, D]. `rope` complex [N, head_dim/2]. `kernels` compute what is no matrix
+/// product and no attention. With `share` the stream has this rank's tokens alone, `rope` all.
 at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlockInputs& inputs,
-                    const at::Tensor& rope, const TokenShare* share = nullptr);
+                    const at::Tensor& rope, Kernels kernels, const TokenShare* share = nullptr);
 
-/// The same value and, bit for bit, the same gradients, but the graph keeps only the inputs: the block runs again in
-/// the backward pass. Without gradients to record it is RunBlock.
+/// The same value and, bit for bit, the same gradients, but the graph keeps only the inputs, and with `keep_attention`
+/// what self-attention gave: the rest of the block runs again in the backward pass. Without gradients to record it is
+/// RunBlock.
 at::Tensor RunBlockCheckpointed(const WanConfig& config, const WanBlock& block, const WanBlockInputs& inputs,
-                                const at::Tensor& rope);
+                                const at::Tensor& rope, Kernels kernels, bool keep_attention = false);
 
 }  // namespace sgmd

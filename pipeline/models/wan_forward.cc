@@ -110,19 +110,19 @@ const at::Tensor& RopeTables::For(const std::array<std::int64_t, 3>& grid, const
   return table;
 }
 
-at::Tensor WanForward(const WanConfig& c, WanDTypes dtypes, const WanStem& stem, const WanHead& head,
+at::Tensor WanForward(const WanConfig& c, WanArithmetic arithmetic, const WanStem& stem, const WanHead& head,
                       const BlockRunner& run, RopeTables& ropes, const at::Tensor& x, const at::Tensor& sigma,
                       const Conditioning& condition, const TokenShare* share) {
   const auto grid = GridOf(c, x, condition.text);
   const at::Device device = stem.patch_weight.device();
-  const auto compute = at::TensorOptions(dtypes.compute).device(device);
-  const at::Tensor& rope = ropes.For(grid, c, dtypes.wide, device);
+  const auto compute = at::TensorOptions(arithmetic.compute).device(device);
+  const at::Tensor& rope = ropes.For(grid, c, arithmetic.wide, device);
 
-  const at::Tensor sinusoid = TimestepSinusoid(sigma * 1000.0, c.freq_dim).to(dtypes.wide);
+  const at::Tensor sinusoid = TimestepSinusoid(sigma * 1000.0, c.freq_dim).to(arithmetic.wide);
   const at::Tensor e = stem.time_out(at::silu(stem.time_in(sinusoid))).to(compute);     // [B, D]
   const at::Tensor e0 = stem.time_projection(at::silu(e)).view({x.size(0), 6, c.dim});  // [B, 6, D]
   const at::Tensor text =
-      stem.text_out(at::gelu(stem.text_in(condition.text.to(compute)), "tanh"));  // [B, text_len, D]
+      stem.text_out(Gelu(arithmetic.kernels, stem.text_in(condition.text.to(compute))));  // [B, text_len, D]
 
   at::Tensor tokens = EmbedPatches(c, stem, x.to(compute), share);
   for (std::int64_t number = 0; number < c.num_layers; ++number) {
@@ -131,10 +131,9 @@ at::Tensor WanForward(const WanConfig& c, WanDTypes dtypes, const WanStem& stem,
     if (tokens.requires_grad()) tokens.register_hook([](const at::Tensor&) { CountWork(); });  // in the backward pass
   }
   const auto m = (head.modulation + Wide(e).unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
-  const at::Tensor head_in = Modulate(PlainNorm(tokens, c.eps), m[1], m[0]).to(compute);
-  at::Tensor out = head.linear(head_in);
+  at::Tensor out = head.linear(AdaptiveNorm(arithmetic.kernels, tokens, m[1], m[0], c.eps));
   if (share != nullptr) out = share->All(out, rope.size(0));
-  return Unpatchify(c, out, grid).to(dtypes.wide);
+  return Unpatchify(c, out, grid).to(arithmetic.wide);
 }
 
 at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim) {

@@ -37,9 +37,11 @@ WanHead HeadFrom(const WanConfig& config, const ParameterSource& source);
 /// "blocks.<number>."
 std::string BlockPrefix(std::int64_t number);
 
-/// Dtypes of a pass: of Linears, attention and the residual stream; and of norms, modulation and results.
-struct WanDTypes {
+/// How a pass is computed: the dtype of Linears, attention and the residual stream; that of norms, modulation and
+/// results; and what computes those.
+struct WanArithmetic {
   at::ScalarType compute = at::kFloat, wide = at::kFloat;
+  Kernels kernels = Kernels::kFused;
 };
 
 /// Runs block `number`: the residual stream after it.
@@ -59,7 +61,7 @@ class RopeTables {
 /// WanTransformer::Forward, with the blocks that `run` runs. Counts work as it goes, in the backward pass too. With
 /// `share` each rank computes its tokens; x, condition and the result are whole on every rank, and so is the gradient
 /// of x, where that of the result is; gradients of parameters are what the rank's tokens add to them.
-at::Tensor WanForward(const WanConfig& config, WanDTypes dtypes, const WanStem& stem, const WanHead& head,
+at::Tensor WanForward(const WanConfig& config, WanArithmetic arithmetic, const WanStem& stem, const WanHead& head,
                       const BlockRunner& run, RopeTables& ropes, const at::Tensor& x, const at::Tensor& sigma,
                       const Conditioning& condition, const TokenShare* share = nullptr);
 

@@ -28,10 +28,13 @@ double Bytes(const SavedElements& elements, const PassSettings& pass) {
   return 4 * elements.wide + static_cast<double>(pass.compute_bytes) * elements.narrow;
 }
 
-SavedElements OutsideElements(const WanConfig& config, double n, Backward backward) {
+SavedElements OutsideElements(const WanConfig& config, double n, const PassSettings& pass) {
   const Sizes s(config);
-  if (backward != Backward::kFull) return {n * s.d, s.m * s.d};
-  return {2 * n * s.d, n * s.d + n * s.patch * s.in + s.m * (s.text + 3 * s.d)};
+  const bool fused = pass.kernels == Kernels::kFused;
+  const double text = pass.backward == Backward::kFull ? s.m * (s.text + 3 * s.d) : s.m * s.d;
+  if (pass.backward != Backward::kFull) return fused ? SavedElements{0, n * s.d + text} : SavedElements{n * s.d, text};
+  const double patches = n * s.patch * s.in;
+  return fused ? SavedElements{0, 2 * n * s.d + patches + text} : SavedElements{2 * n * s.d, n * s.d + patches + text};
 }
 
 }  // namespace
@@ -100,10 +103,22 @@ ForwardFlops ForwardFlopsOf(const WanConfig& config, std::int64_t tokens) {
 }
 
 SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward,
-                                 std::int64_t lora_rank) {
+                                 std::int64_t lora_rank, Kernels kernels) {
   const Sizes s(config);
   const double n = static_cast<double>(tokens), nd = n * s.d, md = s.m * s.d, nf = n * s.f;
   const double statistics = n * (2 * s.h + 9) + s.m;
+  if (kernels == Kernels::kFused) {
+    switch (backward) {
+      case Backward::kNone:
+        return {};
+      case Backward::kInput:
+        return {statistics, 12 * nd + 2 * md + nf};
+      case Backward::kAdapters:
+        return {statistics, 15 * nd + 3 * md + 2 * nf + static_cast<double>(lora_rank) * (8 * n + 2 * s.m)};
+      case Backward::kFull:
+        return {statistics, 17 * nd + 3 * md + 2 * nf};
+    }
+  }
   switch (backward) {
     case Backward::kNone:
       return {};
@@ -126,7 +141,7 @@ namespace {
 
 // What one block keeps of one sample.
 double BlockBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass) {
-  return Bytes(BlockSavedElements(config, tokens, pass.backward, pass.lora_rank), pass);
+  return Bytes(BlockSavedElements(config, tokens, pass.backward, pass.lora_rank, pass.kernels), pass);
 }
 
 }  // namespace
@@ -134,8 +149,12 @@ double BlockBytes(const WanConfig& config, std::int64_t tokens, const PassSettin
 double GraphBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass) {
   if (pass.backward == Backward::kNone) return 0;
   const double samples = static_cast<double>(pass.samples), n = static_cast<double>(tokens);
-  const double outside = samples * Bytes(OutsideElements(config, n, pass.backward), pass);
-  if (pass.checkpoint_blocks) return CheckpointBytes(config, tokens, pass.samples, pass.compute_bytes) + outside;
+  const double outside = samples * Bytes(OutsideElements(config, n, pass), pass);
+  if (pass.checkpoint_blocks) {
+    const double inputs = CheckpointBytes(config, tokens, pass.samples, pass.compute_bytes);
+    const double statistics = 4 * samples * n * Sizes(config).h * Sizes(config).l;
+    return inputs + (pass.keep_attention ? inputs + statistics : 0) + outside;
+  }
   return samples * Sizes(config).l * BlockBytes(config, tokens, pass) + outside;
 }
 
@@ -150,10 +169,13 @@ double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassS
   const Sizes s(config);
   const double n = static_cast<double>(tokens), samples = static_cast<double>(pass.samples);
   const double compute = static_cast<double>(pass.compute_bytes);
-  if (pass.backward == Backward::kNone)
-    return samples * n * std::max((4 * compute + 5 * 4) * s.d, compute * (8 * s.d + 2 * s.f));
+  const double wide = pass.kernels == Kernels::kFused ? compute : 4;
+  if (pass.backward == Backward::kNone) {
+    const double attention = pass.kernels == Kernels::kFused ? 8 * compute : 4 * compute + 5 * wide;
+    return samples * n * std::max(attention * s.d, compute * (2 * s.d + 2 * s.f));
+  }
   const double again = pass.checkpoint_blocks ? BlockBytes(config, tokens, pass) : 0;
-  const double own = 4 * 4 * n * s.d + compute * 2 * n * s.f;
+  const double own = 4 * wide * n * s.d + compute * 2 * n * s.f;
   return GraphBytes(config, tokens, pass) + samples * (again + own);
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/config/experiment.h"
 #include "pipeline/models/wan_config.h"
 
 namespace sgmd {
@@ -52,7 +53,22 @@ struct SavedElements {
 
 /// What autograd keeps of one block's forward pass, counted from RunBlock of the transformer; attention must be a fused
 /// kernel (an N x N matrix is not counted). By part of the block, in units of N D (M D for text rows, N F where it says
-/// so):
+/// so), everything in the compute dtype with Kernels::kFused:
+///
+///                                          kFull                         kAdapters            kInput
+///   3 norms: their inputs                  3                             3                    3
+///   gates: what is added (sa, ff out)      2                             -                    -
+///   q, k RMS norm, self: raw               2                             2                    2
+///   q RMS norm, cross: raw                 1                             1                    1
+///   k RMS norm, cross: raw (M D)           1                             1                    -
+///   inputs of q k v, of cross q, of ffn.0  3                             3                    -
+///   self-attention: q, k, v, out           4                             4                    4
+///   cross-attention: q, out / k, v (M D)   2 / 2                         2 / 2                2 / 2
+///   GELU: in, out (N F)                    2                             2                    1 (in)
+///   low-rank inner products                -                             r (8 N + 2 M)        -
+///   sum                              17 N D + 3 M D + 2 N F   15 N D + 3 M D + 2 N F + ..   12 N D + 2 M D + N F
+///
+/// With Kernels::kReference, whose chains keep what they compute in between:
 ///
 ///                                          kFull                         kAdapters            kInput
 ///   3 norms: their inputs                  3 wide                        3 wide               3 wide
@@ -69,7 +85,7 @@ struct SavedElements {
 ///
 /// and N (2 H + 9) + M wide statistics (log-sum-exp of attention, means and deviations).
 SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward,
-                                 std::int64_t lora_rank = 0);
+                                 std::int64_t lora_rank = 0, Kernels kernels = Kernels::kFused);
 
 /// How a pass is run.
 struct PassSettings {
@@ -78,6 +94,8 @@ struct PassSettings {
   std::int64_t compute_bytes = 4;  // 4 float32, 2 bfloat16: Linears, attention, and the residual stream between blocks
   bool checkpoint_blocks = false;  // keep the input of every block, run the block again in the backward pass
   std::int64_t lora_rank = 0;
+  Kernels kernels = Kernels::kFused;
+  bool keep_attention = false;  // of blocks that run again: N D elements and 4 N H bytes a block
 };
 
 /// Inputs of all blocks: N D L stream bytes a sample (wan_facts §7: 2 N D L in bf16, twice that with a float32 stream).
@@ -94,13 +112,14 @@ double AttentionWorkspaceBytes(const WanConfig& config, std::int64_t tokens, std
                                bool deterministic);
 
 /// Most bytes of activations alive at any time of a pass:
-///   kNone                without gradients: the larger of attention's 4 N D and 5 wide N D, and the feed-forward's
-///                        8 N D + 2 N F
-///   otherwise            GraphBytes + the backward pass's own 4 wide N D + 2 N F
+///   kNone                without gradients: the larger of attention's 8 N D and the feed-forward's 2 N D + 2 N F
+///   otherwise            GraphBytes + the backward pass's own 4 N D + 2 N F
 ///   checkpoint_blocks    GraphBytes + kept by one block + the backward pass's own
-/// Outside of the blocks, kFull keeps 3 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the
-/// others N D and M D. Held against every allocation of real passes (tests/pipeline/wan_activation_test.cc): up to a
-/// quarter more than is used, never noticeably less. Copies of weights in another dtype are not counted here.
+/// Outside of the blocks, kFull keeps 2 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the
+/// others N D and M D. With Kernels::kReference attention has 4 N D and 5 wide N D without gradients, the backward
+/// pass's own 4 N D are wide, and the head keeps 2 N D wide and N D, of the others N D wide. Held against every
+/// allocation of real passes (tests/pipeline/wan_activation_test.cc): up to a quarter more than is used, never
+/// noticeably less. Copies of weights in another dtype are not counted here.
 double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
 
 }  // namespace sgmd

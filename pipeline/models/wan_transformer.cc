@@ -85,10 +85,12 @@ at::ScalarType WanTransformer::wide() const { return precision_.storage == at::k
 at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const {
   const BlockRunner blocks = [&](std::int64_t number, const WanBlockInputs& inputs, const at::Tensor& rope) {
     const WanBlock& block = blocks_[static_cast<std::size_t>(number)];
-    return checkpoint_blocks_ ? RunBlockCheckpointed(config_, block, inputs, rope)
-                              : RunBlock(config_, block, inputs, rope);
+    return recompute_.blocks
+               ? RunBlockCheckpointed(config_, block, inputs, rope, precision_.kernels, recompute_.keep_attention)
+               : RunBlock(config_, block, inputs, rope, precision_.kernels);
   };
-  return WanForward(config_, {precision_.compute, wide()}, stem_, head_, blocks, ropes_, x, sigma, condition);
+  return WanForward(config_, {precision_.compute, wide(), precision_.kernels}, stem_, head_, blocks, ropes_, x, sigma,
+                    condition);
 }
 
 WanTransformer WanTransformer::Clone() const {
@@ -97,7 +99,7 @@ WanTransformer WanTransformer::Clone() const {
   c10::NoGradGuard no_grad;
   for (std::size_t i = 0; i < parameters_.size(); ++i) copy.parameters_[i].second.copy_(parameters_[i].second);
   for (std::size_t i = 0; i < adapters_.size(); ++i) copy.adapters_[i].second.copy_(adapters_[i].second);
-  copy.checkpoint_blocks_ = checkpoint_blocks_;
+  copy.recompute_ = recompute_;
   return copy;
 }
 

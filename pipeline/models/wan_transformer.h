@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pipeline/flow/velocity_model.h"
+#include "pipeline/models/checkpointing.h"
 #include "pipeline/models/lora.h"
 #include "pipeline/models/wan_block.h"
 #include "pipeline/models/wan_config.h"
@@ -22,9 +23,11 @@ struct WanPrecision {
       at::kFloat;  // of the parameters, but float32 for IsFloat32Island (float64 for all with float64)
   at::ScalarType compute = at::kFloat;  // of Linears, attention and the residual stream
 
+  Kernels kernels = Kernels::kFused;  // of norms, gates, rotations and GELU (pipeline/kernels)
+
   WanPrecision(at::ScalarType both = at::kFloat) : WanPrecision(both, both) {}  // NOLINT: one dtype reads as itself
-  WanPrecision(at::ScalarType storage_type, at::ScalarType compute_type)
-      : storage(storage_type), compute(compute_type) {}
+  WanPrecision(at::ScalarType storage_type, at::ScalarType compute_type, Kernels kernels_type = Kernels::kFused)
+      : storage(storage_type), compute(compute_type), kernels(kernels_type) {}
 };
 
 /// Whether a parameter stays in float32 where the others are kept in bfloat16: time embedding, modulations, norm3.
@@ -64,8 +67,9 @@ class WanTransformer : public VelocityModel {
 
   /// Whether Forward keeps only the inputs of each block for the backward pass and runs the block again there: the same
   /// results, bit for bit, with the activations of one block in place of all, for one more forward pass.
-  void SetBlockCheckpointing(bool enabled) { checkpoint_blocks_ = enabled; }
-  bool block_checkpointing() const { return checkpoint_blocks_; }
+  /// What self-attention gave may be kept beside them.
+  void SetBlockCheckpointing(Recomputation recompute) { recompute_ = recompute; }
+  bool block_checkpointing() const { return recompute_.blocks; }
 
   /// Velocity [B, out_dim, F, H, W] of latents `x` [B, in_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000
   /// sigma) given text embeddings [B, text_len, text_dim]. F, H and W must be divisible by the patch size. The result
@@ -97,7 +101,7 @@ class WanTransformer : public VelocityModel {
   WanStem stem_;
   std::vector<WanBlock> blocks_;
   WanHead head_;
-  bool checkpoint_blocks_ = false;
+  Recomputation recompute_;
   mutable RopeTables ropes_;
 };
 

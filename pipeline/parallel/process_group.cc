@@ -16,7 +16,7 @@
 #include "common/config/device.h"
 #include "common/error/text.h"
 #include "common/metrics/work_count.h"
-#include "pipeline/cuda/nccl_backend.h"
+#include "pipeline/cuda/cuda_part.h"
 
 namespace sgmd {
 namespace {

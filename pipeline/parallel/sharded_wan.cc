@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 
 #include "common/error/error.h"
+#include "pipeline/models/attention.h"
 #include "pipeline/models/wan_files.h"
 #include "pipeline/parallel/sequence_share.h"
 
@@ -21,14 +23,16 @@ struct ShardedWanParts {
   ShardedWanParts(const WanConfig& c, const ShardedWanForm& form, const std::vector<ShardedTensor>& tensors,
                   Collectives& group, at::Device device)
       : config(c),
-        dtypes{form.precision.compute, at::kFloat},
+        arithmetic{form.precision.compute, at::kFloat, form.precision.kernels},
         lora(form.lora),
+        keep_attention(form.keep_attention),
         parameters(tensors, group, device),
         share(form.sequence == nullptr ? nullptr : ShareTokens(*form.sequence)) {}
 
   WanConfig config;
-  WanDTypes dtypes;
+  WanArithmetic arithmetic;
   LoraConfig lora;
+  bool keep_attention;
   ShardedParameters parameters;
   std::unique_ptr<TokenShare> share;  // null where each rank has all tokens of a sample
   RopeTables ropes;
@@ -48,12 +52,17 @@ struct UnitCall : torch::CustomClassHolder {
   std::shared_ptr<ShardedWanParts> parts;
   std::int64_t number = -1;  // of the block; -1: what is outside of them
   at::Tensor rope;
+  mutable KeptAttention attention;
 
   std::string Unit() const { return number < 0 ? "" : BlockPrefix(number); }
-  at::Tensor Run(const ShardedParameters::Views& views, const variable_list& inputs) const {
+  // `for_graph`: in a pass of which a graph is kept, or in its backward pass.
+  at::Tensor Run(const ShardedParameters::Views& views, const variable_list& inputs, bool for_graph) const {
     WanBlock block = BlockFrom(parts->config, number, From(views));
     if (parts->lora.rank > 0) Adapt(block, views);
-    return RunBlock(parts->config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope, parts->share.get());
+    std::optional<KeepingAttention> keeping;
+    if (parts->keep_attention && for_graph) keeping.emplace(attention);
+    return RunBlock(parts->config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope, parts->arithmetic.kernels,
+                    parts->share.get());
   }
   void Adapt(WanBlock& block, const ShardedParameters::Views& views) const {
     for (const auto& [name, linear] : block.Linears()) {
@@ -78,7 +87,7 @@ struct BlockNode : torch::autograd::Function<BlockNode> {
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     context->saved_data["shards"] = static_cast<std::int64_t>(tensors.size() - kBlockInputs);
     context->save_for_backward(inputs);
-    return call->Run(call->parts->parameters.Gather(call->Unit()), inputs);
+    return call->Run(call->parts->parameters.Gather(call->Unit()), inputs, /*for_graph=*/true);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -100,7 +109,7 @@ struct BlockNode : torch::autograd::Function<BlockNode> {
     variable_list found;
     {
       const c10::AutoGradMode with_graph(true);
-      found = torch::autograd::grad({call.Run(views, inputs)}, wanted, gradients, std::nullopt,
+      found = torch::autograd::grad({call.Run(views, inputs, /*for_graph=*/true)}, wanted, gradients, std::nullopt,
                                     /*create_graph=*/false, /*allow_unused=*/true);
     }
     if (trains) {
@@ -167,7 +176,7 @@ at::Tensor Block(const std::shared_ptr<ShardedWanParts>& parts, std::int64_t num
   const variable_list inputs = tensors;
   const std::vector<at::Tensor> shards = parts->parameters.TrainedOf(call->Unit());
   tensors.insert(tensors.end(), shards.begin(), shards.end());
-  if (!NeedGradients(tensors)) return call->Run(parts->parameters.Gather(call->Unit()), inputs);
+  if (!NeedGradients(tensors)) return call->Run(parts->parameters.Gather(call->Unit()), inputs, /*for_graph=*/false);
   return BlockNode::apply(call, at::TensorList(tensors));
 }
 
@@ -235,7 +244,7 @@ at::Tensor ShardedWan::Forward(const at::Tensor& x, const at::Tensor& sigma, con
   const BlockRunner run = [&](std::int64_t number, const WanBlockInputs& inputs, const at::Tensor& rope) {
     return Block(parts_, number, inputs, rope);
   };
-  return WanForward(parts_->config, parts_->dtypes, StemFrom(parts_->config, From(root)),
+  return WanForward(parts_->config, parts_->arithmetic, StemFrom(parts_->config, From(root)),
                     HeadFrom(parts_->config, From(root)), run, parts_->ropes, x, sigma, condition, parts_->share.get());
 }
 

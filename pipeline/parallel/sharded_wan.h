@@ -18,6 +18,7 @@ struct ShardedWanForm {
   LoraConfig lora;                  // with rank > 0 only adapters are trained, over a frozen base
   bool trained = true;              // else all of it is frozen
   Collectives* sequence = nullptr;  // ranks that share the tokens of a pass; outlives the model
+  bool keep_attention = false;      // Recomputation; blocks always run again
 };
 
 /// Computes what WanTransformer computes with the same parameters, bit for bit. A pass gathers what is outside of the

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <numeric>
 
 #include "common/metrics/work_count.h"
+#include "pipeline/kernels/adamw_step.h"
 
 namespace sgmd {
 namespace {
@@ -44,15 +46,15 @@ double GlobalNorm(const std::vector<at::Tensor>& tensors) {
   return std::sqrt(sum);
 }
 
-AdamW::AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm)
-    : config_(config), norm_(std::move(norm)), parameters_(std::move(parameters)) {
+AdamW::AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm, Kernels kernels)
+    : config_(config), norm_(std::move(norm)), kernels_(kernels), parameters_(std::move(parameters)) {
   for (const auto& [name, p] : parameters_) {
     second_.push_back(at::zeros_like(p));
     if (config_.beta1 > 0) first_.push_back(at::zeros_like(p));
   }
 }
 
-AdamW::StepReport AdamW::Step(double scale) {
+AdamW::StepReport AdamW::Step(double scale, Ema* average) {
   c10::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   for (auto& [name, p] : parameters_) {
@@ -69,28 +71,53 @@ AdamW::StepReport AdamW::Step(double scale) {
                             : std::min(1.0, static_cast<double>(steps_) / static_cast<double>(config_.warmup_steps));
   report.learning_rate = config_.learning_rate * scale * warmup;
   const double clip = report.gradient_norm > config_.clip_norm ? config_.clip_norm / report.gradient_norm : 1.0;
+  const double weight = average == nullptr ? 0 : average->NextWeight();
   for (std::size_t first = 0, last = 0; first < parameters_.size(); first = last) {
     std::int64_t elements = 0;
+    std::vector<std::size_t> left;  // what no kernel takes
     do {
       if (!gradients[last].defined()) gradients[last] = at::zeros_like(parameters_[last].second);
       elements += gradients[last].numel();
+      const at::Tensor averaged = average == nullptr ? at::Tensor() : average->average_[last].second;
+      if (!UpdateInOnePass(last, gradients[last], clip, report.learning_rate, averaged, weight)) left.push_back(last);
     } while (++last < parameters_.size() && elements < kElementsAtOnce);
-    const std::vector<at::Tensor> chunk(gradients.begin() + first, gradients.begin() + last);
-    if (clip < 1) at::_foreach_mul_(chunk, clip);
-    Update(first, chunk, report.learning_rate);
+    if (!left.empty()) Update(left, gradients, clip, report.learning_rate);
+    if (!left.empty() && average != nullptr) average->Approach(parameters_, left, weight);
     CountWork();
   }
   return report;
 }
 
-// Of the parameters from `first` on, one for each of `gradients`: a few kernels for all of them where the device can.
-void AdamW::Update(std::size_t first, const std::vector<at::Tensor>& gradients, double learning_rate) {
+bool AdamW::UpdateInOnePass(std::size_t number, const at::Tensor& gradient, double clip, double learning_rate,
+                            const at::Tensor& average, double average_weight) {
+  const AdamWTensors tensors{parameters_[number].second, gradient.contiguous(), second_[number],
+                             config_.beta1 > 0 ? first_[number] : at::Tensor(), average};
+  if (!HasAdamWKernel(kernels_, tensors)) return false;
+  AdamWNumbers numbers;
+  numbers.clip = clip;
+  numbers.beta1 = config_.beta1;
+  numbers.beta2 = config_.beta2;
+  numbers.correction2 = 1 - std::pow(config_.beta2, static_cast<double>(steps_));
+  numbers.epsilon = config_.epsilon;
+  numbers.keep = 1 - learning_rate * config_.weight_decay;
+  numbers.step_size = learning_rate / (1 - std::pow(config_.beta1, static_cast<double>(steps_)));  // 0^t is 0
+  numbers.average_weight = average_weight;
+  AdamWStep(tensors, numbers);
+  return true;
+}
+
+// Of these parameters: a few kernels for all of them where the device can.
+void AdamW::Update(const std::vector<std::size_t>& numbers, const std::vector<at::Tensor>& all_gradients, double clip,
+                   double learning_rate) {
   const auto slice = [&](const std::vector<at::Tensor>& all) {
-    return std::vector<at::Tensor>(all.begin() + first, all.begin() + first + gradients.size());
+    std::vector<at::Tensor> chosen;
+    for (const std::size_t i : numbers) chosen.push_back(all[i]);
+    return chosen;
   };
   std::vector<at::Tensor> parameters;
-  for (std::size_t i = 0; i < gradients.size(); ++i) parameters.push_back(parameters_[first + i].second);
-  const std::vector<at::Tensor> second = slice(second_);
+  for (const std::size_t i : numbers) parameters.push_back(parameters_[i].second);
+  const std::vector<at::Tensor> gradients = slice(all_gradients), second = slice(second_);
+  if (clip < 1) at::_foreach_mul_(gradients, clip);
   const double correction2 = 1 - std::pow(config_.beta2, static_cast<double>(steps_));
   at::_foreach_mul_(second, config_.beta2);
   at::_foreach_addcmul_(second, gradients, gradients, 1 - config_.beta2);
@@ -125,16 +152,26 @@ Ema::Ema(const NamedTensors& parameters, double decay) : decay_(decay) {
   for (const auto& [name, p] : parameters) average_.emplace_back(name, p.detach().clone());
 }
 
-void Ema::Update(const NamedTensors& parameters) {
-  c10::NoGradGuard no_grad;
+double Ema::NextWeight() {
   ++updates_;
-  const double n = static_cast<double>(updates_), decay = std::min(decay_, (1 + n) / (10 + n));
+  const double n = static_cast<double>(updates_);
+  return 1 - std::min(decay_, (1 + n) / (10 + n));
+}
+
+void Ema::Approach(const NamedTensors& parameters, const std::vector<std::size_t>& numbers, double weight) {
   std::vector<at::Tensor> averages, current;
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
+  for (const std::size_t i : numbers) {
     averages.push_back(average_[i].second);
     current.push_back(parameters[i].second);
   }
-  at::_foreach_lerp_(averages, current, 1 - decay);
+  at::_foreach_lerp_(averages, current, weight);
+}
+
+void Ema::Update(const NamedTensors& parameters) {
+  c10::NoGradGuard no_grad;
+  std::vector<std::size_t> all(parameters.size());
+  std::iota(all.begin(), all.end(), 0);
+  Approach(parameters, all, NextWeight());
 }
 
 NamedTensors Ema::State() const {

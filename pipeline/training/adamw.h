@@ -21,12 +21,16 @@ using StateLoader = std::function<void(const NamedTensors& state)>;
 /// LoadTensors.
 StateLoader From(const SafetensorsFile& file);
 
+class Ema;
+
 /// Decoupled weight decay Adam. With beta1 = 0 (the recipe of wan_facts §5) the first moment equals the gradient and is
 /// neither stored nor computed: 12 bytes a parameter instead of 16.
 class AdamW {
  public:
-  /// `parameters` share storage with the model. State is float32 zeros of the same shapes.
-  AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm = GlobalNorm);
+  /// `parameters` share storage with the model. State is float32 zeros of the same shapes. `kernels`: one pass over
+  /// memory (pipeline/kernels/adamw_step.h) where it can be, or ATen's operations; they differ in the last bits.
+  AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm = GlobalNorm,
+        Kernels kernels = Kernels::kFused);
 
   struct StepReport {
     double gradient_norm = 0;  // before clipping
@@ -34,8 +38,9 @@ class AdamW {
     bool skipped = false;      // the norm was not finite: nothing was changed, the update does not count in steps()
   };
   /// One update from the parameters' .grad() (undefined counts as zero), clipped to config.clip_norm, learning rate
-  /// learning_rate * scale * min(1, step / warmup_steps). Clears the gradients.
-  StepReport Step(double scale = 1.0);
+  /// learning_rate * scale * min(1, step / warmup_steps). Clears the gradients. `average`, of the same parameters in
+  /// the same order, is updated with them unless the update is skipped.
+  StepReport Step(double scale = 1.0, Ema* average = nullptr);
 
   std::int64_t steps() const { return steps_; }
 
@@ -46,10 +51,14 @@ class AdamW {
   void LoadState(const SafetensorsFile& file) { LoadState(From(file)); }
 
  private:
-  void Update(std::size_t first, const std::vector<at::Tensor>& gradients, double learning_rate);
+  void Update(const std::vector<std::size_t>& numbers, const std::vector<at::Tensor>& all_gradients, double clip,
+              double learning_rate);
+  bool UpdateInOnePass(std::size_t number, const at::Tensor& gradient, double clip, double learning_rate,
+                       const at::Tensor& average, double average_weight);
 
   OptimizerConfig config_;
   GradientNorm norm_;
+  Kernels kernels_;
   NamedTensors parameters_;
   std::vector<at::Tensor> first_, second_;
   std::int64_t steps_ = 0;
@@ -68,6 +77,10 @@ class Ema {
   void LoadState(const SafetensorsFile& file) { LoadState(From(file)); }
 
  private:
+  friend class AdamW;
+  double NextWeight();  // counts an update: 1 - its decay
+  void Approach(const NamedTensors& parameters, const std::vector<std::size_t>& numbers, double weight);
+
   NamedTensors average_;
   double decay_;
   std::int64_t updates_ = 0;

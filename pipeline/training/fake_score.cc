@@ -32,14 +32,16 @@ void WarnOfUncappedWeight(const Experiment& e) {
 
 }  // namespace
 
-FakeScore::FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group)
+FakeScore::FakeScore(const Experiment& experiment, at::Device device, Recomputation recompute, const RankGroup& group)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.model.prompts)),
       group_(group),
-      model_(TrainedModel::Start(experiment, device, checkpoint_blocks, kRole, group_)),
+      model_(TrainedModel::Start(experiment, device, recompute, kRole, group_)),
       files_(kRole, group_.rank(), group_.ranks(), model_->Places()),
-      optimizer_(model_->trained(), experiment.optimizer.fake_score,
-                 [this](const std::vector<at::Tensor>& gradients) { return model_->Norm(gradients); }),
+      optimizer_(
+          model_->trained(), experiment.optimizer.fake_score,
+          [this](const std::vector<at::Tensor>& gradients) { return model_->Norm(gradients); },
+          experiment.precision.kernels),
       samples_(experiment) {
   RequireFits(bank_, model_->config());
   WarnOfUncappedWeight(experiment);

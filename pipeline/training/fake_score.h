@@ -27,7 +27,7 @@ namespace sgmd {
 class FakeScore {
  public:
   /// As Generator.
-  FakeScore(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false,
+  FakeScore(const Experiment& experiment, at::Device device, Recomputation recompute = {},
             const RankGroup& group = Alone());
 
   /// dL/dx_g of the experiment's objective; all tensors float32 CPU, shapes as in ScoredSample.

@@ -19,9 +19,9 @@ std::vector<at::Tensor> Each(const std::vector<Sample>& round, Field field) {
 
 }  // namespace
 
-FakeScoreGroup::FakeScoreGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
+FakeScoreGroup::FakeScoreGroup(const Experiment& experiment, at::Device device, Recomputation recompute,
                                const RankGroup& group)
-    : RoleGroup(group, experiment, device, checkpoint_blocks), experiment_(experiment) {}
+    : RoleGroup(group, experiment, device, recompute), experiment_(experiment) {}
 
 std::vector<FakeScore::Pair> FakeScoreGroup::Gradients(std::int64_t step, const std::vector<Scored>& round) {
   const at::ScalarType scores = round.front().velocity.scalar_type();

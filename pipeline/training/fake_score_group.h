@@ -15,7 +15,7 @@ namespace sgmd {
 /// As GeneratorGroup.
 class FakeScoreGroup : public RoleGroup<FakeScore> {
  public:
-  FakeScoreGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group);
+  FakeScoreGroup(const Experiment& experiment, at::Device device, Recomputation recompute, const RankGroup& group);
 
   /// What FakeScore::Gradient takes, of micro-batch `index`.
   struct Scored {

@@ -22,15 +22,17 @@ constexpr const char* kRole = Spell(Role::kGenerator);
 
 }  // namespace
 
-Generator::Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group)
+Generator::Generator(const Experiment& experiment, at::Device device, Recomputation recompute, const RankGroup& group)
     : experiment_(experiment),
       bank_(PromptBank::Open(experiment.model.prompts)),
       group_(group),
-      model_(TrainedModel::Start(experiment, device, checkpoint_blocks, kRole, group_)),
+      model_(TrainedModel::Start(experiment, device, recompute, kRole, group_)),
       files_(kRole, group_.rank(), group_.ranks(), model_->Places()),
       sigmas_(StudentSigmas(experiment.schedule.student_steps, experiment.schedule.student_shift)),
-      optimizer_(model_->trained(), experiment.optimizer.generator,
-                 [this](const std::vector<at::Tensor>& gradients) { return model_->Norm(gradients); }) {
+      optimizer_(
+          model_->trained(), experiment.optimizer.generator,
+          [this](const std::vector<at::Tensor>& gradients) { return model_->Norm(gradients); },
+          experiment.precision.kernels) {
   RequireFits(bank_, model_->config());
   if (experiment.ema.decay > 0) ema_.emplace(model_->trained(), experiment.ema.decay);
 }
@@ -75,11 +77,7 @@ double Generator::AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& 
   return loss.item<double>();
 }
 
-AdamW::StepReport Generator::Update() {
-  const AdamW::StepReport report = optimizer_.Step();
-  if (ema_ && !report.skipped) ema_->Update(model_->trained());
-  return report;
-}
+AdamW::StepReport Generator::Update() { return optimizer_.Step(1.0, ema_ ? &*ema_ : nullptr); }
 
 std::vector<std::string> Generator::SaveState(const std::filesystem::path& folder) const {
   std::vector<std::string> names{files_.Save(folder, kModelState, model_->trained()),

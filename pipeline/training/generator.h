@@ -28,8 +28,8 @@ namespace sgmd {
 /// its own, or that of the ranks with which it shares tokens: in order of rank, those that the group has at once.
 class Generator {
  public:
-  /// Starts from the teacher's weights. `checkpoint_blocks`: see TrainedModel::Start.
-  Generator(const Experiment& experiment, at::Device device, bool checkpoint_blocks = false,
+  /// Starts from the teacher's weights. `recompute`: see TrainedModel::Start.
+  Generator(const Experiment& experiment, at::Device device, Recomputation recompute = {},
             const RankGroup& group = Alone());
 
   /// What Accumulate needs of a rollout, on the role's device.

@@ -22,9 +22,9 @@ std::vector<std::int32_t> IndicesOf(const auto& round) {
 
 }  // namespace
 
-GeneratorGroup::GeneratorGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
+GeneratorGroup::GeneratorGroup(const Experiment& experiment, at::Device device, Recomputation recompute,
                                const RankGroup& group)
-    : RoleGroup(group, experiment, device, checkpoint_blocks), experiment_(experiment) {}
+    : RoleGroup(group, experiment, device, recompute), experiment_(experiment) {}
 
 std::vector<Generator::Rollout> GeneratorGroup::RollOut(std::int64_t step, const std::vector<Planned>& round,
                                                         bool keep_graphs) {

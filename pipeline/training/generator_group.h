@@ -17,7 +17,7 @@ namespace sgmd {
 class GeneratorGroup : public RoleGroup<Generator> {
  public:
   /// As Generator.
-  GeneratorGroup(const Experiment& experiment, at::Device device, bool checkpoint_blocks, const RankGroup& group);
+  GeneratorGroup(const Experiment& experiment, at::Device device, Recomputation recompute, const RankGroup& group);
 
   /// A micro-batch of a step and its plan.
   struct Planned {

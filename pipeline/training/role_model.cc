@@ -5,8 +5,9 @@
 namespace sgmd {
 
 WanPrecision PrecisionOf(const Experiment& experiment, bool frozen) {
-  if (experiment.precision.compute == Compute::kFloat32) return at::kFloat;
-  return {frozen ? at::kBFloat16 : at::kFloat, at::kBFloat16};
+  const Kernels kernels = experiment.precision.kernels;
+  if (experiment.precision.compute == Compute::kFloat32) return {at::kFloat, at::kFloat, kernels};
+  return {frozen ? at::kBFloat16 : at::kFloat, at::kBFloat16, kernels};
 }
 
 void RequireFits(const PromptBank& bank, const WanConfig& config) {

@@ -8,15 +8,15 @@ namespace sgmd {
 namespace {
 
 // A forward pass with gradients of what is trained, and its backward pass.
-double Training(bool adapters, bool again) {
-  Work work{.forward = 1, .recomputed = again ? 1 : 0};
+double Training(bool adapters, double again) {
+  Work work{.forward = 1};
   (adapters ? work.backward_input : work.backward_full) = 1;
-  return work.ForwardEquivalents();
+  return work.ForwardEquivalents() + again;
 }
 
-double GradientThroughInput(Objective objective, bool again) {
+double GradientThroughInput(Objective objective, double again) {
   if (!DifferentiatesFakeScore(objective)) return Work{.forward = 1}.ForwardEquivalents();
-  return Work{.forward = 1, .backward_input = 1, .recomputed = again ? 1 : 0}.ForwardEquivalents();
+  return Work{.forward = 1, .backward_input = 1}.ForwardEquivalents() + again;
 }
 
 // Student steps before the exit step, a mean over samples.
@@ -32,7 +32,7 @@ double MeanExit(const Experiment& e) {
 
 }  // namespace
 
-StepCost StepCostOf(const Experiment& e, bool generator_again, bool fake_again, double graphs_kept) {
+StepCost StepCostOf(const Experiment& e, double generator_again, double fake_again, double graphs_kept) {
   const bool adapters = e.lora.rank > 0, diverse = e.diversity.weight > 0;
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
   const double updates = static_cast<double>(MostInnerUpdates(e)),

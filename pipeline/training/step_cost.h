@@ -27,8 +27,9 @@ struct StepCost {
   double generator = 0, fake_score = 0, teachers = 0;
 };
 
-/// `generator_again`, `fake_again`: whether the role runs its blocks again in the backward pass (checkpoint_blocks).
+/// `generator_again`, `fake_again`: the share of a forward pass that the role runs again in a backward pass: 0, 1 with
+/// checkpoint_blocks, less where attention is kept. The roles' own counts (work.h) take it as a whole pass.
 /// `graphs_kept`: of what share of the micro-batches the backward pass takes the rollout's own exit step.
-StepCost StepCostOf(const Experiment& experiment, bool generator_again, bool fake_again, double graphs_kept = 0);
+StepCost StepCostOf(const Experiment& experiment, double generator_again, double fake_again, double graphs_kept = 0);
 
 }  // namespace sgmd

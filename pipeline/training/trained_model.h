@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "common/config/experiment.h"
+#include "common/config/topology.h"
 #include "pipeline/flow/velocity_model.h"
+#include "pipeline/models/checkpointing.h"
 #include "pipeline/models/wan_config.h"
 #include "pipeline/parallel/collectives.h"
 #include "pipeline/parallel/sharded_parameters.h"
@@ -15,14 +17,19 @@
 
 namespace sgmd {
 
+/// What a role's backward pass computes again, as its topology says.
+inline Recomputation RecomputationOf(const Topology::TrainedRole& role) {
+  return {role.checkpoint_blocks, role.keeps_attention()};
+}
+
 /// In a group of one it is a WanTransformer; in a larger one a ShardedWan, which computes the same bits. All ranks make
 /// the same passes, and call what says so, in the same order.
 class TrainedModel : public VelocityModel {
  public:
   /// Starts from the teacher's weights: all of it trainable with float32 masters, or with [lora] adapters over a frozen
-  /// base. `role` is the purpose of the adapters' draws. `checkpoint_blocks`: as of
-  /// WanTransformer::SetBlockCheckpointing; shards imply it.
-  static std::unique_ptr<TrainedModel> Start(const Experiment& experiment, at::Device device, bool checkpoint_blocks,
+  /// base. `role` is the purpose of the adapters' draws. `recompute`: as of
+  /// WanTransformer::SetBlockCheckpointing; shards always run their blocks again.
+  static std::unique_ptr<TrainedModel> Start(const Experiment& experiment, at::Device device, Recomputation recompute,
                                              std::string_view role, const RankGroup& group);
 
   virtual const WanConfig& config() const = 0;

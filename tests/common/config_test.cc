@@ -194,13 +194,15 @@ TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
 TEST_F(Config, AdaptersDefaultToTheRankAndReadBack) {
   EXPECT_EQ(Load(kExperiment).precision.compute, Compute::kFloat32);
   EXPECT_EQ(Load(kExperiment).lora.rank, 0);
-  const Experiment e =
-      Load(With("[lora]", "rank = 64\ntargets = [\"q\", \"ffn.2\"]\n[precision]\ncompute = \"bfloat16\""));
+  const Experiment e = Load(With("[lora]",
+                                 "rank = 64\ntargets = [\"q\", \"ffn.2\"]\n[precision]\ncompute = \"bfloat16\"\n"
+                                 "kernels = \"reference\""));
   EXPECT_EQ(e.lora.alpha, 64.0);
   WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
   const Experiment again = LoadExperiment(folder_ / "resolved.toml");
   EXPECT_EQ(again.lora.targets, (std::vector<std::string>{"q", "ffn.2"}));
   EXPECT_EQ(again.precision.compute, Compute::kBfloat16);
+  EXPECT_EQ(again.precision.kernels, Kernels::kReference);
   EXPECT_NE(ExperimentDigest(again), ExperimentDigest(Load(kExperiment)));
   EXPECT_THAT(ErrorOf(With("[lora]", "targets = [\"q\", \"w\"]")), HasSubstr("each one of: q, k, v, o, ffn.0, ffn.2"));
   EXPECT_THAT(ErrorOf(With("[lora]", "rank = 4\ntargets = []")), HasSubstr("\"targets\" is empty"));

@@ -10,6 +10,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "tests/support/tiny_run.h"
 
@@ -20,6 +21,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 constexpr double kPatience = 120;
+constexpr std::int64_t kKeptWidth = 48;  // heads of 24, a multiple of 8: attention can be kept
 constexpr char kHalf[] = "[precision]\ncompute = \"bfloat16\"\n";
 constexpr char kOneGpu[] =
     "[generator]\ndevice = \"cuda:0\"\n[fake_score]\ndevice = \"cuda:0\"\n"
@@ -28,8 +30,8 @@ constexpr char kTwoGpus[] =
     "[generator]\ndevice = \"cuda:0\"\n[fake_score]\ndevice = \"cuda:1\"\n"
     "[teacher]\nreplicas = 2\ndevices = [\"cuda:0\", \"cuda:1\"]\n";
 constexpr char kGroups[] =
-    "[generator]\ndevices = [\"cuda:0\", \"cuda:1\"]\n"
-    "[fake_score]\ndevices = [\"cuda:0\", \"cuda:1\"]\n"
+    "[generator]\ndevices = [\"cuda:0\", \"cuda:1\"]\nkeep_attention = \"always\"\n"
+    "[fake_score]\ndevices = [\"cuda:0\", \"cuda:1\"]\nkeep_attention = \"never\"\n"
     "[teacher]\nranks = 2\ndevices = [\"cuda:0\", \"cuda:1\"]\n";
 
 class DeviceRuns : public testing::Test {
@@ -59,9 +61,10 @@ TEST_F(DeviceRuns, AreBitwiseTheSameOverTopologiesAndReplay) {
 
 TEST_F(DeviceRuns, OfGroupsThatAreKilledAreBitwiseTheSame) {
   TinyRun one(12, kHalf, kOneGpu), groups(12, kHalf, kGroups);
-  for (const TinyRun* run : {&one, &groups}) {  // as many as two ranks can share
+  for (const TinyRun* run : {&one, &groups}) {
+    WriteTinyModel(run->folder() / "model", 1, kKeptWidth);
     std::string text = ReadFile(run->folder() / "experiment.toml");
-    text.replace(text.find("micro_batches = 3"), 17, "micro_batches = 4");
+    text.replace(text.find("micro_batches = 3"), 17, "micro_batches = 4");  // which two ranks can share
     WriteFileAtomically(run->folder() / "experiment.toml", text);
   }
   const Process up = groups.Launch({"up", groups.topology()});
@@ -104,10 +107,11 @@ TEST_F(DeviceRuns, OnAGpuThatIsNotThereNameIt) {
 }
 
 // What each program counted, in a run of `steps` steps.
-std::map<std::string, nlohmann::json> Counts(std::int64_t steps) {
+std::map<std::string, nlohmann::json> Counts(std::int64_t steps, const std::string& topology = kOneGpu) {
   const TempFolder folder;
   ::setenv("SGMD_STAND_IN_REPORT", (folder / "report").c_str(), 1);
-  TinyRun run(steps, std::string(kHalf), kOneGpu);
+  TinyRun run(steps, kHalf, topology);
+  WriteTinyModel(run.folder() / "model", 1, kKeptWidth);
   const Process up = run.Launch({"up", run.topology()});
   EXPECT_EQ(up.Wait(kPatience), 0) << up.Output();
   std::map<std::string, nlohmann::json> counts;
@@ -134,6 +138,21 @@ TEST_F(DeviceRuns, ReadFromTheDeviceOnlyLossesAndNorms) {
   EXPECT_LE(of_a_step("sgmd-generator", "to_host_copies"), 3 + 6);  // and norms of the tensors by grains
   for (const char* program : {"sgmd-teacher", "sgmd-generator", "sgmd-fake-score"})
     EXPECT_GE(of_a_step(program, "pinned_copies"), 3) << program;
+}
+
+TEST_F(DeviceRuns, DoNotComputeAttentionAgainThatIsKept) {
+  const auto attentions = [](const char* keep) {
+    const std::string again = StrCat("checkpoint_blocks = true\nkeep_attention = \"", keep, "\"\n");
+    auto counts = Counts(2, StrCat("[generator]\ndevice = \"cuda:0\"\nkeep_exit_graphs = 0\n", again,
+                                   "[fake_score]\ndevice = \"cuda:0\"\n", again));
+    return std::pair(counts.at("sgmd-generator").at("operators").at("attention").get<int>(),
+                     counts.at("sgmd-fake-score").at("operators").at("attention").get<int>());
+  };
+  const auto [generator, fake_score] = attentions("never");
+  const auto [generator_kept, fake_score_kept] = attentions("always");
+  // In each of 2 steps 3 micro-batches go back through 2 blocks, once in the generator and twice in the fake score.
+  EXPECT_EQ(generator - generator_kept, 2 * 3 * 2);
+  EXPECT_EQ(fake_score - fake_score_kept, 2 * 3 * 2 * 2);
 }
 
 }  // namespace

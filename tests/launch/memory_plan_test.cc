@@ -101,8 +101,9 @@ TEST(MemoryPlan, ActivationsGrowWithTheMicroBatchAndShrinkWithCheckpointing) {
 TEST(MemoryPlan, AsManyExitGraphsAreKeptAsFitWhereTheRunIsStrict) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
   plan.experiment.data.micro_batches = 4;
+  plan.topology.generator.keep_attention = plan.topology.fake_score.keep_attention = Keep::kNever;
   const auto decided = [](LaunchPlan of) {
-    DecideKeptGraphs(of, kWan1_3B, 0);
+    DecideWhatIsKept(of, kWan1_3B, 0);
     return of;
   };
   const auto count = [&](const LaunchPlan& of) { return decided(of).topology.generator.keep_exit_graphs; };
@@ -134,6 +135,31 @@ TEST(MemoryPlan, AsManyExitGraphsAreKeptAsFitWhereTheRunIsStrict) {
   pipelined.experiment.outer.max_staleness = 1;
   said.topology.generator.keep_exit_graphs = 0;
   for (const LaunchPlan& other : {unknown, pipelined, said}) EXPECT_EQ(count(other), 0);
+}
+
+TEST(MemoryPlan, AttentionIsKeptWhereItFitsAndBlocksRunAgain) {
+  LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
+  plan.topology.generator.keep_exit_graphs = 0;
+  const double without = Find(PlanMemory(plan, kWan1_3B, 0), "fake_score").need.total();
+  plan.topology.fake_score.device_memory_gib = 1.01 * without / 0.9 / kGibibyte;
+  const auto decided = [](LaunchPlan of) {
+    DecideWhatIsKept(of, kWan1_3B, 0);
+    return of.topology;
+  };
+  const auto need = [](const LaunchPlan& of) { return Find(PlanMemory(of, kWan1_3B, 0), "generator"); };
+  EXPECT_EQ(decided(plan).generator.keep_attention, Keep::kAlways);
+  EXPECT_EQ(decided(plan).fake_score.keep_attention, Keep::kNever);  // it would fill more than nine tenths
+
+  LaunchPlan kept = plan, whole = plan, unknown = plan, single = plan;
+  kept.topology.generator.keep_attention = Keep::kAlways;
+  const double bytes = CheckpointBytes(kWan1_3B, 32760, 1, 2) + 4.0 * 32760 * 12 * 30;
+  EXPECT_NEAR(need(kept).need.total() - need(plan).need.total(), bytes, 1);
+  EXPECT_NEAR(need(plan).step_flops - need(kept).step_flops, ForwardFlopsOf(kWan1_3B, 32760).self_attention, 1e9);
+  whole.topology.generator.checkpoint_blocks = false;
+  unknown.topology.generator.device_memory_gib = 0;
+  single.experiment.precision.compute = Compute::kFloat32;
+  for (const LaunchPlan& other : {whole, unknown, single})
+    EXPECT_EQ(decided(other).generator.keep_attention, Keep::kNever);
 }
 
 TEST(MemoryPlan, SamplesOnTheirWayAreBoundedByWhatTheExperimentLetsBeInFlight) {

@@ -8,6 +8,7 @@
 
 #include <set>
 
+#include "pipeline/models/attention.h"
 #include "tests/support/counting_allocator.h"
 #include "tests/support/tiny_model.h"
 
@@ -15,8 +16,8 @@ namespace sgmd {
 namespace {
 
 // Output, gradient of the input, then of everything trained, after two micro-batches.
-std::vector<at::Tensor> Train(WanTransformer& model, bool checkpointing) {
-  model.SetBlockCheckpointing(checkpointing);
+std::vector<at::Tensor> Train(WanTransformer& model, Recomputation recompute) {
+  model.SetBlockCheckpointing(recompute);
   model.SetRequiresGrad(true);
   for (const auto& [name, p] : model.trained()) p.mutable_grad() = at::Tensor();
   std::vector<at::Tensor> results;
@@ -55,6 +56,30 @@ std::int64_t NodesBehind(const at::Tensor& y) {
 TEST(Checkpointing, GivesTheBitsOfPlainTraining) {
   WanTransformer model = RandomModel(TinyWanConfig(4));
   ExpectSame(Train(model, true), Train(model, false));
+}
+
+constexpr bool kKeepAttention = true;
+
+TEST(Checkpointing, WithKeptAttentionGivesTheBitsOfPlainTraining) {
+  WanTransformer model = RandomModel(TinyWanConfig(4));
+  ExpectSame(Train(model, {true, kKeepAttention}), Train(model, false));
+}
+
+// What is kept is one result a block, and it is not computed again: a block that were to compute with other weights in
+// its second run would still take the attention of the first.
+TEST(Checkpointing, TakesKeptAttentionInTheOrderOfTheCalls) {
+  const at::Tensor q = Noise({1, 2, 5, 8}, 1), k = Noise({1, 2, 5, 8}, 2), v = Noise({1, 2, 5, 8}, 3);
+  KeptAttention kept;
+  std::vector<at::Tensor> first;
+  {
+    const KeepingAttention keeping(kept);
+    first = {Attention(q, k, v, true), Attention(k, q, v, true), Attention(q, k, v, false)};
+  }
+  EXPECT_EQ(kept.results.size(), 2);
+  const KeepingAttention taking(kept);
+  EXPECT_TRUE(at::equal(Attention(v, v, v, true), first[0]));
+  EXPECT_TRUE(at::equal(Attention(v, v, v, true), first[1]));
+  EXPECT_TRUE(at::equal(Attention(q, k, v, false), at::scaled_dot_product_attention(q, k, v)));
 }
 
 TEST(Checkpointing, GivesTheBitsOfPlainTrainingOfAdapters) {

@@ -49,6 +49,45 @@ TEST_P(AdamWTest, FollowsTheTextbook) {
 }
 INSTANTIATE_TEST_SUITE_P(Beta1, AdamWTest, testing::Values(0.0, 0.9));
 
+// Parameters of many sizes, clipped, with an average: the same as ATen's operations in turn, up to rounding.
+TEST_P(AdamWTest, InOnePassGivesWhatATenGives) {
+  OptimizerConfig config = Config(GetParam());
+  config.clip_norm = 3;
+  std::vector<NamedTensors> found;
+  for (const Kernels kernels : {Kernels::kFused, Kernels::kReference}) {
+    at::manual_seed(3);
+    NamedTensors parameters;
+    for (const std::int64_t size : {1, 7, 16, 1000, 40001}) {
+      parameters.emplace_back(std::to_string(size), at::randn({size}).requires_grad_(true));
+    }
+    AdamW adamw(parameters, config, GlobalNorm, kernels);
+    Ema ema(parameters, 0.9);
+    for (int step = 0; step < 5; ++step) {
+      for (auto& [name, p] : parameters) {
+        if (step > 0 || name != "16") p.mutable_grad() = at::randn(p.sizes());
+      }
+      EXPECT_FALSE(adamw.Step(0.1, &ema).skipped);
+    }
+    NamedTensors all = adamw.State(), average = ema.State();
+    all.insert(all.end(), average.begin(), average.end());
+    for (const auto& [name, p] : parameters) all.emplace_back(name, p.detach());
+    found.push_back(all);
+  }
+  for (std::size_t i = 0; i < found[0].size(); ++i) {
+    const at::Tensor &a = found[0][i].second, &b = found[1][i].second;
+    EXPECT_LE((a - b).abs().max().item<double>(), 2e-6 * b.abs().max().item<double>()) << found[0][i].first;
+  }
+}
+
+TEST(AdamW, AGraphKnowsThatItsParameterWasUpdated) {
+  at::Tensor p = at::ones({4}).requires_grad_(true);
+  const at::Tensor loss = (p * p).sum();
+  AdamW adamw({{"p", p}}, Config(0.0));
+  p.mutable_grad() = at::ones({4});
+  adamw.Step();
+  EXPECT_THROW(loss.backward(), c10::Error);
+}
+
 TEST(AdamW, StoresNoFirstMomentAtBeta1Zero) {
   const at::Tensor p = at::ones({4});
   EXPECT_EQ(AdamW({{"p", p}}, Config(0.0)).State().size(), 2U);  // v, steps

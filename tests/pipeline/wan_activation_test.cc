@@ -42,13 +42,15 @@ struct Case {
   Backward backward = Backward::kFull;
   bool checkpoint_blocks = false, half = false;
   std::int64_t side = 16;  // tokens are 4 x side x side
+  bool keep_attention = false;
+  Kernels kernels = Kernels::kFused;
 };
 constexpr std::int64_t kRank = 8, kSamples = 2;
 
 WanTransformer ModelFor(const Case& c) {
   const bool adapters = c.backward == Backward::kAdapters;
-  const WanPrecision precision =
-      c.half ? WanPrecision(adapters ? at::kBFloat16 : at::kFloat, at::kBFloat16) : WanPrecision();
+  const WanPrecision precision = c.half ? WanPrecision(adapters ? at::kBFloat16 : at::kFloat, at::kBFloat16, c.kernels)
+                                        : WanPrecision(at::kFloat, at::kFloat, c.kernels);
   WanTransformer model(Config(), at::kCPU, precision);
   model.Initialise(1);
   LoraConfig lora;
@@ -56,7 +58,7 @@ WanTransformer ModelFor(const Case& c) {
   lora.alpha = 1;
   if (adapters) model = model.WithAdapters(lora, 2);
   model.SetRequiresGrad(adapters || c.backward == Backward::kFull);
-  model.SetBlockCheckpointing(c.checkpoint_blocks);
+  model.SetBlockCheckpointing({c.checkpoint_blocks, c.keep_attention});
   return model;
 }
 
@@ -101,7 +103,8 @@ double WeightCopies(const Case& c) {
 
 void ExpectFormula(const Case& c) {
   const double peak = PeakOf(c);
-  const PassSettings pass{c.backward, kSamples, c.half ? 2 : 4, c.checkpoint_blocks, kRank};
+  const PassSettings pass{c.backward, kSamples,  c.half ? 2 : 4,  c.checkpoint_blocks,
+                          kRank,      c.kernels, c.keep_attention};
   const double formula = ActivationBytes(Config(), 4 * c.side * c.side, pass) + WeightCopies(c);
   std::printf("formula %.2f MB, peak %.2f MB\n", formula / 1e6, peak / 1e6);
   EXPECT_LE(peak, 1.05 * formula);
@@ -113,6 +116,9 @@ TEST(WanActivation, FormulaHoldsForAdapters) { ExpectFormula({.backward = Backwa
 TEST(WanActivation, FormulaHoldsForTheInputGradient) { ExpectFormula({.backward = Backward::kInput}); }
 TEST(WanActivation, FormulaHoldsWithoutGradients) { ExpectFormula({.backward = Backward::kNone}); }
 TEST(WanActivation, FormulaHoldsForCheckpointedTraining) { ExpectFormula({.checkpoint_blocks = true}); }
+TEST(WanActivation, FormulaHoldsForCheckpointedTrainingThatKeepsAttention) {
+  ExpectFormula({.checkpoint_blocks = true, .keep_attention = true});
+}
 TEST(WanActivation, FormulaHoldsForCheckpointedAdapters) {
   ExpectFormula({.backward = Backward::kAdapters, .checkpoint_blocks = true});
 }
@@ -121,13 +127,22 @@ TEST(WanActivation, FormulaHoldsForCheckpointedAdaptersInBfloat16) {
   ExpectFormula({.backward = Backward::kAdapters, .checkpoint_blocks = true, .half = true, .side = 6});
 }
 
+TEST(WanActivation, FormulaHoldsForReferenceKernels) {
+  ExpectFormula({.kernels = Kernels::kReference});
+  ExpectFormula({.backward = Backward::kInput, .kernels = Kernels::kReference});
+  ExpectFormula({.backward = Backward::kNone, .kernels = Kernels::kReference});
+  ExpectFormula({.half = true, .side = 6, .kernels = Kernels::kReference});
+}
+
 TEST(WanActivation, FormulaHoldsForGraphsThatAreKept) {
-  for (const bool checkpoint_blocks : {false, true}) {
+  for (const Recomputation recompute : {Recomputation(false), Recomputation(true), Recomputation(true, true)}) {
     for (const Backward backward : {Backward::kFull, Backward::kAdapters}) {
-      const Case c{.backward = backward, .checkpoint_blocks = checkpoint_blocks};
+      const Case c{
+          .backward = backward, .checkpoint_blocks = recompute.blocks, .keep_attention = recompute.keep_attention};
       const double kept = KeptOf(c);
       const double formula =
-          GraphBytes(Config(), 4 * c.side * c.side, {backward, kSamples, 4, checkpoint_blocks, kRank});
+          GraphBytes(Config(), 4 * c.side * c.side,
+                     {backward, kSamples, 4, c.checkpoint_blocks, kRank, c.kernels, c.keep_attention});
       std::printf("formula %.2f MB, kept %.2f MB\n", formula / 1e6, kept / 1e6);
       EXPECT_LE(kept, 1.05 * formula);
       EXPECT_GE(kept, 0.75 * formula);

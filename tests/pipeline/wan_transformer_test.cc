@@ -131,6 +131,33 @@ TEST(WanTransformer, ModulationIsShiftScaleGateForAttentionThenFeedForward) {
   EXPECT_FALSE(at::allclose(model.Forward(x, sigma, {context}), before));
 }
 
+// Forward and all gradients; of a model in bfloat16 they differ by its rounding.
+TEST(WanTransformer, GivesTheSameWithFusedAndWithReferenceKernels) {
+  for (const at::ScalarType compute : {at::kFloat, at::kBFloat16}) {
+    std::vector<std::vector<at::Tensor>> found;
+    for (const Kernels kernels : {Kernels::kFused, Kernels::kReference}) {
+      WanTransformer model(Tiny(), at::kCPU, {at::kFloat, compute, kernels});
+      model.Initialise(1);
+      for (const auto& [name, p] : model.parameters()) {
+        if (name == "head.head.weight") p.copy_(Noise(p.sizes(), 2));
+      }
+      model.SetRequiresGrad(true);
+      const at::Tensor x = Noise({2, 2, 1, 4, 4}, 3).requires_grad_();
+      const at::Tensor y = model.Forward(x, at::tensor({0.4F, 0.7F}), {Noise({2, 4, 6}, 4)});
+      y.square().mean().backward();
+      std::vector<at::Tensor> results{y.detach(), x.grad()};
+      for (const auto& [name, p] : model.parameters()) {
+        if (!name.ends_with("k.bias")) results.push_back(p.grad());  // nearly nothing: scores of a query move together
+      }
+      found.push_back(results);
+    }
+    for (std::size_t i = 0; i < found[0].size(); ++i) {
+      const double error = ((found[0][i] - found[1][i]).norm() / found[1][i].norm()).item<double>();
+      EXPECT_LT(error, compute == at::kFloat ? 5e-6 : 0.03) << i;
+    }
+  }
+}
+
 TEST(WanTransformer, AttendsThePaddedTextRows) {
   const WanTransformer model = Random(Tiny());
   const at::Tensor x = Noise({1, 2, 1, 4, 4}, 3), sigma = at::tensor({0.4F});

@@ -206,7 +206,7 @@ TEST(Groups, ReceiveWhatThePlanSays) {
     ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
     LaunchPlan plan = LoadRun(run.run());
     const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
-    DecideKeptGraphs(plan, config, MachineMemory());
+    DecideWhatIsKept(plan, config, MachineMemory());
     const auto ratio = [&](Role role, const char* log) {
       const std::string said = ReadFile(run.run() / "logs" / log);
       std::smatch megabytes;

@@ -1,5 +1,7 @@
-// The library of what needs CUDA's own headers, libsgmd_cuda.so. Programs load it when a group of ranks is on GPUs, and
-// find in it what this header declares; where those headers are missing it is not built, and nothing else changes.
+// The library of what needs CUDA's own headers and compiler, libsgmd_cuda.so. Programs load it with LibTorch's CUDA
+// libraries. It registers the row operators (pipeline/kernels) for CUDA, where there was an nvcc when it was built, and
+// has what this header declares. Where the headers were missing there is none: ATen's operations take the place of the
+// row kernels, and main memory that of NCCL.
 #pragma once
 
 #include <c10/util/intrusive_ptr.h>
