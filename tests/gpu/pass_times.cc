@@ -32,6 +32,7 @@ struct Options {
   int repeats = 3, threads = 1;
   double peak_tflops = 989, plan_tflops = 400;
   bool fast = false;
+  std::string kernels = "fused", only;
 };
 
 constexpr double kPassesOfBackward[] = {0, 1, 1, 2};  // in forward passes, by Backward (wan_facts §7)
@@ -40,6 +41,7 @@ class PassTimes {
  public:
   explicit PassTimes(const Options& options)
       : o_(options),
+        kernels_(o_.kernels == "fused" ? Kernels::kFused : Kernels::kReference),
         device_(OpenDevice(o_.device, {.deterministic = !o_.fast})),
         tokens_(TokenCount(o_.model, o_.latent)),
         flops_(ForwardFlopsOf(o_.model, tokens_).total()),
@@ -77,30 +79,49 @@ class PassTimes {
  private:
   // Small weights, drawn where they are: 1.3e9 numbers from a counter on the CPU would take minutes.
   WanTransformer Model(at::ScalarType storage) const {
-    WanTransformer model(o_.model, device_, WanPrecision(storage, at::kBFloat16));
+    WanTransformer model(o_.model, device_, WanPrecision(storage, at::kBFloat16, kernels_));
     const c10::NoGradGuard no_grad;
     for (const auto& [name, p] : model.parameters())
       p.view({-1}).copy_(at::arange(p.numel(), p.options()).sin_()).mul_(0.02);
     return model;
   }
 
-  // A training pass, and whether two of them end in the same bits.
+  // A training pass, with attention computed again and with it kept; and whether both, and the second of two, end in
+  // the same bits.
   void MeasureTraining(WanTransformer& model) {
     model.SetRequiresGrad(true);
-    std::vector<at::Tensor> first;
-    bool same = true;
     const auto pass = [&] {
       for (const auto& [name, p] : model.trained()) at::Tensor(p).mutable_grad() = at::Tensor();
       model.Forward(latents_, sigma_, text_).square().mean().backward();
     };
-    Measure(o_.lora_rank > 0 ? "training pass of adapters" : "training pass",
-            o_.lora_rank > 0 ? Backward::kAdapters : Backward::kFull, 1, pass);
-    for (const auto& [name, p] : model.trained()) first.push_back(p.grad());
-    pass();
-    for (std::size_t i = 0; i < first.size(); ++i) same = same && at::equal(first[i], model.trained()[i].second.grad());
+    const Backward backward = o_.lora_rank > 0 ? Backward::kAdapters : Backward::kFull;
+    model.SetBlockCheckpointing({true, /*keep_attention=*/true});
+    Measure("training pass, attention kept", backward, 1, pass, /*keep_attention=*/true);
+    model.SetBlockCheckpointing(true);
+    Measure("training pass", backward, 1, pass);
+    if (!Asked("training pass, again")) return;
+    const auto gradients = [&](Recomputation recompute) {
+      model.SetBlockCheckpointing(recompute);
+      pass();
+      std::vector<at::Tensor> all;
+      for (const auto& [name, p] : model.trained()) all.push_back(p.grad());
+      return all;
+    };
+    const std::vector<at::Tensor> first = gradients(true);
+    const auto same = [&](const std::vector<at::Tensor>& others) {
+      for (std::size_t i = 0; i < first.size(); ++i) {
+        if (!at::equal(first[i], others[i])) return false;
+      }
+      return true;
+    };
+    const bool again = same(gradients(true)), kept = same(gradients({true, true}));
     for (const auto& [name, p] : model.trained()) at::Tensor(p).mutable_grad() = at::Tensor();
-    std::cout << nlohmann::json{{"pass", "training pass, twice"}, {"same_bits", same}} << std::endl;
+    model.SetBlockCheckpointing(true);
+    std::cout << nlohmann::json{{"pass", "training pass, again"}, {"same_bits", again}, {"same_bits_kept", kept}}
+              << std::endl;
   }
+
+  bool Asked(const std::string& name) const { return name.find(o_.only) != std::string::npos; }
 
   double Seconds(const std::function<void()>& pass) const {
     const auto start = std::chrono::steady_clock::now();
@@ -109,7 +130,9 @@ class PassTimes {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
-  void Measure(const char* name, Backward backward, std::int64_t samples, const std::function<void()>& pass) const {
+  void Measure(const char* name, Backward backward, std::int64_t samples, const std::function<void()>& pass,
+               bool keep_attention = false) const {
+    if (!Asked(name)) return;
     Seconds(pass);  // loads kernels and fills the allocator
     ResetPeakMemory(device_);
     const double before = static_cast<double>(PeakMemoryOf(device_).tensors);
@@ -118,8 +141,11 @@ class PassTimes {
     std::sort(seconds.begin(), seconds.end());
     const double median = seconds[seconds.size() / 2];
     const double passes = 1 + kPassesOfBackward[static_cast<std::size_t>(backward)];
-    const double again = backward == Backward::kNone ? 0 : 1;  // blocks that run again in the backward pass
-    PassSettings settings{backward, samples, 2, backward != Backward::kNone, o_.lora_rank};
+    // Blocks that run again in the backward pass.
+    const double attention = keep_attention ? ForwardFlopsOf(o_.model, tokens_).self_attention / flops_ : 0;
+    const double again = backward == Backward::kNone ? 0 : 1 - attention;
+    const PassSettings settings{backward, samples,       2, backward != Backward::kNone, o_.lora_rank,
+                                kernels_, keep_attention};
     const double done = flops_ * static_cast<double>(samples) * passes;
     std::cout << nlohmann::json{{"pass", name},
                                 {"seconds", median},
@@ -134,6 +160,7 @@ class PassTimes {
   }
 
   const Options o_;
+  const Kernels kernels_;
   const at::Device device_;
   const std::int64_t tokens_;
   const double flops_;  // of one sample's forward pass
@@ -170,6 +197,10 @@ int main(int argc, char** argv) {
   app.add_option("--repeats", o.repeats, "Measured passes")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--peak-tflops", o.peak_tflops, "Of the device in bfloat16, for mfu")->capture_default_str();
   app.add_option("--plan-tflops", o.plan_tflops, "What planned_seconds are at")->capture_default_str();
+  app.add_option("--kernels", o.kernels, "[precision] kernels")
+      ->check(CLI::IsMember({"fused", "reference"}))
+      ->capture_default_str();
+  app.add_option("--only", o.only, "Only passes whose name has this text");
   app.add_flag("--fast", o.fast, "Without determinism: [precision] deterministic = false");
   if (const auto code = sgmd::ParseCommandLine(app, argc, argv, "pass_times")) return *code;
   return sgmd::RunTorchProgram("pass_times", [&] {

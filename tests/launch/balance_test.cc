@@ -56,8 +56,8 @@ TEST(Balance, ATeacherThatIsTooLargeBesideTheRestIsAGroup) {
   for (const char* topology : {"wan2.1-t2v-14b-480p-8x80gb", "wan2.1-t2v-14b-lora-720p-8x80gb"}) {
     const Balanced split = BalancedOver(Shipped(topology), kWan14B, ParseRack("8x80gb"), {});
     EXPECT_TRUE(PlanMemory(split.plan, kWan14B, 0).Fits()) << topology;
-    EXPECT_EQ(split.plan.topology.teacher.ranks, 8) << topology;
-    EXPECT_LE(Busiest(split.plan, kWan14B).second, 1.01) << topology;
+    EXPECT_GE(split.plan.topology.teacher.ranks, 4) << topology;
+    EXPECT_LE(Busiest(split.plan, kWan14B).second, 1.05) << topology;
   }
 }
 

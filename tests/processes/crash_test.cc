@@ -91,7 +91,7 @@ TEST(Crash, GivesUpAfterTheAttemptsOfTheWindow) {
 }
 
 TEST(Crash, TheOnlyTeacherThatIsToldToEndIsStartedAgain) {
-  TinyRun run(60);  // it stands until the teacher is back
+  TinyRun run(200);  // it stands until the teacher is back
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ::kill(run.Pids("sgmd-teacher").at(0), SIGTERM);
