@@ -24,7 +24,9 @@ void VisitTrainedRole(FieldVisitor& v, const char* section, const char* meaning,
   v.Field(
       {"keep_attention",
        "where blocks run again, whether what self-attention gave is kept for that, so that it is not computed again: "
-       "the same bits for less time. `auto`: where device_memory_gib leaves room for it. On a GPU in bfloat16 alone"},
+       "the same bits for less time. `auto`: where device_memory_gib leaves room for it. On a GPU in deterministic "
+       "runs "
+       "in bfloat16 alone"},
       role.keep_attention);
 }
 

@@ -222,8 +222,10 @@ void DecideAttention(LaunchPlan& plan, Role role, const WanConfig& config, doubl
   if (settings.keep_attention != Keep::kAuto) return;
   settings.keep_attention = Keep::kAlways;
   const Placement place = PlacementOf(plan, {role});
-  // A GPU's kernel for float32 is not one whose results can be kept.
-  const bool kept = place.keep_attention && (OnCpu(place) || plan.experiment.precision.compute == Compute::kBfloat16);
+  // On a GPU results can be kept of the kernel that deterministic runs in bfloat16 take (pipeline/models/attention.h).
+  const Experiment::Precision& precision = plan.experiment.precision;
+  const bool can = OnCpu(place) || (precision.compute == Compute::kBfloat16 && precision.deterministic);
+  const bool kept = place.keep_attention && can;
   if (!kept || !HaveRoom(plan, role, config, machine_bytes)) settings.keep_attention = Keep::kNever;
 }
 
