@@ -57,9 +57,9 @@ class OnGpu : public Collectives {
   std::unique_ptr<Collectives> gpu_;
 };
 
-bool HasGpu() {
+bool HasGpus(int count) {
   try {
-    OpenDevice("cuda");
+    OpenDevice(StrCat("cuda:", count - 1));
     return true;
   } catch (const Error&) {
     return false;
@@ -76,7 +76,8 @@ std::unique_ptr<Collectives> Connect(Form form, const Rendezvous& where) {
 class CollectivesContract : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    if (GetParam().form == Form::kNccl && !(HasNccl() && HasGpu())) GTEST_SKIP() << "no NCCL, or no GPU";
+    if (GetParam().form == Form::kNccl && !(HasGpus(GetParam().ranks) && HasNccl()))
+      GTEST_SKIP() << "no NCCL, or too few GPUs";
   }
   // `body` on every rank, each a thread with an end of its own.
   void OnEveryRank(const std::function<void(Collectives&)>& body) {
@@ -84,6 +85,7 @@ class CollectivesContract : public testing::TestWithParam<Case> {
     std::vector<std::thread> threads;
     for (int rank = 0; rank < GetParam().ranks; ++rank) {
       threads.emplace_back([&, rank] {
+        if (GetParam().form == Form::kNccl) OpenDevice(StrCat("cuda:", rank));  // that of this thread
         const auto group =
             Connect(GetParam().form, {folder / "rendezvous", rank, GetParam().ranks, std::chrono::seconds(30)});
         ASSERT_EQ(group->rank(), rank);
@@ -207,7 +209,8 @@ TEST_P(CollectivesContract, RefusesShapesThatDoNotFitBeforeAnythingIsSent) {
 INSTANTIATE_TEST_SUITE_P(Every, CollectivesContract,
                          testing::Values(Case{"Solo", Form::kSolo, 1}, Case{"Gloo1", Form::kGloo, 1},
                                          Case{"Gloo2", Form::kGloo, 2}, Case{"Gloo4", Form::kGloo, 4},
-                                         Case{"ThroughHost2", Form::kThroughHost, 2}),
+                                         Case{"ThroughHost2", Form::kThroughHost, 2}, Case{"Nccl1", Form::kNccl, 1},
+                                         Case{"Nccl2", Form::kNccl, 2}),
                          [](const auto& info) { return info.param.name; });
 
 // Of a group of two processes, this one and one that `other` is run in.
