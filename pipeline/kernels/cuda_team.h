@@ -35,8 +35,12 @@ SGMD_ROW_FN Pack operator+(const Pack& a, float b) { return a + Fill(b); }
 SGMD_ROW_FN Pack operator-(const Pack& a, float b) { return a - Fill(b); }
 SGMD_ROW_FN Pack operator*(const Pack& a, float b) { return a * Fill(b); }
 SGMD_ROW_FN Pack operator/(float a, const Pack& b) { return Fill(a) / b; }
+/// e^a, and beyond -87 and 88 as if it were there, so that it has a reciprocal and a product with zero; NaN stays NaN.
 SGMD_ROW_FN Pack Exp(const Pack& a) {
-  return Make([&](int l) { return expf(a.lane[l]); });
+  return Make([&](int l) {
+    const float x = a.lane[l];
+    return expf(x < -87.0F ? -87.0F : x > 88.0F ? 88.0F : x);
+  });
 }
 
 SGMD_ROW_FN Pack Sqrt(const Pack& a) {

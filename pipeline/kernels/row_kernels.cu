@@ -2,6 +2,12 @@
 
 #include <cuda_runtime.h>
 
+// Both are macros so that the tests can run this file on the CPU (tests/support/cuda_on_cpu).
+#ifndef SGMD_LAUNCH
+#define SGMD_LAUNCH(kernel, blocks, threads, bytes, stream) kernel<<<blocks, threads, bytes, stream>>>
+#define SGMD_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
+
 namespace sgmd::rows {
 namespace {
 
@@ -24,7 +30,7 @@ __global__ void __launch_bounds__(kElementThreads) Elements(Op op, std::int64_t 
 // The sums of a share are gathered in shared memory. Every thread has its own columns, so that nobody waits.
 template <typename Team, typename Op>
 __global__ void __launch_bounds__(Team::kThreads) Shares(Op op, int width, std::int64_t tokens, float* parts) {
-  extern __shared__ float4 shared[];
+  SGMD_DYNAMIC_SHARED(float4, shared);
   float* const sums = parts == nullptr ? nullptr : reinterpret_cast<float*>(shared);
   Team team(width);
   if (sums != nullptr) {
@@ -75,7 +81,7 @@ template <typename Op>
 const char* LaunchRows(const Op& op, int width, std::int64_t rows, Stream stream) {
   if (rows == 0) return nullptr;
   return WithTeam(width, [&]<typename Team>(Team*) {
-    Rows<Team><<<static_cast<unsigned>(rows), Team::kThreads, 0, stream>>>(op, width);
+    SGMD_LAUNCH(Rows<Team>, static_cast<unsigned>(rows), Team::kThreads, 0, stream)(op, width);
     return Launched();
   });
 }
@@ -85,7 +91,8 @@ const char* LaunchElements(const Op& op, std::int64_t elements, Stream stream) {
   if (elements % kLanes != 0) return "elements must be a multiple of 8";
   if (elements == 0) return nullptr;
   const std::int64_t at_once = BlockTeam<1, kElementThreads>::kMostWidth;
-  Elements<<<static_cast<unsigned>((elements + at_once - 1) / at_once), kElementThreads, 0, stream>>>(op, elements);
+  const std::int64_t blocks = (elements + at_once - 1) / at_once;
+  SGMD_LAUNCH(Elements, static_cast<unsigned>(blocks), kElementThreads, 0, stream)(op, elements);
   return Launched();
 }
 
@@ -99,7 +106,7 @@ const char* LaunchShares(const Op& op, int width, std::int64_t samples, std::int
     const cudaError_t allowed =
         cudaFuncSetAttribute(Shares<Team, Op>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (allowed != cudaSuccess) return cudaGetErrorString(allowed);
-    Shares<Team><<<static_cast<unsigned>(blocks), Team::kThreads, bytes, stream>>>(op, width, tokens, parts);
+    SGMD_LAUNCH(Shares<Team>, static_cast<unsigned>(blocks), Team::kThreads, bytes, stream)(op, width, tokens, parts);
     return Launched();
   });
 }
@@ -108,7 +115,8 @@ const char* LaunchTotal(const float* parts, int which, int sums, std::int64_t sa
                         bool over_all, float* total, Stream stream) {
   const dim3 blocks((width + 127) / 128, over_all ? 1 : static_cast<unsigned>(samples));
   const std::int64_t stride = static_cast<std::int64_t>(sums) * width, of_one = over_all ? samples * shares : shares;
-  Total<<<blocks, 128, 0, stream>>>(parts + static_cast<std::int64_t>(which) * width, stride, of_one, width, total);
+  SGMD_LAUNCH(Total, blocks, 128, 0, stream)
+  (parts + static_cast<std::int64_t>(which) * width, stride, of_one, width, total);
   return Launched();
 }
 
