@@ -86,7 +86,7 @@ std::string WeightsAfterADrainAndOfTheReplay(TinyRun& run, const Process& up) {
 class PaceAndDeath : public testing::TestWithParam<Case> {};
 
 TEST_P(PaceAndDeath, OfTheGeneratorAndOfTheFakeScoreChangeNothing) {
-  TinyRun run(40, GetParam().experiment);
+  TinyRun run(80, GetParam().experiment);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ASSERT_TRUE(run.Kill("sgmd-generator"));
@@ -117,7 +117,7 @@ constexpr char kFree[] =
 
 // The teachers are slow and die, the run is drained and goes on: what timing decided is done again.
 TEST(FreePace, IsReplayedBitForBitWithoutTeachers) {
-  TinyRun run(30, kFree, "[teacher]\nreplicas = 2\n[env]\nSGMD_FAILPOINTS = \"teacher.score=sleep(20):40%\"\n");
+  TinyRun run(80, kFree, "[teacher]\nreplicas = 2\n[env]\nSGMD_FAILPOINTS = \"teacher.score=sleep(20):40%\"\n");
   const Process first = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << first.Output();
   ASSERT_TRUE(run.Kill("teacher.1"));
