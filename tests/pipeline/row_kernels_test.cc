@@ -135,8 +135,9 @@ void ExpectAllTheSame(const Shape& shape) {
   ExpectSameShares<T, NormBackward<T, Add::kGated>>(d, 2, [&](const auto& out) {
     return NormBackward<T, Add::kGated>{dn, dsum, x, y, gate, modulation, mean, rstd, out[0], out[1]};
   });
-  ExpectSameShares<T, GatedAddBackward<T>>(
-      d, 1, [&](const auto& out) { return GatedAddBackward<T>{dsum, y, gate, shape.tokens, out[0]}; });
+  ExpectSameShares<T, GatedAddBackward<T>>(d, 1, [&](const auto& out) {
+    return GatedAddBackward<T>{dsum, y, gate, shape.tokens, out[0]};
+  });
   ExpectSameShares<T, RmsRotateBackward<T>>(d, 1, [&](const auto& out) {
     return RmsRotateBackward<T>{dn, x, weight, table, head, shape.tokens, rstd, out[0]};
   });
@@ -173,7 +174,7 @@ TEST(RowKernelsOfCudaForElements, ComputeWhatTheCpuComputes) {
   for (int on_cpu = 0; on_cpu < 2; ++on_cpu) {
     states[on_cpu] = {x.clone(), (dy * dy).clone(), dy.clone(), x.clone()};
     const auto& s = states[on_cpu];
-    const AdamW op{pointers(s[0]), pointers(dy), pointers(s[1]), pointers(s[2]), pointers(s[3]), 0.5F, 0.9F, 0.1F,
+    const AdamW op{pointers(s[0]), pointers(dy), pointers(s[1]), pointers(s[2]), pointers(s[3]), 0.5F,  0.9F, 0.1F,
                    0.99F,          0.01F,        0.3F,           1e-8F,          0.999F,         0.01F, 0.1F};
     if (on_cpu == 0) {
       EXPECT_EQ(LaunchElements(op, count, nullptr), nullptr);

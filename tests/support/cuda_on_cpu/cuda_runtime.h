@@ -69,9 +69,9 @@ void RunBlock(unsigned threads, Body& body) {
     fiber.context.uc_stack = {fiber.stack.get(), 0, kStack};
     fiber.context.uc_link = &scheduler;
     ::makecontext(&fiber.context, reinterpret_cast<void (*)()>(+[] {
-                    (*run)();
-                    fibers[threadIdx.x].done = true;
-                  }),
+      (*run)();
+      fibers[threadIdx.x].done = true;
+    }),
                   0);
   }
   for (bool left = true; left;) {
@@ -119,9 +119,8 @@ inline float __shfl_xor_sync(unsigned, float value, int distance) {
   return other;
 }
 
-#define SGMD_LAUNCH(kernel, blocks, threads, bytes, stream)     \
-  ::cuda_on_cpu::Launch {                                       \
-    dim3(blocks), static_cast<unsigned>(threads), bytes,        \
-        [](const auto&... arguments) { kernel(arguments...); } \
+#define SGMD_LAUNCH(kernel, blocks, threads, bytes, stream)                                                     \
+  ::cuda_on_cpu::Launch {                                                                                       \
+    dim3(blocks), static_cast<unsigned>(threads), bytes, [](const auto&... arguments) { kernel(arguments...); } \
   }
 #define SGMD_DYNAMIC_SHARED(type, name) type* const name = ::cuda_on_cpu::dynamic_shared.data()
