@@ -1,4 +1,4 @@
-// The launchers of CUDA (pipeline/kernels/row_kernels.cu), run on the CPU thread by thread, against the rows of the CPU.
+// The launchers of CUDA (pipeline/kernels/row_kernels.cu), run on the CPU thread by thread, against the CPU's own rows.
 #include "pipeline/kernels/row_kernels.h"
 
 #include <ATen/ATen.h>
