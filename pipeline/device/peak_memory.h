@@ -14,8 +14,7 @@ struct PeakMemory {
       0;  // at one time taken from the device: the above, and what is kept for later or in fragments
 };
 
-/// Of a GPU; of the CPU, where LibTorch does not count, zeros. CUDA's context and kernels, about half a gigabyte a
-/// process, are in neither.
+/// Of a GPU; of the CPU, where LibTorch does not count, zeros. CUDA's context and kernels are in neither.
 PeakMemory PeakMemoryOf(c10::Device device);
 void ResetPeakMemory(c10::Device device);
 
