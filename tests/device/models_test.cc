@@ -11,6 +11,7 @@
 #include "pipeline/training/muon.h"
 #include "tests/device/both_devices.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
 #include "tests/support/tiny_vae.h"
 
 namespace sgmd {
@@ -26,31 +27,17 @@ struct WanCase {
   double bound = kFloatBound;
 };
 
-WanConfig SmallWan() {
-  WanConfig c;
-  c.in_dim = c.out_dim = 4;
-  c.dim = 64;
-  c.ffn_dim = 128;
-  c.freq_dim = 32;
-  c.text_dim = 16;
-  c.text_len = 8;
-  c.num_heads = 2;
-  c.num_layers = 2;
-  return c;
-}
-
-// With numbers also where a new model has zeros.
+// With heads that fused attention takes.
 WanTransformer SmallModel(at::Device device, const WanCase& of) {
-  WanTransformer model(SmallWan(), device, of.precision);
-  model.Initialise(1);
-  const c10::NoGradGuard no_grad;
-  for (const auto& [name, p] : model.parameters()) {
-    if (name == "head.head.weight") p.copy_(Noise(p.sizes(), 9) * 0.2);
-  }
+  WanConfig wan = TinyWanConfig(2);
+  wan.dim = 64;
+  wan.ffn_dim = 128;
+  WanTransformer model = RandomModel(wan, of.precision, device);
   if (!of.lora) return model;
   LoraConfig config;
   config.rank = config.alpha = 4;
   model = model.WithAdapters(config, 3);
+  const c10::NoGradGuard no_grad;
   for (const auto& [name, p] : model.adapters()) p.copy_(Noise(p.sizes(), SeedFor(7, 0, 0, name)) * 0.1);
   return model;
 }
@@ -63,9 +50,9 @@ TEST_P(WanOnAGpu, GivesTheSameVelocityAndGradients) {
     WanTransformer model = SmallModel(device, of);
     model.SetRequiresGrad(!of.gradient_of_input);
     model.SetBlockCheckpointing(of.checkpoint);
-    const at::Tensor x = Noise({2, 4, 4, 8, 8}, 2).to(device).requires_grad_(of.gradient_of_input);
-    const at::Tensor sigma = at::tensor({0.3, 0.8}).to(device, at::kFloat);
-    const at::Tensor velocity = model.Forward(x, sigma, {Noise({2, 8, 16}, 4).to(device)});
+    const TinyInputs in;
+    const at::Tensor x = in.x.to(device).requires_grad_(of.gradient_of_input);
+    const at::Tensor velocity = model.Forward(x, in.sigma.to(device), {in.context.to(device)});
     velocity.square().mean().backward();
     std::vector<at::Tensor> out{velocity};
     if (of.gradient_of_input) out.push_back(x.grad());

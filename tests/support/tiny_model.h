@@ -10,8 +10,8 @@
 
 namespace sgmd {
 
-inline WanTransformer RandomModel(const WanConfig& config, WanPrecision precision = {}) {
-  WanTransformer model(config, at::kCPU, precision);
+inline WanTransformer RandomModel(const WanConfig& config, WanPrecision precision = {}, at::Device device = at::kCPU) {
+  WanTransformer model(config, device, precision);
   model.Initialise(1);
   const c10::NoGradGuard no_grad;
   for (const auto& [name, p] : model.parameters()) {
