@@ -42,8 +42,7 @@ struct Heartbeat::Impl {
     UseCredentials(socket, identity.credentials);
     socket.connect(endpoint);
     auto faults = SendFaults(Channel::kControl);
-    for (bool last = false; !last;) {
-      last = !ListenUntilTheNextBeat(socket);
+    for (bool last = false;; last = !ListenUntilTheNextBeat(socket)) {
       Envelope beat;
       beat.kind = wire::Kind::Beat;
       Stamp(beat, identity);
@@ -54,6 +53,7 @@ struct Heartbeat::Impl {
       beat.progress = WorkDone();
       beat.numbers["waiting"] = IsWaiting() ? 1 : 0;
       SendEnvelope(socket, {}, beat, faults);
+      if (last) return;
     }
   }
 

@@ -172,6 +172,8 @@ void Broker::OnHello(const Server::Incoming& in) {
   }
   if (members_.TakenByAnother(node, in.envelope.process)) teachers_.Lose(node, "started anew");
   members_.Welcome(node, in);
+  const int ranks = RanksOf(plan_.topology, *ParseNodeName(node));
+  for (int rank = 1; rank < ranks; ++rank) members_.Expect(StrCat(node, "/", rank));
 }
 
 void Broker::OnControl(const Server::Incoming& in) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "common/config/role.h"
 #include "common/log/log.h"
 
 namespace sgmd {
@@ -13,7 +12,9 @@ bool Members::Joined(const std::string& name) const {
 }
 
 bool Members::TakenByAnother(const std::string& name, std::uint64_t process) const {
-  return Joined(name) && members_.at(name).process != process;
+  const auto it = members_.find(name);
+  if (it == members_.end() || !it->second.joined) return false;
+  return it->second.process != 0 && it->second.process != process;
 }
 
 void Members::Welcome(const std::string& name, const Server::Incoming& hello) {
@@ -32,17 +33,24 @@ void Members::Welcome(const std::string& name, const Server::Incoming& hello) {
   data_.Welcome(hello);
 }
 
+void Members::Expect(const std::string& rank) {
+  Member& member = members_[rank];
+  if (member.joined) return;
+  if (member.process != 0) replaced_.insert(member.process);
+  member = {};
+  member.joined = member.beats_only = true;
+  member.heard = member.moved = clock_.Seconds();
+}
+
 bool Members::OnBeat(const std::string& name, std::uint64_t process, const message::Beat& beat,
                      const std::string& pipe) {
   if (WasReplaced(process) || TakenByAnother(name, process)) return false;
   Member& member = members_[name];
   if (member.gone && member.process == process) return false;  // its last beat, after it left
   member.heard = clock_.Seconds();
-  if (const auto node = ParseNodeName(name); node && node->rank > 0 && !member.joined) {
+  if (member.beats_only && member.process == 0) {
     LogInfo(name, " joined");
-    member.beats_only = member.joined = true;
     member.process = process;
-    member.moved = clock_.Seconds();
   }
   // A member that waits does not stand still: what it does next begins now.
   if (beat.progress != member.progress || beat.waiting || !member.joined) member.moved = clock_.Seconds();

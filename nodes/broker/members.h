@@ -31,9 +31,9 @@ class Members {
     double silence_seconds = 15, stall_seconds = 120;
   };
   struct Member {
-    std::uint64_t process = 0;  // which process said Hello
+    std::uint64_t process = 0;  // which process said Hello; 0 where it is expected
     bool joined = false, gone = false;
-    bool beats_only = false;  // a rank after 0 of a group: its first beat joins it, and nothing is sent to it
+    bool beats_only = false;  // a rank after 0 of a group: nothing is sent to it
     bool suspended = false;   // a teacher that was found stalled or silent
     bool waiting = false;
     std::int64_t progress = 0;
@@ -52,6 +52,8 @@ class Members {
   bool WasReplaced(std::uint64_t process) const { return replaced_.contains(process); }
   /// A process has said Hello and is let in; one that says Hello again is told again.
   void Welcome(const std::string& name, const Server::Incoming& hello);
+  /// A rank after 0 of a group whose rank 0 was let in: the ranks have met, so it has joined and owes signs of life.
+  void Expect(const std::string& rank);
   /// A beat of `process`; one of a process that is not the member is ignored. True when a suspended member is well
   /// again.
   bool OnBeat(const std::string& name, std::uint64_t process, const message::Beat& beat, const std::string& pipe);

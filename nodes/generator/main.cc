@@ -8,9 +8,10 @@ int main(int argc, char** argv) {
   return sgmd::RunRingNode(argc, argv, sgmd::Spell(sgmd::Role::kGenerator),
                            "The generator: the student that is trained.", [&](const sgmd::RingNode& node) {
                              if (!node.follows()) return sgmd::GeneratorNode(node).Run(stop);
-                             return sgmd::Follow(
-                                 node,
-                                 sgmd::GeneratorGroup(node.plan.experiment, node.device,
-                                                      sgmd::RecomputationOf(node.plan.topology.generator), node.group));
+                             return sgmd::Follow(node, [&] {
+                               return sgmd::GeneratorGroup(node.plan.experiment, node.device,
+                                                           sgmd::RecomputationOf(node.plan.topology.generator),
+                                                           node.group);
+                             });
                            });
 }

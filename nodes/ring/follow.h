@@ -7,12 +7,13 @@
 
 namespace sgmd {
 
-/// Does what rank 0 orders until it is done. `Group`: GeneratorGroup, FakeScoreGroup or TeacherGroup. Returns the exit
-/// code.
-template <typename Group>
-int Follow(const RingNode& node, Group group) {
+/// Does what rank 0 orders until it is done. `make` gives the GeneratorGroup, FakeScoreGroup or TeacherGroup: that
+/// reads the model, which counts as work. Returns the exit code.
+template <typename Make>
+int Follow(const RingNode& node, Make make) {
   const Topology::Transport& transport = node.plan.topology.transport;
   const Heartbeat heartbeat(transport.control, node.identity, transport.beat_seconds);
+  auto group = make();
   LogInfo("ready on ", node.device.str());
   group.Follow();
   return 0;

@@ -73,6 +73,13 @@ TEST_F(HeartbeatTest, SaysWhetherItsProcessWaits) {
   EXPECT_EQ(waits(), 0);
 }
 
+TEST_F(HeartbeatTest, BeatsAtOnce) {
+  const auto start = std::chrono::steady_clock::now();
+  const Heartbeat heartbeat(endpoint_, Identity("generator"), 60);
+  EXPECT_TRUE(Next(server_));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
 TEST_F(HeartbeatTest, EndsWithALastBeatAndWithoutWaiting) {
   const auto start = std::chrono::steady_clock::now();
   {

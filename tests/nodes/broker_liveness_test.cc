@@ -30,6 +30,20 @@ TEST_F(BrokerLivenessTest, ASilentTrainedRoleIsNamedAndTheRunGoesOnWhenItIsBack)
   EXPECT_TRUE(StatusBecomes([](const auto& s) { return NodeNamed(s, "fake_score")["stalled"] == false; }));
 }
 
+// Before its first beat too: the ranks of a group have met when the first of them joins.
+TEST_F(BrokerLivenessTest, ARankThatNeverBeatIsSilent) {
+  plan_.topology.transport.silence_seconds = 0.5;
+  plan_.topology.fake_score.devices = {"cpu", "cpu"};
+  Start();
+  const auto fake = Join("fake_score");
+  const Heartbeat of_first(plan_.topology.transport.control, Identity("fake_score"), 0.05);
+  ASSERT_TRUE(StatusBecomes([](const auto& s) { return NodeNamed(s, "fake_score/1")["state"] == "silent"; }));
+  const auto control = Control("client.2");
+  EXPECT_EQ(NodeNamed(Status(*control), "fake_score")["stalled"], false);
+  const Heartbeat of_second(plan_.topology.transport.control, Identity("fake_score/1"), 0.05);
+  EXPECT_TRUE(StatusBecomes([](const auto& s) { return NodeNamed(s, "fake_score/1")["stalled"] == false; }));
+}
+
 TEST_F(BrokerLivenessTest, ARoleThatBeatsAndDoesNothingWhileItWorksIsStalled) {
   plan_.topology.restart.stall_seconds = 0.5;
   Start();
