@@ -45,11 +45,16 @@ void RequirePromptEncoder(const TomlTable& model, const Experiment& e) {
 }
 
 void CheckModel(TomlTable model, const Experiment& e, RequiredFiles needed) {
-  try {
-    if (needed != RequiredFiles::kNone) FindModelConfig(e.model.teacher);
-  } catch (const Error& error) {
-    FailMissing(model, "teacher", StrCat(error.message(), ": ", error.where()), error.hint());
-  }
+  const auto require = [&](const char* key, const std::filesystem::path& path) {
+    try {
+      if (needed != RequiredFiles::kNone && !path.empty()) FindModelConfig(path);
+    } catch (const Error& error) {
+      FailMissing(model, key, StrCat(error.message(), ": ", error.where()), error.hint());
+    }
+  };
+  require("teacher", e.model.teacher);
+  require("student", e.model.student);
+  require("fake_score", e.model.fake_score);
   if (needed != RequiredFiles::kAll) return;
   if (!std::filesystem::exists(e.model.prompts)) {
     FailMissing(model, "prompts", StrCat("no prompt bank at ", e.model.prompts.string()), "");
@@ -190,6 +195,13 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
   return e;
 }
 
+const std::filesystem::path& ModelOf(const Experiment& e, Role role) {
+  const std::filesystem::path& own = role == Role::kGenerator   ? e.model.student
+                                     : role == Role::kFakeScore ? e.model.fake_score
+                                                                : e.model.teacher;
+  return own.empty() ? e.model.teacher : own;
+}
+
 std::vector<std::int64_t> LatentShape(const Experiment& e) {
   std::vector<std::int64_t> shape{e.data.micro_batch};
   shape.insert(shape.end(), e.data.latent.begin(), e.data.latent.end());
@@ -211,6 +223,8 @@ Digest ExperimentDigest(const Experiment& experiment) {
   Hasher hasher;
   hasher.Text("experiment").Text(ModelDigest(e.model.teacher).Hex());
   hasher.Text(DigestCache::OfUser().Of(e.model.prompts).Hex());
+  if (!e.model.student.empty()) hasher.Text("student").Text(ModelDigest(e.model.student).Hex());
+  if (!e.model.fake_score.empty()) hasher.Text("fake_score").Text(ModelDigest(e.model.fake_score).Hex());
   const std::vector<FieldText> fields = FieldTextsOf(e), defaults = FieldTextsOf(Experiment());
   for (std::size_t i = 0; i < fields.size(); ++i) {
     const FieldText& field = fields[i];

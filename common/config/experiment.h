@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/config/role.h"
 #include "common/config/toml_reader.h"
 #include "common/digest/digest.h"
 
@@ -86,7 +87,7 @@ struct Experiment {
   std::int64_t steps = 0;
 
   struct Model {
-    std::filesystem::path teacher, prompts;
+    std::filesystem::path teacher, student, fake_score, prompts;  // empty student, fake_score: the teacher; see ModelOf
     std::string prompt_encoder;
     double guidance = 1.0;
   } model;
@@ -169,11 +170,18 @@ enum class RequiredFiles { kAll, kConfig, kNone };
 Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles needed = RequiredFiles::kAll,
                           const TomlOverrides& overrides = {});
 
+/// The model whose sizes the network of `role` has: of the teacher its own, of a trained role the one whose weights it
+/// starts from.
+const std::filesystem::path& ModelOf(const Experiment& experiment, Role role);
+
 /// exit_weights as the samples are drawn: with the diversity loss, which trains the first step, none exits there.
 std::vector<std::int64_t> ExitWeights(const Experiment& experiment);
 
 /// The latents of a micro-batch, [micro_batch, C, F, H, W].
 std::vector<std::int64_t> LatentShape(const Experiment& experiment);
+
+/// Whether the latents are RGB pixels, as those of the embedded model: three channels, and no VAE.
+inline bool LatentsArePixels(const Experiment& experiment) { return experiment.data.latent.front() == 3; }
 
 /// How many micro-batches of an outer iteration train the generator: [outer] land, or all.
 inline std::int64_t LandedMicroBatches(const Experiment& experiment) {
@@ -197,8 +205,8 @@ inline bool RollsOut(const Experiment& experiment, std::int64_t step) {
 /// The resolved experiment as TOML, every key explicit; LoadExperiment reads it back to an equal value.
 std::string ToToml(const Experiment& experiment);
 
-/// Identity of what is computed: every field that can change the weights, with the digests of the teacher's files and
-/// of the prompt bank in place of their paths, without name, steps, checkpoint. A checkpoint of one identity is
+/// Identity of what is computed: every field that can change the weights, with the digests of the models' files and of
+/// the prompt bank in place of their paths, without name, steps, checkpoint. A checkpoint of one identity is
 /// refused by another.
 Digest ExperimentDigest(const Experiment& experiment);
 

@@ -8,13 +8,29 @@ constexpr NumberRange kThreads{1, 1024};
 constexpr NumberRange kSharing{1, 64};
 
 void VisitModelAndData(FieldVisitor& v, Experiment& e) {
-  v.Section("model", "The teacher, which student and fake score start from, and its prompts.");
+  v.Section(
+      "model",
+      "The teacher, the models that student and fake score start from, and the prompts. All have one latent space "
+      "and one text encoder; their sizes may differ.");
   v.Field({"teacher",
            "a folder with config.json and *.safetensors, a Diffusers folder, or a .safetensors file",
            {},
            Presence::kRequired,
            Decides::kNothing},
           e.model.teacher);
+  v.Field({"student",
+           "what the student starts from, such as an earlier student or a smaller model; the teacher by default",
+           {},
+           Presence::kOptional,
+           Decides::kNothing},
+          e.model.student);
+  v.Field({"fake_score",
+           "what the fake score starts from; the teacher by default. Beside a smaller student one of the student's "
+           "size costs less",
+           {},
+           Presence::kOptional,
+           Decides::kNothing},
+          e.model.fake_score);
   v.Field({"prompts", "the prompt bank, a file that `sgmd-encode` makes", {}, Presence::kRequired, Decides::kNothing},
           e.model.prompts);
   v.Field({"prompt_encoder",

@@ -62,6 +62,8 @@ Placement PlacementOf(const LaunchPlan& plan, const NodeName& node) {
   if (node.role == Role::kTeacher) PlaceTeacher(t.teacher, p);
   if (node.role == Role::kEvaluator) {
     p.host = t.evaluator.host;
+    p.device = DeviceNamed(t.evaluator.device);
+    p.device_memory_gib = t.evaluator.device_memory_gib;
     p.threads = t.evaluator.threads;
   }
   if (t.run.hosts.empty()) p.host.clear();

@@ -67,6 +67,22 @@ Topology OnOneHost(Topology t) {
   return t;
 }
 
+namespace {
+
+// What the experiment's videos are looked at with.
+void CheckEvaluator(const LaunchPlan& plan, const TomlTable& evaluator) {
+  const Topology::Evaluator& settings = plan.topology.evaluator;
+  if (!settings.enabled) return;
+  if (!LatentsArePixels(plan.experiment) && settings.vae.empty())
+    evaluator.Fail("enabled", "evaluating a model with latents needs \"vae\"",
+                   "vae = \"<a Diffusers folder, or its vae/>\", of the model that is distilled");
+  if (LatentsArePixels(plan.experiment) && settings.features.empty())
+    evaluator.Fail("enabled", "evaluating needs \"features\"",
+                   "features = \"../models/bouncing_ball_features.safetensors\"");
+}
+
+}  // namespace
+
 LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFiles needed,
                           const TomlOverrides& overrides, Groups groups) {
   std::set<std::string> sections;
@@ -79,8 +95,9 @@ LaunchPlan LoadLaunchPlan(const std::filesystem::path& topology_path, RequiredFi
   plan.topology = ReadTopology(topology_path, of_topology);
   ResolveDefaults(plan.topology);
   plan.experiment = LoadExperiment(plan.topology.run.experiment, needed, of_experiment);
-  if (groups == Groups::kAreReplaced) return plan;
   TomlTable root = TomlFile::Open(topology_path, of_topology).root();
+  CheckEvaluator(plan, root.Table("evaluator"));
+  if (groups == Groups::kAreReplaced) return plan;
   CheckGroup(plan, root.Table("generator"), Role::kGenerator, LandedMicroBatches(plan.experiment));
   CheckGroup(plan, root.Table("fake_score"), Role::kFakeScore, plan.experiment.data.micro_batches);
   return plan;

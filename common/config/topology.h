@@ -53,10 +53,12 @@ struct Topology {
   } teacher;
 
   struct Evaluator {
-    std::string host;
+    std::string host, device = "cpu";
+    double device_memory_gib = 0.0;
     bool enabled = false;
-    std::filesystem::path features;
-    std::int64_t samples = 512, teacher_steps = 50, threads = 1;
+    std::filesystem::path features, vae;
+    std::int64_t samples = 512, videos = 4, teacher_steps = 50, threads = 1;
+    std::vector<std::string> stop_when;
   } evaluator;
 
   /// Of every process of the run.
@@ -85,6 +87,9 @@ struct Topology {
 
   std::map<std::string, std::string> env;  // variables of every process
 };
+
+/// What [evaluator] stop_when may name (nodes/evaluator/collapse_watch.h).
+inline constexpr const char* kCollapseSigns[] = {"static", "falling", "colourful"};
 
 /// The named hosts, the head first; one without a name where the topology names none.
 std::vector<std::string> HostsOf(const Topology& topology);

@@ -52,8 +52,22 @@ void VisitEvaluator(FieldVisitor& v, Topology::Evaluator& e) {
   v.Section("evaluator", "Measures checkpoints in order while the run goes on, at low priority; says which it lost.");
   v.Field({"host", "one of [run] hosts; by default the first"}, e.host);
   v.Field({"enabled", "whether there is one"}, e.enabled);
-  v.Field({"features", "network of the Fréchet distance; required to evaluate"}, e.features);
-  v.Field({"samples", "videos behind each figure; a Fréchet distance of D features needs 10 D", {64, 1e6}}, e.samples);
+  v.Field({"features", "of the embedded model, which needs it: network of the Fréchet distance"}, e.features);
+  v.Field({"samples",
+           "of the embedded model: videos behind each figure; a Fréchet distance of D features needs 10 D",
+           {64, 1e6}},
+          e.samples);
+  v.Field(
+      {"vae", "of a model with latents, which needs it: what decodes them, a Diffusers folder or a .safetensors file"},
+      e.vae);
+  v.Field({"videos", "of a model with latents: prompts of the bank that are drawn, decoded and shown", {1, 256}},
+          e.videos);
+  v.Field({"stop_when",
+           "of a model with latents: the signs of collapse at which the run is drained, of `static`, `falling` and "
+           "`colourful`; each is warned of in any case"},
+          e.stop_when);
+  v.Field({"device", "of a model with latents; one that training does not use, where there is one"}, e.device);
+  v.Field({"device_memory_gib", "memory of that device; 0: not known", kGibibytes}, e.device_memory_gib);
   v.Field({"teacher_steps", "sampling steps of the teacher that students are compared with", {1, 1000}},
           e.teacher_steps);
   v.Field({"threads", "CPU threads", kThreads}, e.threads);

@@ -146,10 +146,14 @@ void CheckEvaluator(const TomlTable& evaluator, const Topology& t) {
   if (!t.evaluator.features.empty() && !std::filesystem::exists(t.evaluator.features)) {
     evaluator.Fail("features", "no feature network at " + t.evaluator.features.string());
   }
-  if (t.evaluator.enabled && t.evaluator.features.empty()) {
-    evaluator.Fail("enabled", "evaluating needs \"features\"",
-                   "features = \"../models/bouncing_ball_features.safetensors\"");
+  for (const std::string& sign : t.evaluator.stop_when) {
+    if (std::ranges::find(kCollapseSigns, sign) == std::end(kCollapseSigns))
+      evaluator.Fail("stop_when", StrCat("an entry of \"stop_when\" is \"", sign, "\""),
+                     "each one of: static, falling, colourful");
   }
+  CheckDevice(evaluator, "device", t.evaluator.device);
+  if (!t.evaluator.vae.empty() && !std::filesystem::exists(t.evaluator.vae))
+    evaluator.Fail("vae", "no VAE at " + t.evaluator.vae.string());
 }
 
 void CheckMetrics(const TomlTable& metrics, const std::string& listen) {

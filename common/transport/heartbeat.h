@@ -11,8 +11,8 @@
 namespace sgmd {
 
 /// Tells the broker at once, and then every `beat_seconds`, how much work this process has done and whether it is at
-/// work (common/metrics/work_count.h); owns its control socket and thread. A process that hangs stops counting, which is
-/// how it differs from a slow one and from one that waits.
+/// work (common/metrics/work_count.h); owns its control socket and thread. A process that hangs stops counting, which
+/// is how it differs from a slow one and from one that waits.
 class Heartbeat {
  public:
   Heartbeat(const std::string& control_endpoint, NodeIdentity identity, double beat_seconds);

@@ -142,7 +142,7 @@ Rack ParseRack(const std::string& text) {
   return rack;
 }
 
-Balanced BalancedOver(const LaunchPlan& original, const WanConfig& config, const Rack& rack,
+Balanced BalancedOver(const LaunchPlan& original, const RoleConfigs& configs, const Rack& rack,
                       std::optional<double> tflops) {
   LaunchPlan plan = OnRack(original, rack);
   const Experiment& e = plan.experiment;
@@ -166,13 +166,13 @@ Balanced BalancedOver(const LaunchPlan& original, const WanConfig& config, const
     t.generator.keep_attention = original.topology.generator.keep_attention;
     t.fake_score.keep_attention = original.topology.fake_score.keep_attention;
     if (!asked) t.generator.keep_exit_graphs = 0;
-    const MemoryPlan memory = PlanMemory(plan, config, 0);
+    const MemoryPlan memory = PlanMemory(plan, configs, 0);
     const double need = LargestNeed(memory);
     if (least_need == 0 || need < least_need) least_need = need;
     if (!memory.Fits()) return;
     if (!asked) t.generator.keep_exit_graphs = Topology::kAsManyAsFit;
-    DecideWhatIsKept(plan, config, 0);
-    const double seconds = PlanTime(plan, config, tflops).step_seconds;
+    DecideWhatIsKept(plan, configs, 0);
+    const double seconds = PlanTime(plan, configs, tflops).step_seconds;
     if (best && seconds > 1.001 * best->step_seconds) return;
     const bool quicker = !best || seconds < 0.999 * best->step_seconds;
     if (!quicker && std::pair(t.teacher.ranks, need) >= std::pair(best->plan.topology.teacher.ranks, best_need)) return;
@@ -199,12 +199,12 @@ Balanced BalancedOver(const LaunchPlan& original, const WanConfig& config, const
   return *best;
 }
 
-std::string BalancedToml(const Balanced& balanced, const WanConfig& config, const std::string& rack) {
+std::string BalancedToml(const Balanced& balanced, const RoleConfigs& configs, const std::string& rack) {
   char step[32];
   std::snprintf(step, sizeof step, "%.3g", balanced.step_seconds);
   return StrCat("# ", balanced.plan.experiment.name, " over ", rack, ", as `sgmd-launch plan --balance ", rack,
                 "` splits it: ", step, " s a step by its estimate.\n# ",
-                BalanceText(PlanMemory(balanced.plan, config, 0)), "\n", ToToml(balanced.plan.topology));
+                BalanceText(PlanMemory(balanced.plan, configs, 0)), "\n", ToToml(balanced.plan.topology));
 }
 
 }  // namespace sgmd

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "common/config/topology.h"
-#include "pipeline/models/wan_config.h"
+#include "pipeline/models/role_configs.h"
 
 namespace sgmd {
 
@@ -30,9 +30,10 @@ struct Balanced {
 /// a host as a group. GPUs may have several roles, which in a strict run take turns. Everything but devices and hosts
 /// stays as it is in `plan`; several hosts are named a, b, ... where the plan does not name as many. `tflops` as in
 /// PlanTime. Throws Error, located at --balance, where none fits.
-Balanced BalancedOver(const LaunchPlan& plan, const WanConfig& config, const Rack& rack, std::optional<double> tflops);
+Balanced BalancedOver(const LaunchPlan& plan, const RoleConfigs& configs, const Rack& rack,
+                      std::optional<double> tflops);
 
 /// The topology file of a split, for `up`: what a file needs to say of it.
-std::string BalancedToml(const Balanced& balanced, const WanConfig& config, const std::string& rack);
+std::string BalancedToml(const Balanced& balanced, const RoleConfigs& configs, const std::string& rack);
 
 }  // namespace sgmd

@@ -6,12 +6,14 @@
 
 namespace sgmd {
 
-DiskPlan PlanDisk(const Experiment& e, const WanConfig& config) {
+DiskPlan PlanDisk(const Experiment& e, const RoleConfigs& configs) {
   double latent = 4;  // bytes of one sample's velocity
   for (const std::int64_t extent : e.data.latent) latent *= static_cast<double>(extent);
-  const double all = static_cast<double>(ParameterCount(config));
-  const double trained =
-      e.lora.rank > 0 ? static_cast<double>(LoraParameterCount(config, e.lora.rank, e.lora.targets)) : all;
+  const auto trained = [&](Role role) {
+    const WanConfig& config = configs.Of(role);
+    if (e.lora.rank == 0) return static_cast<double>(ParameterCount(config));
+    return static_cast<double>(LoraParameterCount(config, e.lora.rank, e.lora.targets));
+  };
   const auto moments = [](const OptimizerConfig& optimizer) { return optimizer.beta1 == 0 ? 1.0 : 2.0; };
   DiskPlan disk;
   const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
@@ -19,14 +21,14 @@ DiskPlan PlanDisk(const Experiment& e, const WanConfig& config) {
   const double of_score = e.precision.scores == Compute::kBfloat16 ? 0.5 : 1;
   disk.cache_step = latent * (of_score * cost.rolled_out * samples + cost.uncached_anchors);
   disk.cache_run = disk.cache_step * static_cast<double>(e.steps);
-  disk.checkpoint =
-      4 * trained * (2 + moments(e.optimizer.generator) + moments(e.optimizer.fake_score) + (e.ema.decay > 0 ? 1 : 0));
-  disk.student = 4 * all;
+  disk.checkpoint = 4 * (trained(Role::kGenerator) * (1 + moments(e.optimizer.generator) + (e.ema.decay > 0 ? 1 : 0)) +
+                         trained(Role::kFakeScore) * (1 + moments(e.optimizer.fake_score)));
+  disk.student = 4 * static_cast<double>(ParameterCount(configs.Of(Role::kGenerator)));
   return disk;
 }
 
-std::string DiskText(const LaunchPlan& plan, const WanConfig& config) {
-  const DiskPlan disk = PlanDisk(plan.experiment, config);
+std::string DiskText(const LaunchPlan& plan, const RoleConfigs& configs) {
+  const DiskPlan disk = PlanDisk(plan.experiment, configs);
   const Topology::Cache& cache = plan.topology.cache;
   std::string text = "\ndisk:\n";
   if (cache.enabled) {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "common/config/topology.h"
-#include "pipeline/models/wan_config.h"
+#include "pipeline/models/role_configs.h"
 
 namespace sgmd {
 
@@ -16,9 +16,9 @@ struct DiskPlan {
   double student = 0;     // the finished model, float32
 };
 
-DiskPlan PlanDisk(const Experiment& experiment, const WanConfig& config);
+DiskPlan PlanDisk(const Experiment& experiment, const RoleConfigs& configs);
 
 /// Growth of the cache against its limit, checkpoints, student.
-std::string DiskText(const LaunchPlan& plan, const WanConfig& config);
+std::string DiskText(const LaunchPlan& plan, const RoleConfigs& configs);
 
 }  // namespace sgmd

@@ -28,9 +28,9 @@ void AddBackward(Passes& passes, double times, bool trains) {
   if (trains) passes.exchanges += times;
 }
 
-Passes PassesOf(const LaunchPlan& plan, const WanConfig& config, Role role) {
+Passes PassesOf(const LaunchPlan& plan, const RoleConfigs& configs, Role role) {
   const Experiment& e = plan.experiment;
-  const StepCost cost = StepCostOf(plan, config);
+  const StepCost cost = StepCostOf(plan, configs);
   const double landed = static_cast<double>(LandedMicroBatches(e)) / static_cast<double>(e.data.micro_batches),
                updates = static_cast<double>(MostInnerUpdates(e)),
                kept = static_cast<double>(KeptGraphs(plan)) / static_cast<double>(e.data.micro_batches);
@@ -58,11 +58,12 @@ Passes PassesOf(const LaunchPlan& plan, const WanConfig& config, Role role) {
 
 }  // namespace
 
-double GroupTraffic(const LaunchPlan& plan, const WanConfig& config, Role role) {
+double GroupTraffic(const LaunchPlan& plan, const RoleConfigs& configs, Role role) {
   const NodeName node{role};
   const double ranks = RanksOf(plan.topology, node), sharing = SequenceRanksOf(plan.experiment, node);
   if (ranks == 1 || (role != Role::kGenerator && role != Role::kFakeScore && role != Role::kTeacher)) return 0;
   const Experiment& e = plan.experiment;
+  const WanConfig& config = configs.Of(role);
   const double bytes = e.precision.compute == Compute::kBfloat16 ? 2 : 4;
   const double all = static_cast<double>(ParameterCount(config));
   const double adapters =
@@ -71,7 +72,7 @@ double GroupTraffic(const LaunchPlan& plan, const WanConfig& config, Role role) 
   const double gathered = bytes * (adapted ? all + adapters : all), exchanged = bytes * (adapted ? adapters : all);
   const double stream = bytes * static_cast<double>(e.data.micro_batch * TokenCount(config, e.data.latent)) / sharing *
                         static_cast<double>(config.dim * config.num_layers);
-  const Passes passes = PassesOf(plan, config, role);
+  const Passes passes = PassesOf(plan, configs, role);
   double groups = 1;
   if (role == Role::kTeacher) groups = static_cast<double>(plan.topology.teacher.replicas);
   const double rounds = static_cast<double>(e.data.micro_batches) / (ranks / sharing) / groups;
@@ -79,10 +80,10 @@ double GroupTraffic(const LaunchPlan& plan, const WanConfig& config, Role role) 
                    4 * (sharing - 1) / sharing * passes.streams * stream);
 }
 
-std::string GroupTrafficText(const LaunchPlan& plan, const WanConfig& config) {
+std::string GroupTrafficText(const LaunchPlan& plan, const RoleConfigs& configs) {
   std::string text;
   for (const Role role : {Role::kGenerator, Role::kFakeScore, Role::kTeacher}) {
-    if (const double bytes = GroupTraffic(plan, config, role); bytes > 0)
+    if (const double bytes = GroupTraffic(plan, configs, role); bytes > 0)
       text += StrCat(text.empty() ? "" : ", ", Spell(role), " ", Gigabytes(bytes));
   }
   return text.empty() ? "" : StrCat("  groups       a rank receives from the others, GB a step: ", text, "\n");

@@ -3,7 +3,7 @@
 
 #include "common/config/role.h"
 #include "common/config/topology.h"
-#include "pipeline/models/wan_config.h"
+#include "pipeline/models/role_configs.h"
 
 namespace sgmd {
 
@@ -17,9 +17,9 @@ namespace sgmd {
 ///
 /// Not counted: latents, orders, what fills up grains, micro-batches that are rolled out further than their own exit
 /// step, and rounds of a teacher for which fewer micro-batches had come than it has ranks.
-double GroupTraffic(const LaunchPlan& plan, const WanConfig& config, Role role);
+double GroupTraffic(const LaunchPlan& plan, const RoleConfigs& configs, Role role);
 
 /// A line; empty where there is no group.
-std::string GroupTrafficText(const LaunchPlan& plan, const WanConfig& config);
+std::string GroupTrafficText(const LaunchPlan& plan, const RoleConfigs& configs);
 
 }  // namespace sgmd

@@ -81,9 +81,9 @@ std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bo
 
 }  // namespace
 
-std::string OversizeAdvice(const LaunchPlan& original, const WanConfig& config, double machine_bytes) {
+std::string OversizeAdvice(const LaunchPlan& original, const RoleConfigs& configs, double machine_bytes) {
   LaunchPlan plan = original;
-  MemoryPlan memory = PlanMemory(plan, config, machine_bytes);
+  MemoryPlan memory = PlanMemory(plan, configs, machine_bytes);
   if (memory.Fits()) return "";
   std::string text = "\ndoes not fit:\n";
   for (const DeviceMemory& device : memory.devices) {
@@ -97,7 +97,7 @@ std::string OversizeAdvice(const LaunchPlan& original, const WanConfig& config, 
   for (const Change& change : Changes(plan, memory, cpu)) {
     LaunchPlan changed = plan;
     change.apply(changed);
-    const MemoryPlan after = PlanMemory(changed, config, machine_bytes);
+    const MemoryPlan after = PlanMemory(changed, configs, machine_bytes);
     if (!after.Fits() && Worst(after).need > kWorthwhile * Worst(memory).need) continue;
     text += StrCat("  ", ++number, ". ", change.text, "  (", change.cost, "): ");
     if (after.Fits()) return text + "it fits\n";

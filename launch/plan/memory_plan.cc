@@ -17,6 +17,10 @@ namespace {
 // Stated, not computed. CUDA: context and loaded kernels, cuBLAS and cuDNN workspaces. CPU: the pages of LibTorch in
 // use.
 constexpr double kCudaRuntime = 1.0e9, kCpuRuntime = 0.3e9;
+// A Wan VAE decodes a latent frame at a time in float32: its parameters and what is kept between frames, and at once
+// about so many tensors as wide as its last upsampling gives (wan_facts §3). Stated, not measured on a GPU.
+constexpr double kVae21 = 0.8e9, kVae22 = 3.3e9, kDecodingTensors = 4;
+
 // Latents of a micro-batch at work in a role at once: noise, inputs, outputs, samples, gradients; pairs with guidance.
 constexpr double kWorkingLatents = 8;
 
@@ -24,6 +28,14 @@ constexpr double kWorkingLatents = 8;
 constexpr double kFilledByChoice = 0.9;
 
 bool OnCpu(const Placement& place) { return place.device.kind == Device::Kind::kCpu; }
+
+// Of the VAE with a chunk of four frames on its way.
+double DecodingBytes(const WanConfig& config, const std::vector<std::int64_t>& latent) {
+  const bool large = config.in_dim == 48;
+  const double side = large ? 16 : 8, channels = large ? 256 : 192, frames = 4;
+  const double pixels = frames * side * side * static_cast<double>(latent[2] * latent[3]) / (large ? 4 : 1);
+  return 4 * pixels * channels * kDecodingTensors + (large ? kVae22 : kVae21);
+}
 
 // What the experiment says about sizes, in one place.
 struct Setting {
@@ -164,7 +176,23 @@ double ForwardEquivalents(const StepCost& cost, const Topology& topology, const 
   return (node.role == Role::kGenerator ? cost.generator : cost.fake_score) / RanksOf(topology, node);
 }
 
-bool Computes(Role role) { return role == Role::kGenerator || role == Role::kFakeScore || role == Role::kTeacher; }
+// Of an evaluator on a GPU: the larger of the networks that are there one after the other, the VAE, and a chunk of
+// frames on its way through the VAE.
+MemoryNeed NeedOfEvaluator(const Setting& teacher, const Setting& student, const Placement& place) {
+  MemoryNeed need;
+  need.weights = (teacher.half ? 2 : 4) * std::max(teacher.all, student.all);
+  need.activations = std::max(ActivationBytes(teacher.config, teacher.tokens, teacher.Pass(Role::kTeacher, place)),
+                              DecodingBytes(teacher.config, teacher.e.data.latent));
+  need.runtime = kCudaRuntime;
+  return need;
+}
+
+// Of those on the CPU the evaluator and the broker are left out: they are small.
+bool IsPlanned(const Placement& place) {
+  const Role role = place.node.role;
+  return role == Role::kGenerator || role == Role::kFakeScore || role == Role::kTeacher ||
+         (role == Role::kEvaluator && !OnCpu(place));
+}
 
 // Several topology entries may say what one device has: the least counts.
 void AddToDevice(MemoryPlan& memory, const Placement& place, double machine_bytes, double need) {
@@ -191,12 +219,13 @@ std::int64_t KeptGraphs(const LaunchPlan& plan) {
   return kept / round * round;
 }
 
-StepCost StepCostOf(const LaunchPlan& plan, const WanConfig& config) {
+StepCost StepCostOf(const LaunchPlan& plan, const RoleConfigs& configs) {
   const double kept = static_cast<double>(KeptGraphs(plan)) / static_cast<double>(plan.experiment.data.micro_batches);
-  const ForwardFlops flops = ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent));
   const auto again = [&](Role role) {
     const Placement place = PlacementOf(plan, {role});
     if (!place.checkpoint_blocks) return 0.0;
+    const WanConfig& config = configs.Of(role);
+    const ForwardFlops flops = ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent));
     return place.keep_attention ? 1 - flops.self_attention / flops.total() : 1.0;
   };
   return StepCostOf(plan.experiment, again(Role::kGenerator), again(Role::kFakeScore), kept);
@@ -205,17 +234,17 @@ StepCost StepCostOf(const LaunchPlan& plan, const WanConfig& config) {
 namespace {
 
 // Whether the devices of the role's ranks, whose memory must be known, have room for all that is on them.
-bool HaveRoom(const LaunchPlan& plan, Role role, const WanConfig& config, double machine_bytes) {
+bool HaveRoom(const LaunchPlan& plan, Role role, const RoleConfigs& configs, double machine_bytes) {
   std::set<std::string> names;
   for (NodeName node{role}; node.rank < RanksOf(plan.topology, {role}); ++node.rank)
     names.insert(PlacementOf(plan, node).DeviceOfHost());
-  const MemoryPlan memory = PlanMemory(plan, config, machine_bytes);
+  const MemoryPlan memory = PlanMemory(plan, configs, machine_bytes);
   return std::ranges::all_of(memory.devices, [&](const DeviceMemory& device) {
     return !names.contains(device.device) || device.need <= kFilledByChoice * device.has;
   });
 }
 
-void DecideAttention(LaunchPlan& plan, Role role, const WanConfig& config, double machine_bytes) {
+void DecideAttention(LaunchPlan& plan, Role role, const RoleConfigs& configs, double machine_bytes) {
   Topology::TrainedRole& settings = role == Role::kGenerator
                                         ? plan.topology.generator
                                         : static_cast<Topology::TrainedRole&>(plan.topology.fake_score);
@@ -226,21 +255,21 @@ void DecideAttention(LaunchPlan& plan, Role role, const WanConfig& config, doubl
   const Experiment::Precision& precision = plan.experiment.precision;
   const bool can = OnCpu(place) || (precision.compute == Compute::kBfloat16 && precision.deterministic);
   const bool kept = place.keep_attention && can;
-  if (!kept || !HaveRoom(plan, role, config, machine_bytes)) settings.keep_attention = Keep::kNever;
+  if (!kept || !HaveRoom(plan, role, configs, machine_bytes)) settings.keep_attention = Keep::kNever;
 }
 
 }  // namespace
 
-void DecideWhatIsKept(LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
+void DecideWhatIsKept(LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes) {
   std::int64_t& keep = plan.topology.generator.keep_exit_graphs;
   const bool as_many_as_fit = keep == Topology::kAsManyAsFit;
   if (as_many_as_fit) keep = 0;
-  for (const Role role : {Role::kGenerator, Role::kFakeScore}) DecideAttention(plan, role, config, machine_bytes);
+  for (const Role role : {Role::kGenerator, Role::kFakeScore}) DecideAttention(plan, role, configs, machine_bytes);
   if (!as_many_as_fit) return;
   keep = plan.experiment.data.micro_batches;
   keep = KeptGraphs(plan);
   const std::int64_t round = RoundOf(plan, {Role::kGenerator});
-  while (keep > 0 && !HaveRoom(plan, Role::kGenerator, config, machine_bytes))
+  while (keep > 0 && !HaveRoom(plan, Role::kGenerator, configs, machine_bytes))
     keep = std::max<std::int64_t>(keep - round, 0);
 }
 
@@ -248,16 +277,22 @@ bool MemoryPlan::Fits() const {
   return std::all_of(devices.begin(), devices.end(), [](const DeviceMemory& device) { return device.fits(); });
 }
 
-MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes) {
-  const Setting setting(plan.experiment, config);
-  const double forward = ForwardFlopsOf(config, setting.tokens).total();
-  const StepCost cost = StepCostOf(plan, config);
+MemoryPlan PlanMemory(const LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes) {
+  const StepCost cost = StepCostOf(plan, configs);
   std::vector<Placement> placements = Placements(plan);
   const std::vector<std::string> hosts = HostsOf(plan.topology);
   std::ranges::stable_sort(placements, {}, [&](const Placement& p) { return std::ranges::find(hosts, p.host); });
   MemoryPlan memory;
   for (const Placement& place : placements) {
-    if (!Computes(place.node.role)) continue;
+    if (!IsPlanned(place)) continue;
+    const Setting setting(plan.experiment, configs.Of(place.node.role));
+    if (place.node.role == Role::kEvaluator) {
+      const MemoryNeed need = NeedOfEvaluator(setting, Setting(plan.experiment, configs.Of(Role::kGenerator)), place);
+      memory.processes.push_back({Spell(place.node), place.DeviceOfHost(), need, 0});
+      AddToDevice(memory, place, machine_bytes, need.total());
+      continue;
+    }
+    const double forward = ForwardFlopsOf(setting.config, setting.tokens).total();
     const MemoryNeed need = NeedOf(setting, plan, place);
     memory.processes.push_back(
         {Spell(place.node), place.DeviceOfHost(), need, forward * ForwardEquivalents(cost, plan.topology, place.node)});
@@ -267,6 +302,7 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double ma
           WaitingLatents(setting, place.node.role, RanksOf(plan.topology, place.node)) * setting.LatentBytes());
     AddToDevice(memory, place, machine_bytes, need.total());
   }
+  const Setting setting(plan.experiment, configs.Of(Role::kTeacher));  // latents are of one size for all
   memory.waiting.emplace_back(Spell(Role::kBroker), WaitingLatents(setting, Role::kBroker) * setting.LatentBytes());
   return memory;
 }
@@ -279,7 +315,5 @@ double MachineMemory() {
   }
   return 0;
 }
-
-WanConfig ConfigOfModel(const std::filesystem::path& model) { return WanConfig::FromFile(FindModelConfig(model)); }
 
 }  // namespace sgmd

@@ -8,15 +8,15 @@
 #include <vector>
 
 #include "common/config/topology.h"
-#include "pipeline/models/wan_config.h"
+#include "pipeline/models/role_configs.h"
 #include "pipeline/training/step_cost.h"
 
 namespace sgmd {
 
 inline constexpr double kGibibyte = 1024.0 * 1024 * 1024;
 
-/// Bytes of one process on its device. P parameters of the model, A those that are trained (all, or the adapters), B
-/// samples of a micro-batch. In a group of n ranks each has 1/n of P and A.
+/// Bytes of one process on its device. P parameters of its role's model, A those that are trained (all, or the
+/// adapters), B samples of a micro-batch. In a group of n ranks each has 1/n of P and A.
 struct MemoryNeed {
   double weights = 0;  // teacher, and the frozen base of adapters: 2 P (bfloat16) or 4 P; trained: 4 A (wan_facts §7)
   double gradients = 0;    // 4 A
@@ -54,29 +54,27 @@ struct MemoryPlan {
   bool Fits() const;
 };
 
-/// Of the processes that compute. Broker and evaluator are left out: small, and neither is on a GPU. `machine_bytes`:
+/// Of the processes that compute, and of an evaluator on a GPU. Broker and an evaluator on the CPU are left out, which
+/// are small. `machine_bytes`:
 /// memory of the machine, which is that of the device cpu, of every host, unless the topology says otherwise; 0 = not
 /// known. Host by host. Throws Error when the experiment's latent does not fit the model.
-MemoryPlan PlanMemory(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
+MemoryPlan PlanMemory(const LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes);
 
 /// Decides what is kept in place of being computed again where the topology leaves that to the plan: first attentions
 /// (keep_attention of both trained roles), then [generator] keep_exit_graphs, as many as fit. The devices of the role's
 /// ranks, whose memory must be known, have room for it beside everything else on them, a tenth of each left free.
 /// `machine_bytes` as above.
-void DecideWhatIsKept(LaunchPlan& plan, const WanConfig& config, double machine_bytes);
+void DecideWhatIsKept(LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes);
 
 /// Micro-batches of a step whose exit step is not run again; -1 in the topology counts as none. None of a pipelined
 /// run, whose rollouts are mostly older than the weights. Of a group whole rounds (GeneratorNode::KeepsGraphs).
 std::int64_t KeptGraphs(const LaunchPlan& plan);
 
 /// What a step of the plan's experiment costs with the topology's choices of what is kept.
-StepCost StepCostOf(const LaunchPlan& plan, const WanConfig& config);
+StepCost StepCostOf(const LaunchPlan& plan, const RoleConfigs& configs);
 
 /// MemTotal of /proc/meminfo, in bytes.
 double MachineMemory();
-
-/// Sizes of a model in any layout that FindModelConfig knows.
-WanConfig ConfigOfModel(const std::filesystem::path& model);
 
 /// "12.3", in GB = 10^9 bytes.
 std::string Gigabytes(double bytes);
@@ -90,6 +88,6 @@ std::string MemoryTable(const MemoryPlan& memory);
 /// What to change, in order of cost, each with what is needed after it and all before it, up to the first that makes
 /// the plan fit: devices of their own, activation checkpointing, smaller micro-batches, adapters, bfloat16, larger
 /// devices. Empty when it fits.
-std::string OversizeAdvice(const LaunchPlan& plan, const WanConfig& config, double machine_bytes);
+std::string OversizeAdvice(const LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes);
 
 }  // namespace sgmd

@@ -38,23 +38,39 @@ void RequirePromptBank(const LaunchPlan& plan, const TomlOverrides& overrides) {
              "sgmd-encode makes one");
 }
 
-double AlignmentBytes(const Experiment& e, const WanConfig& config) {
-  return e.objective.alignment > 0 ? 4 * static_cast<double>(ParameterCount(config)) : 0;
+double AlignmentBytes(const Experiment& e, const RoleConfigs& configs) {
+  return e.objective.alignment > 0 ? 4 * static_cast<double>(ParameterCount(configs.Of(Role::kGenerator))) : 0;
 }
 
-void RequireSequenceFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides) {
+void RequireModelsFit(const LaunchPlan& plan, const RoleConfigs& configs, const TomlOverrides& overrides) {
+  const Experiment& e = plan.experiment;
+  for (const auto& [role, key] : {std::pair(Role::kGenerator, "student"), {Role::kFakeScore, "fake_score"}}) {
+    const std::string why = WhyNotBeside(configs.Of(Role::kTeacher), configs.Of(role));
+    if (why.empty()) continue;
+    TomlTable model = SectionOfExperiment(plan, overrides, "model");
+    model.Fail(key, StrCat(ModelOf(e, role).string(), " does not go with the teacher: ", why),
+               "a model of the teacher's family with the same VAE and text encoder");
+  }
+  if (e.objective.alignment > 0 && configs.Of(Role::kGenerator) != configs.Of(Role::kFakeScore)) {
+    TomlTable objective = SectionOfExperiment(plan, overrides, "objective");
+    objective.Fail("alignment", "\"alignment\" is above 0, but student and fake score have other sizes",
+                   "their weights are averaged: give [model] student and fake_score one size, or set alignment = 0");
+  }
+}
+
+void RequireSequenceFits(const LaunchPlan& plan, const RoleConfigs& configs, const TomlOverrides& overrides) {
   for (const Role role : {Role::kGenerator, Role::kFakeScore}) {
     const int sharing = SequenceRanksOf(plan.experiment, {role});
-    if (config.num_heads % sharing == 0) continue;
+    const std::int64_t heads = configs.Of(role).num_heads;
+    if (heads % sharing == 0) continue;
     TomlTable section = SectionOfExperiment(plan, overrides, "sequence_parallel");
-    section.Fail(Spell(role),
-                 StrCat(sharing, " ranks cannot share the ", config.num_heads, " heads of the model evenly"),
+    section.Fail(Spell(role), StrCat(sharing, " ranks cannot share the ", heads, " heads of the model evenly"),
                  "a number that divides the heads");
   }
 }
 
-void RequireAlignmentFits(const LaunchPlan& plan, const WanConfig& config, const TomlOverrides& overrides) {
-  const double bytes = AlignmentBytes(plan.experiment, config);
+void RequireAlignmentFits(const LaunchPlan& plan, const RoleConfigs& configs, const TomlOverrides& overrides) {
+  const double bytes = AlignmentBytes(plan.experiment, configs);
   if (bytes <= kLargestAlignment) return;
   TomlTable objective = SectionOfExperiment(plan, overrides, "objective");
   objective.Fail("alignment",

@@ -36,7 +36,11 @@ std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::fil
                  e.inner.updates == 1 ? " inner update on " : " inner updates on ", Spell(e.inner.source), " samples, ",
                  e.lora.rank > 0 ? StrCat("adapters of rank ", e.lora.rank, ", ") : "", Spell(e.precision.compute),
                  ", ", e.outer.max_staleness == 0 ? "strict" : "pipelined", "\n");
-  text += StrCat("teacher     ", e.model.teacher.string(), "\nprompts     ", e.model.prompts.string(), "\nrun folder  ",
+  const auto own = [](const char* title, const std::filesystem::path& model) {
+    return model.empty() ? "" : StrCat("\n", title, model.string());
+  };
+  text += StrCat("teacher     ", e.model.teacher.string(), own("student     ", e.model.student),
+                 own("fake score  ", e.model.fake_score), "\nprompts     ", e.model.prompts.string(), "\nrun folder  ",
                  t.run.folder.string(), "\ncache       ",
                  t.cache.enabled ? StrCat(t.cache.folder.string(), ", at most ", t.cache.limit_gib, " GiB") : "off",
                  "\nendpoints   ", t.transport.data, "  ", t.transport.control,
@@ -46,7 +50,9 @@ std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::fil
   const auto newest =
       known && std::filesystem::exists(checkpoints) ? CheckpointStore(checkpoints, digest).Newest() : std::nullopt;
   if (newest) text += StrCat("resumes     ", newest->folder.string(), "\n");
-  if (known && !newest) text += "starts      from the teacher's weights\n";
+  if (known && !newest)
+    text += e.model.student.empty() ? "starts      from the teacher's weights\n"
+                                    : "starts      from the student's weights\n";
   const auto commands = RunCommands(plan, epoch, false, programs);
   for (const std::string& host : HostsOf(t)) {
     text += StrCat("\n", host.empty() ? "" : StrCat("host ", host, ": sgmd-launch up --host ", host, "\n"),

@@ -1,5 +1,9 @@
 #include "launch/plan/run_commands.h"
 
+#include <algorithm>
+
+#include "launch/plan/memory_plan.h"
+
 namespace sgmd {
 namespace {
 
@@ -21,10 +25,22 @@ const char* ProgramOf(Role role) {
   return "";
 }
 
+bool OnGpu(const Placement& place) { return place.device.kind == Device::Kind::kCuda; }
+
+// GB by process, where one is on a GPU: there a process can say what it held.
+std::map<std::string, std::string> PlannedMemory(const LaunchPlan& plan) {
+  std::map<std::string, std::string> planned;
+  if (std::ranges::none_of(Placements(plan), OnGpu)) return planned;
+  for (const ProcessMemory& process : PlanMemory(plan, RoleConfigs(plan.experiment), 0).processes)
+    planned[process.process] = Gigabytes(process.need.total() - process.need.runtime);
+  return planned;
+}
+
 }  // namespace
 
 std::vector<RunCommand> RunCommands(const LaunchPlan& plan, std::uint64_t epoch, bool replay,
                                     const std::filesystem::path& programs) {
+  const std::map<std::string, std::string> planned = PlannedMemory(plan);
   std::vector<RunCommand> commands;
   for (const Placement& place : Placements(plan)) {
     const Role role = place.node.role;
@@ -41,6 +57,8 @@ std::vector<RunCommand> RunCommands(const LaunchPlan& plan, std::uint64_t epoch,
                           {"WORLD_SIZE", std::to_string(ranks)},
                           {"MASTER_ADDR", "127.0.0.1"}});
     }
+    if (const auto gb = planned.find(command.name); gb != planned.end() && OnGpu(place))
+      command.words.insert(command.words.end(), {"--planned-gb", gb->second});
     if (role == Role::kEvaluator) command.words.emplace_back("--watch");
     if (role == Role::kBroker && replay) command.words.emplace_back("--replay");
     commands.push_back(std::move(command));

@@ -24,10 +24,13 @@ double Tflops(const LaunchPlan& plan, const Device& device, std::optional<double
 // The devices of a plan on one clock, in seconds from the start of a step.
 class Schedule {
  public:
-  Schedule(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops)
-      : plan_(plan),
-        tflops_(tflops),
-        forward_(ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent)).total()) {}
+  Schedule(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops)
+      : plan_(plan), tflops_(tflops) {
+    for (const Role role : {Role::kGenerator, Role::kFakeScore, Role::kTeacher}) {
+      const WanConfig& config = configs.Of(role);
+      forward_[role] = ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent)).total();
+    }
+  }
 
   // `forwards` forward-equivalents by `node` and the other ranks of its group, in equal shares and not before `ready`;
   // returns when they are done.
@@ -36,7 +39,7 @@ class Schedule {
     double done = 0;
     for (node.rank = 0; node.rank < ranks; ++node.rank) {
       const Placement place = PlacementOf(plan_, node);
-      const double seconds = forwards / ranks * forward_ / (1e12 * Tflops(plan_, place.device, tflops_));
+      const double seconds = forwards / ranks * forward_.at(node.role) / (1e12 * Tflops(plan_, place.device, tflops_));
       Use& use = uses_[place.DeviceOfHost()];
       use.free = std::max(use.free, ready) + seconds;
       use.busy += seconds;
@@ -77,7 +80,7 @@ class Schedule {
 
   const LaunchPlan& plan_;
   std::optional<double> tflops_;
-  double forward_;  // FLOPs of one sample's forward pass
+  std::map<Role, double> forward_;  // FLOPs of one sample's forward pass
   std::map<std::string, Use> uses_;
 };
 
@@ -121,12 +124,12 @@ std::string DeterminismText(const Experiment& e, const WanConfig& config) {
 
 }  // namespace
 
-TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops) {
+TimePlan PlanTime(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops) {
   const Experiment& e = plan.experiment;
-  const StepCost cost = StepCostOf(plan, config);
+  const StepCost cost = StepCostOf(plan, configs);
   const double batch = static_cast<double>(e.data.micro_batch), updates = static_cast<double>(MostInnerUpdates(e));
   const NodeName generator{Role::kGenerator}, fake_score{Role::kFakeScore};
-  Schedule schedule(plan, config, tflops);
+  Schedule schedule(plan, configs, tflops);
   const std::vector<double> start(static_cast<std::size_t>(e.data.micro_batches), 0.0);
   const double rollouts = batch * cost.rolled_out;  // a mean over outer iterations
   const std::vector<double> rolled = RunAll(schedule, generator, start, rollouts * cost.rollout);
@@ -149,12 +152,13 @@ TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional
   RunAll(schedule, generator, gradients, batch * cost.exit_step);
   if (fresh_after) inner = roll_out_inner();
   if (!before) run_inner(inner);
-  for (const Placement& place : Placements(plan)) schedule.Exchange(place, GroupTraffic(plan, config, place.node.role));
+  for (const Placement& place : Placements(plan))
+    schedule.Exchange(place, GroupTraffic(plan, configs, place.node.role));
   return schedule.Result(e.outer.max_staleness == 0);
 }
 
-std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops) {
-  const TimePlan time = PlanTime(plan, config, tflops);
+std::string TimeText(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops) {
+  const TimePlan time = PlanTime(plan, configs, tflops);
   bool gpu = false, cpu = false;
   for (const Placement& place : Placements(plan)) {
     if (place.node.role == Role::kBroker || place.node.role == Role::kEvaluator) continue;
@@ -163,7 +167,7 @@ std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optio
   const auto speed = [&](bool used, const char* what, Device::Kind kind) {
     return used ? StrCat(" ", Tflops(plan, {kind, 0}, tflops), " TFLOP/s ", what) : std::string();
   };
-  const std::string traffic = GroupTrafficText(plan, config);
+  const std::string traffic = GroupTrafficText(plan, configs);
   char step[32];
   std::snprintf(step, sizeof step, "%.3g", time.step_seconds);
   std::string text =
@@ -178,8 +182,8 @@ std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optio
     text += line;
   }
   text += traffic;
-  if (gpu) text += DeterminismText(plan.experiment, config);
-  if (const double bytes = AlignmentBytes(plan.experiment, config); bytes > 0)
+  if (gpu) text += DeterminismText(plan.experiment, configs.Of(Role::kGenerator));
+  if (const double bytes = AlignmentBytes(plan.experiment, configs); bytes > 0)
     text += StrCat("  alignment    ", Gigabytes(bytes), " GB of weights a step from generator to fake_score\n");
   return text;
 }

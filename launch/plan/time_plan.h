@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/config/topology.h"
-#include "pipeline/models/wan_config.h"
+#include "pipeline/models/role_configs.h"
 
 namespace sgmd {
 
@@ -39,10 +39,10 @@ struct TimePlan {
 /// A strict step (max_staleness = 0) ends with the last of them. A pipelined one overlaps steps: the busiest device
 /// sets the pace. Not counted: optimizers, messages, checkpoints, evaluation, start and compilation, and that small
 /// models do not reach a device's speed. `tflops`: speed of every device; nothing: the constants above.
-TimePlan PlanTime(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops);
+TimePlan PlanTime(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops);
 
 /// Seconds a step, duration of the run, idle share of each device, and the speed that this assumes. Also what the ranks
 /// of groups send each other in a step (GroupTraffic), and with [objective] alignment the weights that travel.
-std::string TimeText(const LaunchPlan& plan, const WanConfig& config, std::optional<double> tflops);
+std::string TimeText(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops);
 
 }  // namespace sgmd

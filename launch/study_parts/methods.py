@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 METHODS = Path(__file__).with_name("methods.toml")
+MODEL_PATHS = ("teacher", "student", "fake_score", "prompts")  # keys of [model] that name files
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class Plan:
 def digest(experiment):
     """Of the settings and of the contents of the model's files, wherever they are."""
     settings = copy.deepcopy(experiment)
-    model = settings["model"]
-    model["teacher"], model["prompts"] = _digest_of_files(model["teacher"]), _digest_of_files(model["prompts"])
+    settings["model"] |= {key: _digest_of_files(path) for key, path in settings["model"].items() if key in MODEL_PATHS}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -63,15 +63,12 @@ def load(path=METHODS):
 
 
 def base_experiment(methods):
-    path = Path(methods["study"]["experiment"])
-    experiment = tomllib.loads(path.read_text())
-    for key in ("teacher", "prompts"):
-        experiment["model"][key] = str((path.parent / experiment["model"][key]).resolve())
-    return experiment
+    return _with_absolute_paths(tomllib.loads(Path(methods["study"]["experiment"]).read_text()), methods)
 
 
 def plan(methods, arm, seed, steps, checkpoints):
-    experiment = _laid_over(base_experiment(methods), methods["arms"][arm].get("experiment", {}))
+    above = _with_absolute_paths(methods["arms"][arm].get("experiment", {}), methods)
+    experiment = _laid_over(base_experiment(methods), above)
     every = max(1, steps // checkpoints)
     experiment["experiment"] |= {"name": f"study {arm}", "seed": seed, "steps": steps}
     experiment["checkpoint"] = {"every": every, "keep": 1_000_000}
@@ -100,6 +97,15 @@ def to_toml(table, prefix=""):
         if isinstance(value, dict):
             text += to_toml(value, f"{prefix}.{key}" if prefix else key)
     return text
+
+
+def _with_absolute_paths(experiment, methods):
+    """Paths of models are taken from the folder of the experiment that all arms start from."""
+    folder, experiment = Path(methods["study"]["experiment"]).parent, copy.deepcopy(experiment)
+    for key in MODEL_PATHS:
+        if key in experiment.get("model", {}):
+            experiment["model"][key] = str((folder / experiment["model"][key]).resolve())
+    return experiment
 
 
 def _laid_over(below, above):

@@ -58,15 +58,15 @@ int Plan(PlanOptions o) {
   LaunchPlan plan = PlanOf(o, false);
   const std::string scaled = ApplyRememberedTeachers(plan, SetsTeachers(o));
   RequireServable(plan, o);
-  const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+  const RoleConfigs configs(plan.experiment);
   const std::optional<double> tflops = o.tflops > 0 ? std::optional(o.tflops) : std::nullopt;
   if (!o.balance.empty()) {
-    std::cout << BalancedToml(BalancedOver(plan, config, ParseRack(o.balance), tflops), config, o.balance);
+    std::cout << BalancedToml(BalancedOver(plan, configs, ParseRack(o.balance), tflops), configs, o.balance);
     return 0;
   }
   const double machine = MachineMemory();
-  DecideWhatIsKept(plan, config, machine);
-  const std::string advice = OversizeAdvice(plan, config, machine);
+  DecideWhatIsKept(plan, configs, machine);
+  const std::string advice = OversizeAdvice(plan, configs, machine);
   const bool refused = !advice.empty() && !o.allow_oversize;
   if (!o.emit.empty()) {
     std::cerr << advice;
@@ -74,8 +74,8 @@ int Plan(PlanOptions o) {
     std::cout << SlurmScript(plan, UpCommand(o), o.time_limit);
   } else {
     std::cout << PlanText(plan, NextEpoch({plan.topology.run.folder}), ProgramFolder(), FilesNeeded(o))
-              << (scaled.empty() ? "" : "\nnote: " + scaled + "\n") << MemoryTable(PlanMemory(plan, config, machine))
-              << KeptNote(plan) << TimeText(plan, config, tflops) << DiskText(plan, config) << DeviceNote(plan)
+              << (scaled.empty() ? "" : "\nnote: " + scaled + "\n") << MemoryTable(PlanMemory(plan, configs, machine))
+              << KeptNote(plan) << TimeText(plan, configs, tflops) << DiskText(plan, configs) << DeviceNote(plan)
               << advice;
   }
   return refused ? kExitRefused : 0;

@@ -52,17 +52,18 @@ bool SetsTeachers(const PlanningOptions& o) {
 
 void RequireServable(const LaunchPlan& plan, const PlanningOptions& o) {
   if (!o.no_weights) RequirePromptBank(plan, o.overrides);
-  const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
-  RequireSequenceFits(plan, config, o.overrides);
-  RequireAlignmentFits(plan, config, o.overrides);
+  const RoleConfigs configs(plan.experiment);
+  RequireModelsFit(plan, configs, o.overrides);
+  RequireSequenceFits(plan, configs, o.overrides);
+  RequireAlignmentFits(plan, configs, o.overrides);
 }
 
 std::string OversizeText(const LaunchPlan& plan, const PlanningOptions& o) {
   if (o.allow_oversize) return "";
-  const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+  const RoleConfigs configs(plan.experiment);
   const double machine = MachineMemory();
-  const std::string advice = OversizeAdvice(plan, config, machine);
-  return advice.empty() ? "" : MemoryTable(PlanMemory(plan, config, machine)) + advice;
+  const std::string advice = OversizeAdvice(plan, configs, machine);
+  return advice.empty() ? "" : MemoryTable(PlanMemory(plan, configs, machine)) + advice;
 }
 
 std::filesystem::path ProgramFolder() {

@@ -67,7 +67,7 @@ std::optional<Prepared> Prepare(const UpOptions& o) {
   const std::int64_t of_topology = plan.topology.teacher.replicas;
   const std::string scaled = o.replay ? "" : ApplyRememberedTeachers(plan, SetsTeachers(o));
   RequireServable(plan, o);
-  DecideWhatIsKept(plan, ConfigOfModel(plan.experiment.model.teacher), MachineMemory());
+  DecideWhatIsKept(plan, RoleConfigs(plan.experiment), MachineMemory());
   const std::string host = HostOfThis(o, plan.topology);
   const bool head = host.empty() || host == plan.topology.run.hosts.front();
   if (head) RequireNothingThere(o, plan);

@@ -7,6 +7,7 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/trace/trace.h"
+#include "pipeline/models/role_configs.h"
 
 namespace sgmd {
 namespace {
@@ -56,6 +57,7 @@ Broker::Broker(LaunchPlan plan, Options options)
       launchers_(control_peers_),
       teachers_(plan_, options_.replay, members_),
       checkpoints_(teachers_, members_),
+      forward_cost_{ForwardCost(plan_.experiment, Role::kGenerator), ForwardCost(plan_.experiment, Role::kFakeScore)},
       metrics_(MakeMetrics(plan_.topology.metrics.listen)) {}
 
 int Broker::Run(const StopRequests& stop) {
@@ -141,12 +143,12 @@ void Broker::DealWithData(const std::string& node, const Envelope& e) {
       return teachers_.Lose(node, "left");
     case wire::Kind::CheckpointPart: {
       const auto part = FromEnvelope<message::CheckpointPart>(e);
-      work_.fake_score = part.forward_equivalents;
+      work_.fake_score = part.forward_equivalents * forward_cost_.fake_score;
       return checkpoints_.Hold(part);
     }
     default: {
       const auto finished = FromEnvelope<message::Finished>(e);
-      work_.generator = finished.forward_equivalents;
+      work_.generator = finished.forward_equivalents * forward_cost_.generator;
       LogInfo("finished at step ", finished.step);
       members_.PostToAll(ToEnvelope(message::Close{}));
       exit_code_ = 0;

@@ -85,6 +85,7 @@ class Broker {
   Launchers launchers_;
   TeacherService teachers_;
   CheckpointGate checkpoints_;
+  const TrainedWork forward_cost_;  // of one of theirs, in those of the teacher
   TrainedWork work_;
   Pace pace_;
   std::unique_ptr<MetricsPage> metrics_;  // where the topology wants one

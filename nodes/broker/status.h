@@ -30,7 +30,7 @@ std::string StatusText(const RunProgress& run, const Members& members, const Tea
 /// for, and since when. Empty when it goes on.
 std::string WaitingFor(const Members& members, const TeacherService& teachers);
 
-/// Work of the trained roles, forward-equivalents since the start.
+/// Work of the trained roles, forward-equivalents of the teacher's network since the start.
 struct TrainedWork {
   double generator = 0, fake_score = 0;
 };

@@ -93,8 +93,9 @@ void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& setting
   Arm guided = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", reference.guidance());
   reference.Draw(guided);
   baselines.Measure(StrCat("teacher-", e.schedule.student_steps.size()), guided);
+  const WanTransformer untrained = WanTransformer::Load(ModelOf(e, Role::kGenerator), at::kCPU);
   for (const StudentSteps& grid : WithOwnGrid(e, fewer)) {
-    Arm base = FewStepArm(e, grid, reference.teacher(), "untrained student", 1.0);
+    Arm base = FewStepArm(e, grid, untrained, "untrained student", 1.0);
     reference.Draw(base);
     baselines.Measure(StrCat("base-", grid.size()), base);
   }

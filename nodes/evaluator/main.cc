@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <optional>
 #include <sstream>
 
 #include "common/command_line/command_line.h"
@@ -12,6 +13,7 @@
 #include "common/signals/signals.h"
 #include "nodes/evaluator/comparison.h"
 #include "nodes/evaluator/every_checkpoint.h"
+#include "nodes/evaluator/preview_evaluation.h"
 #include "nodes/evaluator/watch.h"
 #include "pipeline/device/torch_program.h"
 
@@ -45,6 +47,9 @@ struct Options {
   std::filesystem::path run, student, out;
   sgmd::EvaluationSettings settings;  // where the command line says more than the topology
   std::vector<std::string> fewer;
+  std::optional<std::filesystem::path> vae;  // these three of models with latents; else as the topology says
+  std::optional<std::string> device;
+  std::optional<std::int64_t> videos;
   int threads = 2;
   bool watch = false, every_checkpoint = false, baselines = false;
   std::uint64_t epoch = 0;
@@ -58,22 +63,45 @@ sgmd::EvaluationSettings Settings(const Options& o, const sgmd::LaunchPlan& plan
   return settings;
 }
 
+sgmd::Topology::Evaluator Previews(const Options& o, const sgmd::LaunchPlan& plan) {
+  sgmd::Topology::Evaluator previews = plan.topology.evaluator;
+  previews.vae = o.vae.value_or(previews.vae);
+  previews.device = o.device.value_or(previews.device);
+  previews.videos = o.videos.value_or(previews.videos);
+  previews.teacher_steps = o.settings.teacher_steps;
+  if (previews.vae.empty())
+    throw sgmd::Error("videos of a model with latents need a VAE", "--vae", "a Diffusers vae/ folder, or a pipeline's");
+  return previews;
+}
+
 int Evaluate(const Options& o, const sgmd::LaunchPlan& plan) {
   const sgmd::EvaluationSettings settings = Settings(o, plan);
   std::vector<sgmd::StudentSteps> fewer;
   for (const std::string& text : o.fewer) fewer.push_back(ParseGrid(text));
+  if (!sgmd::LatentsArePixels(plan.experiment)) {
+    if (o.baselines || !fewer.empty())
+      throw sgmd::Error(
+          "--baselines and --fewer-steps are for the embedded model, whose videos are measured against data");
+    sgmd::PreviewEvaluation evaluation(plan, Previews(o, plan));
+    for (const auto& checkpoint : evaluation.checkpoints().All())
+      if (!evaluation.Has(checkpoint.step)) evaluation.Evaluate(checkpoint);
+    return 0;
+  }
   if (o.baselines) sgmd::EvaluateBaselines(plan, settings, fewer);
   if (o.every_checkpoint) sgmd::EvaluateEveryCheckpoint(plan, settings, fewer);
   return 0;
 }
 
 int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
-  const sgmd::ComparisonOptions comparison{.experiment = plan.experiment,
-                                           .evaluation = Settings(o, plan),
-                                           .student = o.student.empty() ? o.run / "student" : o.student,
-                                           .out = o.out.empty() ? o.run : o.out};
-  sgmd::CompareWithTeacher(comparison);
-  std::cout << sgmd::StrCat((comparison.out / "report.md").string(), "\n");
+  const std::filesystem::path student = o.student.empty() ? o.run / "student" : o.student,
+                              out = o.out.empty() ? o.run : o.out;
+  if (sgmd::LatentsArePixels(plan.experiment)) {
+    sgmd::CompareWithTeacher(
+        {.experiment = plan.experiment, .evaluation = Settings(o, plan), .student = student, .out = out});
+  } else {
+    sgmd::CompareByPreviews(plan, Previews(o, plan), student, out);
+  }
+  std::cout << sgmd::StrCat((out / "report.md").string(), "\n");
   return 0;
 }
 
@@ -81,7 +109,7 @@ int Compare(const Options& o, const sgmd::LaunchPlan& plan) {
 
 int main(int argc, char** argv) {
   CLI::App app{
-      "Compares a finished student with its teacher: figures, a contact sheet, a GIF and report.md. With --watch,\n"
+      "Compares a finished student with its teacher: figures, pictures, videos and report.md. With --watch,\n"
       "evaluates the checkpoints of a run that is up, in order, into evaluation/metrics.jsonl and TensorBoard, until\n"
       "SIGTERM; its log names those that the run deleted before their turn ([checkpoint] keep of the experiment).\n"
       "With --every-checkpoint, evaluates all checkpoints that a run has kept in the same way, and ends."};
@@ -97,6 +125,10 @@ int main(int argc, char** argv) {
                  "Another grid for the last checkpoint and the untrained student, such as 1000,500; may be repeated");
   app.add_option("--reference", o.settings.reference,
                  "File that keeps the teacher's videos, drawn if need be; runs may share it");
+  app.add_option("--vae", o.vae, "Of a model with latents: what decodes them (default: as the topology says)");
+  app.add_option("--device", o.device, "Of a model with latents: cpu or cuda:N (default: as the topology says)");
+  app.add_option("--videos", o.videos, "Of a model with latents: prompts of the bank that are drawn")
+      ->check(CLI::Range(1, 256));
   app.add_option("--student", o.student, "Another model folder to take as the student");
   app.add_option("--features", o.settings.features,
                  "Feature network of the Fréchet distance (default: as the topology says)");

@@ -1,17 +1,13 @@
 #include "nodes/evaluator/run_evaluation.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "common/config/role.h"
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
-#include "common/storage/checkpoint_layout.h"
-#include "common/storage/sharded_safetensors.h"
 #include "pipeline/evaluation/video_file.h"
 
 namespace sgmd {
@@ -20,8 +16,7 @@ RunEvaluation::RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& s
     : plan_(plan),
       folder_(RunFolder{plan.topology.run.folder}.Evaluation()),
       reference_(plan.experiment, settings),
-      student_(plan.experiment.lora.rank > 0 ? reference_.teacher().WithAdapters(LoraOf(plan.experiment), 0)
-                                             : reference_.teacher().Clone()),
+      student_(plan.experiment),
       events_(RunFolder{plan.topology.run.folder}.Events() / "evaluator"),
       checkpoints_(RunFolder{plan.topology.run.folder}.Checkpoints(), ExperimentDigest(plan.experiment)) {
   std::filesystem::create_directories(folder_ / "videos");
@@ -36,31 +31,15 @@ RunEvaluation::RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& s
 }
 
 bool RunEvaluation::Has(std::int64_t step, const StudentSteps& grid) const {
-  return done_.contains({step, grid, settings().samples});
+  return done_.contains({step, grid, videos()});
 }
 
 std::optional<Arm> RunEvaluation::Measure(const CheckpointStore::Checkpoint& checkpoint, const StudentSteps& grid) {
-  if (!LoadStudent(checkpoint.folder)) return {};
-  Arm arm = FewStepArm(experiment(), grid, student_, "student", 1.0);
+  if (!student_.Load(checkpoint.folder)) return {};
+  Arm arm = FewStepArm(experiment(), grid, student_.model(), "student", 1.0);
   reference_.Draw(arm);
   Record(checkpoint.step, grid, arm);
   return arm;
-}
-
-// False when the run has deleted this checkpoint meanwhile; a newer one is there then.
-bool RunEvaluation::LoadStudent(const std::filesystem::path& folder) {
-  const bool averaged = experiment().ema.decay > 0;
-  try {
-    const ShardedSafetensors weights = ShardedSafetensors::OfRanks(
-        StateFilesIn(folder, Spell(Role::kGenerator), averaged ? kAverageState : kModelState));
-    c10::NoGradGuard no_grad;
-    for (const auto& [name, parameter] : student_.trained())
-      at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
-    return true;
-  } catch (const std::exception&) {
-    if (std::filesystem::exists(folder)) throw;
-    return false;
-  }
 }
 
 void RunEvaluation::Record(std::int64_t step, const StudentSteps& grid, const Arm& arm) {
@@ -72,7 +51,7 @@ void RunEvaluation::Record(std::int64_t step, const StudentSteps& grid, const Ar
   for (const auto& [tag, value] : measures.Fields()) line[tag] = value;
   const Estimate& floor = reference_.floor().At("frechet_teacher");
   line["frechet_teacher_floor"] = floor.value;
-  if (grid == experiment().schedule.student_steps) Publish(step, measures, arm);
+  if (grid == own_grid()) Publish(step, measures, arm);
   std::ofstream(folder_ / "metrics.jsonl", std::ios::app) << line.dump() << std::endl;
   done_.emplace(step, grid, arm.videos.size(0));
   LogInfo("step ", step, ", ", arm.title, ": Fréchet to teacher ", Text(measures.At("frechet_teacher")),

@@ -5,9 +5,9 @@
 #include <tuple>
 #include <vector>
 
-#include "common/config/topology.h"
 #include "common/metrics/event_writer.h"
-#include "common/storage/checkpoint_store.h"
+#include "nodes/evaluator/checkpoint_evaluation.h"
+#include "nodes/evaluator/checkpoint_student.h"
 #include "nodes/evaluator/reference.h"
 
 namespace sgmd {
@@ -19,14 +19,19 @@ using StudentSteps = std::vector<std::int64_t>;  // timesteps before the shift, 
 ///                                          Measures with <name>_low and <name>_high, frechet_teacher_floor
 ///   evaluation/videos/step-<8 digits>.gif  teacher | student, same noise and prompts (the experiment's grid)
 ///   events/evaluator                       the same scalars as evaluation/<name>, and the GIF (likewise)
-class RunEvaluation {
+class RunEvaluation : public CheckpointEvaluation {
  public:
   RunEvaluation(const LaunchPlan& plan, const EvaluationSettings& settings);
 
-  const Experiment& experiment() const { return plan_.experiment; }
-  const EvaluationSettings& settings() const { return reference_.settings(); }
+  const Experiment& experiment() const override { return plan_.experiment; }
+  const CheckpointStore& checkpoints() const override { return checkpoints_; }
+  std::int64_t videos() const override { return reference_.settings().samples; }
+  bool Has(std::int64_t step) const override { return Has(step, own_grid()); }
+  bool Evaluate(const CheckpointStore::Checkpoint& checkpoint) override {
+    return Measure(checkpoint, own_grid()).has_value();
+  }
+
   const std::vector<std::string>& prompts() const { return reference_.prompts(); }
-  const CheckpointStore& checkpoints() const { return checkpoints_; }
 
   /// Whether metrics.jsonl has this, with as many videos.
   bool Has(std::int64_t step, const StudentSteps& grid) const;
@@ -35,14 +40,14 @@ class RunEvaluation {
   std::optional<Arm> Measure(const CheckpointStore::Checkpoint& checkpoint, const StudentSteps& grid);
 
  private:
-  bool LoadStudent(const std::filesystem::path& folder);
+  const StudentSteps& own_grid() const { return experiment().schedule.student_steps; }
   void Record(std::int64_t step, const StudentSteps& grid, const Arm& arm);
   void Publish(std::int64_t step, const Measures& measures, const Arm& arm);
 
   LaunchPlan plan_;
   std::filesystem::path folder_;
   Reference reference_;
-  WanTransformer student_;
+  CheckpointStudent student_;
   EventWriter events_;
   CheckpointStore checkpoints_;
   std::set<std::tuple<std::int64_t, StudentSteps, std::int64_t>> done_;  // step, grid, samples

@@ -28,17 +28,17 @@ bool RunsInWanTools(const StudentSource& s) {
 }
 
 // The published model that has these sizes, as Hugging Face names it; empty where there is none. The two Wan models of
-// 14B have the same: the teacher's folder tells them apart.
+// 14B have the same: the folder that the student started from tells them apart.
 std::string PublishedBase(const StudentSource& s) {
   const WanConfig& c = s.config;
   const auto has = [&](std::int64_t dim, std::int64_t ffn, std::int64_t layers, std::int64_t channels) {
     return c.dim == dim && c.ffn_dim == ffn && c.num_layers == layers && c.in_dim == channels;
   };
-  const std::string teacher = s.experiment ? s.experiment->model.teacher.string() : "";
+  const std::string start = s.experiment ? ModelOf(*s.experiment, Role::kGenerator).string() : "";
   if (has(1536, 8960, 30, 16)) return "Wan-AI/Wan2.1-T2V-1.3B-Diffusers";
   if (has(3072, 14336, 30, 48)) return "Wan-AI/Wan2.2-TI2V-5B-Diffusers";
   if (!has(5120, 13824, 40, 16)) return "";
-  return teacher.find("A14B") != teacher.npos ? "Wan-AI/Wan2.2-T2V-A14B-Diffusers" : "Wan-AI/Wan2.1-T2V-14B-Diffusers";
+  return start.find("A14B") != start.npos ? "Wan-AI/Wan2.2-T2V-A14B-Diffusers" : "Wan-AI/Wan2.1-T2V-14B-Diffusers";
 }
 
 // The licence is that of Wan's own weights, which others of other sizes need not have.
@@ -71,8 +71,9 @@ std::string Origin(const StudentSource& s, ExportForm form, const StudentSchedul
 std::string Adapters(const StudentSource& s, ExportForm form) {
   if (!s.experiment || s.experiment->lora.rank == 0) return "";
   const Experiment& e = *s.experiment;
-  std::string text = StrCat("| base | ", e.model.teacher.filename().string(), " |\n| trained | LoRA of rank ",
-                            e.lora.rank, ", alpha ", e.lora.alpha, ", on ", List(e.lora.targets));
+  std::string text =
+      StrCat("| base | ", ModelOf(e, Role::kGenerator).filename().string(), " |\n| trained | LoRA of rank ",
+             e.lora.rank, ", alpha ", e.lora.alpha, ", on ", List(e.lora.targets));
   if (form != ExportForm::kLora) return text + "; merged into these weights |\n";
   return text + " of every block |\n| strength | 1.0: alpha / rank is folded into the weights |\n";
 }
@@ -81,6 +82,11 @@ std::string WhatItIs(const StudentSource& s, ExportForm form, const StudentSched
                      DType dtype) {
   std::string text = StrCat("# ", name, "\n\n", Origin(s, form, schedule), "\n\n| | |\n|---|---|\n");
   const WanConfig& c = s.config;
+  if (s.experiment && !s.experiment->model.student.empty()) {
+    const auto& model = s.experiment->model;
+    text += StrCat("| teacher | ", model.teacher.filename().string(), " |\n| started from | ",
+                   model.student.filename().string(), " |\n");
+  }
   text += StrCat("| weights | ",
                  s.kind == "ema"   ? "exponential moving average"
                  : s.kind == "raw" ? "as trained, not averaged"
@@ -186,8 +192,8 @@ std::string Recipe(const StudentSource& s) {
   std::string text =
       StrCat("## Recipe\n\nThe teacher was guided as `u + w (c - u)` on the velocity, w = ", e.model.guidance,
              " (w = 1 is the conditional pass alone; code that writes `c + s (c - u)` means s = w - 1).\n\n");
-  e.model.teacher = e.model.teacher.filename();  // folders of the machine it was made on are nobody's business
-  e.model.prompts = e.model.prompts.filename();
+  for (std::filesystem::path* path : {&e.model.teacher, &e.model.student, &e.model.fake_score, &e.model.prompts})
+    *path = path->filename();  // folders of the machine it was made on are nobody's business
   return text + "```toml\n" + ToToml(e) + "```\n\n";
 }
 

@@ -18,12 +18,12 @@ std::optional<Experiment> ExperimentOf(const RunFolder& run) {
   return LoadExperiment(run.Experiment(), RequiredFiles::kNone);
 }
 
-// The student is the teacher's architecture; student/ has it where the teacher has gone.
+// That of the model that the student started from; student/ has it where that has gone.
 WanConfig ConfigOf(const RunFolder& run, const std::optional<Experiment>& experiment) {
   const fs::path own = run.Student() / "config.json";
   if (fs::exists(own)) return WanConfig::FromFile(own);
   if (!experiment) throw Error("the run's experiment is missing", run.Experiment().string());
-  return WanConfig::FromFile(FindModelConfig(experiment->model.teacher));
+  return WanConfig::FromFile(FindModelConfig(ModelOf(*experiment, Role::kGenerator)));
 }
 
 bool IsCheckpoint(const fs::path& folder) {

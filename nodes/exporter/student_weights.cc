@@ -41,14 +41,14 @@ std::filesystem::path ShardPath(const std::filesystem::path& path, std::size_t s
 // The folder's name still stands in the experiment when other weights have been put there.
 ShardedSafetensors OpenBase(const StudentSource& student) {
   const Experiment& e = *student.experiment;
+  const fs::path& base = ModelOf(e, Role::kGenerator);
   const char* hint = "without it --lora still writes the adapters, and student/ of a finished run has them merged";
-  if (!fs::exists(e.model.teacher))
-    throw Error("the teacher that the adapters belong to is gone", e.model.teacher.string(), hint);
+  if (!fs::exists(base)) throw Error("the model that the adapters belong to is gone", base.string(), hint);
   if (!student.identity.empty() && fs::exists(e.model.prompts) && ExperimentDigest(e).Hex() != student.identity) {
-    throw Error("the adapters were not trained on what is there now", e.model.teacher.string(),
-                StrCat("the teacher or the prompt bank has changed since; ", hint));
+    throw Error("the adapters were not trained on what is there now", base.string(),
+                StrCat("a model of the run or its prompt bank has changed since; ", hint));
   }
-  return ShardedSafetensors::Open(FindModel(e.model.teacher).weights);
+  return ShardedSafetensors::Open(FindModel(base).weights);
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ namespace {
 constexpr char kSettingsKey[] = "sgmd.pretraining";
 
 std::string SettingsText(const PretrainingOptions& o) {
-  return StrCat("steps=", o.steps, " batch=", o.batch, " learning_rate=", o.learning_rate, " seed=", o.seed);
+  const std::string width = o.width == PretrainingOptions().width ? "" : StrCat("width=", o.width, " ");
+  return StrCat(width, "steps=", o.steps, " batch=", o.batch, " learning_rate=", o.learning_rate, " seed=", o.seed);
 }
 
 // Whether there is nothing left to do. Unfinished work of the same settings is gone on from.
@@ -121,7 +122,7 @@ class Run {
  private:
   static WanTransformer Prepared(const PretrainingOptions& options) {
     std::filesystem::create_directories(options.out);
-    WanTransformer model(EmbeddedModelConfig());
+    WanTransformer model(EmbeddedModelConfig(options.width));
     WriteWordPromptBank(options.out / "prompt_bank.safetensors", BouncingBallPrompts(), "", model.config().text_dim);
     model.Initialise(SeedFor(options.seed, 0, 0, "pretrain_initialise"));
     model.SetRequiresGrad(true);
@@ -157,15 +158,15 @@ class Run {
 
 }  // namespace
 
-WanConfig EmbeddedModelConfig() {
+WanConfig EmbeddedModelConfig(std::int64_t width) {
   WanConfig config;
   config.in_dim = config.out_dim = 3;
-  config.dim = 128;
-  config.ffn_dim = 512;
+  config.dim = width;
+  config.ffn_dim = 4 * width;
   config.freq_dim = 256;
   config.text_dim = 32;
   config.text_len = 8;
-  config.num_heads = 4;
+  config.num_heads = width / 32;
   config.num_layers = 4;
   config.patch_size = {1, 4, 4};
   return config;

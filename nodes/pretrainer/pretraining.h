@@ -11,6 +11,7 @@ namespace sgmd {
 
 struct PretrainingOptions {
   std::filesystem::path out;        // model folder to write: config.json, weights, prompt_bank.safetensors
+  std::int64_t width = 128;         // of the model
   std::int64_t steps = 10000;       // updates, >= 1
   std::int64_t batch = 64;          // videos per update, >= 1
   double learning_rate = 4e-3;      // peak, of AdamW; linear warm-up, cosine decay to 0; block matrices take Muon's own
@@ -23,8 +24,9 @@ struct PretrainingOptions {
   BouncingBallsShape shape;
 };
 
-/// The embedded model: 4 layers of width 128, 4 heads, patch (1, 4, 4), 8 words of 32 numbers.
-WanConfig EmbeddedModelConfig();
+/// The embedded model: 4 layers, heads of 32, feed-forward of 4 widths, patch (1, 4, 4), 8 words of 32 numbers.
+/// `width`: a multiple of 32.
+WanConfig EmbeddedModelConfig(std::int64_t width = 128);
 
 /// Trains and writes the folder; resumes from <out>/.pretraining by itself and removes it at the end. Every batch is a
 /// function of (seed, update), so an interrupted run ends in the same weights. A model that was trained with the same

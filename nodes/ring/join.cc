@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <ctime>
+#include <optional>
 
 #include "common/command_line/command_line.h"
 #include "common/config/placement.h"
@@ -77,6 +78,10 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
       ->capture_default_str();
   app.add_option("--attempt", attempt,
                  "Of a rank of a group: a word that its ranks have in common, new for each start");
+  std::optional<double> planned_gb;
+  app.add_option(
+      "--planned-gb", planned_gb,
+      "What it is to hold on its device by plan, beside context and kernels; said at its end with what it held");
   if (const auto code = ParseCommandLine(app, argc, argv, "sgmd " + role)) return *code;
   return RunTorchProgram("sgmd " + node.identity.node, [&] {
     InitLog(node.identity.node);
@@ -100,7 +105,8 @@ int RunRingNode(int argc, char** argv, const std::string& role, const std::strin
     const PeakMemory peak = PeakMemoryOf(node.device);
     if (code == 0 && peak.reserved > 0)
       LogInfo("held at most ", static_cast<double>(peak.tensors) / 1e9, " GB in tensors on ", Spell(placement.device),
-              ", ", static_cast<double>(peak.reserved) / 1e9, " GB with what was kept free");
+              ", ", static_cast<double>(peak.reserved) / 1e9, " GB with what was kept free",
+              planned_gb ? StrCat("; by plan ", *planned_gb, " GB") : "");
     if (code == 0) LogInfo("used ", static_cast<double>(std::clock()) / CLOCKS_PER_SEC, " s of CPU");
     return code;
   });

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "nodes/sampler/video_size.h"
+#include "pipeline/vae/video_size.h"
 
 namespace sgmd {
 

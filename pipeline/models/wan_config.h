@@ -24,6 +24,7 @@ struct WanConfig {
   std::array<std::int64_t, 3> patch_size{1, 2, 2};  // frames, height, width
   double eps = 1e-6;
 
+  bool operator==(const WanConfig&) const = default;
   std::int64_t head_dim() const { return dim / num_heads; }
   std::int64_t patch_volume() const { return patch_size[0] * patch_size[1] * patch_size[2]; }
 

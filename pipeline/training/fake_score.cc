@@ -19,7 +19,7 @@
 namespace sgmd {
 namespace {
 
-constexpr const char* kRole = Spell(Role::kFakeScore);
+constexpr Role kRole = Role::kFakeScore;
 
 void WarnOfUncappedWeight(const Experiment& e) {
   const ObjectiveSettings& o = e.objective;
@@ -37,7 +37,7 @@ FakeScore::FakeScore(const Experiment& experiment, at::Device device, Recomputat
       bank_(PromptBank::Open(experiment.model.prompts)),
       group_(group),
       model_(TrainedModel::Start(experiment, device, recompute, kRole, group_)),
-      files_(kRole, group_.rank(), group_.ranks(), model_->Places()),
+      files_(Spell(kRole), group_.rank(), group_.ranks(), model_->Places()),
       optimizer_(
           model_->trained(), experiment.optimizer.fake_score,
           [this](const std::vector<at::Tensor>& gradients) { return model_->Norm(gradients); },
@@ -137,7 +137,7 @@ std::vector<std::string> FakeScore::SaveState(const std::filesystem::path& folde
                                  files_.Save(folder, kOptimizerState, optimizer_.State())};
   const NamedTensors samples = group_.rank() == 0 ? samples_.State() : NamedTensors{};
   if (!samples.empty()) {
-    names.push_back(StateFileName(kRole, kSamplesState));
+    names.push_back(StateFileName(Spell(kRole), kSamplesState));
     SaveTensors(folder / names.back(), samples);
   }
   return names;
@@ -146,7 +146,7 @@ std::vector<std::string> FakeScore::SaveState(const std::filesystem::path& folde
 void FakeScore::LoadState(const std::filesystem::path& folder) {
   files_.Load(folder, kModelState, model_->trained());
   optimizer_.LoadState([&](const NamedTensors& state) { files_.Load(folder, kOptimizerState, state); });
-  const auto samples = folder / StateFileName(kRole, kSamplesState);
+  const auto samples = folder / StateFileName(Spell(kRole), kSamplesState);
   if (group_.rank() == 0 && std::filesystem::exists(samples)) samples_.LoadState(SafetensorsFile::Open(samples));
 }
 

@@ -18,7 +18,7 @@
 namespace sgmd {
 namespace {
 
-constexpr const char* kRole = Spell(Role::kGenerator);
+constexpr Role kRole = Role::kGenerator;
 
 }  // namespace
 
@@ -27,7 +27,7 @@ Generator::Generator(const Experiment& experiment, at::Device device, Recomputat
       bank_(PromptBank::Open(experiment.model.prompts)),
       group_(group),
       model_(TrainedModel::Start(experiment, device, recompute, kRole, group_)),
-      files_(kRole, group_.rank(), group_.ranks(), model_->Places()),
+      files_(Spell(kRole), group_.rank(), group_.ranks(), model_->Places()),
       sigmas_(StudentSigmas(experiment.schedule.student_steps, experiment.schedule.student_shift)),
       optimizer_(
           model_->trained(), experiment.optimizer.generator,
@@ -102,8 +102,8 @@ void Generator::SaveStudent(const std::filesystem::path& folder) const {
   std::filesystem::create_directories(folder);
   const bool adapted = model_->adapted();
   // On the CPU in float32; the base of adapters is read again, as this role may hold it in bfloat16.
-  WanTransformer student =
-      adapted ? WanTransformer::Load(experiment_.model.teacher, at::kCPU) : WanTransformer(model_->config(), at::kCPU);
+  WanTransformer student = adapted ? WanTransformer::Load(ModelOf(experiment_, kRole), at::kCPU)
+                                   : WanTransformer(model_->config(), at::kCPU);
   if (adapted) MergeLora(student, weights, LoraOf(experiment_).Scale());
   if (!adapted) {
     const c10::NoGradGuard no_grad;

@@ -28,7 +28,7 @@ namespace sgmd {
 /// its own, or that of the ranks with which it shares tokens: in order of rank, those that the group has at once.
 class Generator {
  public:
-  /// Starts from the teacher's weights. `recompute`: see TrainedModel::Start.
+  /// Starts from [model] student. `recompute`: see TrainedModel::Start.
   Generator(const Experiment& experiment, at::Device device, Recomputation recompute = {},
             const RankGroup& group = Alone());
 

@@ -84,18 +84,19 @@ class ShardedModel : public TrainedModel {
 }  // namespace
 
 std::unique_ptr<TrainedModel> TrainedModel::Start(const Experiment& e, at::Device device, Recomputation recompute,
-                                                  std::string_view role, const RankGroup& group) {
+                                                  Role role, const RankGroup& group) {
   const bool adapted = e.lora.rank > 0;
   const WanPrecision precision = PrecisionOf(e, /*frozen=*/adapted);
-  const std::uint64_t seed = SeedFor(e.seed, 0, 0, role);
+  const std::uint64_t seed = SeedFor(e.seed, 0, 0, Spell(role));
+  const std::filesystem::path& start = ModelOf(e, role);
   std::unique_ptr<TrainedModel> started;
   if (group.ranks() > 1) {
     ShardedWan model =
-        ShardedWan::Load(e.model.teacher, {precision, LoraOf(e), true, group.sequence.get(), recompute.keep_attention},
-                         seed, *group.device, device);
+        ShardedWan::Load(start, {precision, LoraOf(e), true, group.sequence.get(), recompute.keep_attention}, seed,
+                         *group.device, device);
     started = std::make_unique<ShardedModel>(std::move(model), adapted, device);
   } else {
-    WanTransformer model = WanTransformer::Load(e.model.teacher, device, precision);
+    WanTransformer model = WanTransformer::Load(start, device, precision);
     if (adapted) model = model.WithAdapters(LoraOf(e), seed);
     model.SetBlockCheckpointing(recompute);
     started = std::make_unique<WholeModel>(std::move(model), precision);

@@ -26,11 +26,11 @@ inline Recomputation RecomputationOf(const Topology::TrainedRole& role) {
 /// the same passes, and call what says so, in the same order.
 class TrainedModel : public VelocityModel {
  public:
-  /// Starts from the teacher's weights: all of it trainable with float32 masters, or with [lora] adapters over a frozen
-  /// base. `role` is the purpose of the adapters' draws. `recompute`: as of
+  /// Starts from the weights of ModelOf(experiment, role): all of it trainable with float32 masters, or with [lora]
+  /// adapters over a frozen base. The role's name is the purpose of the adapters' draws. `recompute`: as of
   /// WanTransformer::SetBlockCheckpointing; shards always run their blocks again.
   static std::unique_ptr<TrainedModel> Start(const Experiment& experiment, at::Device device, Recomputation recompute,
-                                             std::string_view role, const RankGroup& group);
+                                             Role role, const RankGroup& group);
 
   virtual const WanConfig& config() const = 0;
   virtual at::Device device() const = 0;

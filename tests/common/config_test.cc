@@ -191,6 +191,25 @@ TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
   EXPECT_NE(ExperimentDigest(e), digest);
 }
 
+TEST_F(Config, StudentAndFakeScoreStartFromTheTeacherUnlessTheExperimentSays) {
+  const Experiment alike = Load(kExperiment);
+  for (const Role role : {Role::kGenerator, Role::kFakeScore, Role::kTeacher})
+    EXPECT_EQ(ModelOf(alike, role), folder_ / "model");
+  std::filesystem::copy(folder_ / "model", folder_ / "small");
+  WriteFileAtomically(folder_ / "small/m.safetensors", "small weights");
+  const Experiment e = Load(With("[model]", "student = \"small\""));
+  EXPECT_EQ(ModelOf(e, Role::kGenerator), folder_ / "small");
+  EXPECT_EQ(ModelOf(e, Role::kFakeScore), folder_ / "model");
+  const Digest digest = ExperimentDigest(e);
+  EXPECT_NE(digest, ExperimentDigest(alike));
+  EXPECT_NE(digest, ExperimentDigest(Load(With("[model]", "fake_score = \"small\""))));
+  WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
+  EXPECT_EQ(ExperimentDigest(LoadExperiment(folder_ / "resolved.toml")), digest);
+  WriteFileAtomically(folder_ / "small/m.safetensors", "other weights");
+  EXPECT_NE(ExperimentDigest(e), digest);
+  EXPECT_THAT(ErrorOf(With("[model]", "student = \"none\"")), HasSubstr("e.toml:5:11: no such model"));
+}
+
 TEST_F(Config, AdaptersDefaultToTheRankAndReadBack) {
   EXPECT_EQ(Load(kExperiment).precision.compute, Compute::kFloat32);
   EXPECT_EQ(Load(kExperiment).lora.rank, 0);

@@ -5,7 +5,7 @@
 #include "common/storage/safetensors.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/tensors/tensor_bytes.h"
-#include "tests/support/tiny_run.h"
+#include "tests/support/latent_run.h"
 #include "tests/support/tiny_vae.h"
 
 namespace sgmd {
@@ -47,6 +47,26 @@ TEST_F(ProgramsOnAGpu, EncodeVideosAsOnTheCpu) {
       {SGMD_BIN_DIR "/sgmd-vae", "decode", "--vae", vae, "--latents", latents, "--out", clip, "--device", "cuda"});
   ASSERT_EQ(decode.Wait(kPatience), 0) << decode.Output();
   ExpectTheSameLatents({SGMD_BIN_DIR "/sgmd-vae", "encode", "--vae", vae, "--video", clip});
+}
+
+TEST(EvaluatorOnAGpu, MeasuresWhatItDoesOnTheCpu) {
+  LatentRun run(5);
+  ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), 0);
+  std::vector<std::vector<nlohmann::json>> metrics;
+  for (const char* device : {"cpu", "cuda:1"}) {
+    std::filesystem::remove_all(run.evaluation());
+    const Process evaluator =
+        run.Start({SGMD_BIN_DIR "/sgmd-evaluator", "--run", run.run(), "--vae", run.folder() / "vae", "--device",
+                   device, "--videos", "2", "--teacher-steps", "2", "--every-checkpoint"});
+    ASSERT_EQ(evaluator.Wait(kPatience), 0) << evaluator.Output();
+    metrics.push_back(run.Metrics());
+  }
+  ASSERT_EQ(metrics[0].size(), 2U);
+  ASSERT_EQ(metrics[1].size(), 2U);
+  for (const char* name : {"flow", "consistency", "saturation", "motion"}) {
+    const double cpu = metrics[0][1][name], gpu = metrics[1][1][name];
+    EXPECT_NEAR(gpu, cpu, 1e-3 * std::max(1.0, cpu)) << name;
+  }
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ TEST_F(DeviceRuns, AreBitwiseTheSameOverTopologiesAndReplay) {
   TinyRun one(7, kHalf, kOneGpu), two(7, kHalf, kTwoGpus);
   const std::string state = Finished(one);
   EXPECT_FALSE(state.empty());
+  EXPECT_THAT(ReadFile(one.run() / "logs" / "generator.log"), HasSubstr("; by plan "));
   EXPECT_EQ(Finished(two), state);
   const Process replay = two.Launch({"replay", two.topology()});
   ASSERT_EQ(replay.Wait(kPatience), 0) << replay.Output();

@@ -7,6 +7,8 @@
 #include <cmath>
 
 #include "common/error/error.h"
+#include "launch/plan/disk_plan.h"
+#include "launch/plan/time_plan.h"
 #include "pipeline/models/wan_size.h"
 #include "tests/support/real_config.h"
 
@@ -294,9 +296,30 @@ TEST(MemoryPlan, WhatNoSettingHelpsNeedsALargerDevice) {
 
 TEST(MemoryPlan, TheEmbeddedRunFitsALaptop) {
   const LaunchPlan plan = LoadLaunchPlan(SGMD_SOURCE_DIR "/launch/topologies/laptop.toml");
-  const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+  const RoleConfigs config(plan.experiment);
   EXPECT_EQ(OversizeAdvice(plan, config, 24 * kGibibyte), "");
   EXPECT_EQ(OversizeAdvice(plan, config, 4 * kGibibyte), "");
+}
+
+// A teacher of 14B and trained roles of 1.3B: each process as in a plan of one model of its size.
+TEST(MemoryPlan, EachRoleNeedsWhatItsOwnNetworkDoes) {
+  LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
+  const std::filesystem::path models = SGMD_SOURCE_DIR "/launch/models";
+  plan.experiment.model.teacher = models / "Wan2.1-T2V-14B";
+  plan.experiment.model.student = plan.experiment.model.fake_score = models / "Wan2.1-T2V-1.3B";
+  const RoleConfigs configs(plan.experiment);
+  const MemoryPlan memory = PlanMemory(plan, configs, 0), small = PlanMemory(plan, kWan1_3B, 0),
+                   large = PlanMemory(plan, kWan14B, 0);
+  for (const auto& [process, alike] : {std::pair("generator", &small), {"fake_score", &small}, {"teacher.0", &large}}) {
+    EXPECT_EQ(Find(memory, process).need.total(), Find(*alike, process).need.total()) << process;
+    EXPECT_EQ(Find(memory, process).step_flops, Find(*alike, process).step_flops) << process;
+  }
+  const DiskPlan disk = PlanDisk(plan.experiment, configs), of_small = PlanDisk(plan.experiment, kWan1_3B);
+  EXPECT_EQ(disk.checkpoint, of_small.checkpoint);
+  EXPECT_EQ(disk.student, of_small.student);
+  const TimePlan time = PlanTime(plan, configs, {});
+  EXPECT_EQ(time.devices.at(0).busy, PlanTime(plan, kWan1_3B, {}).devices.at(0).busy);
+  EXPECT_EQ(time.devices.at(2).busy, PlanTime(plan, kWan14B, {}).devices.at(2).busy);
 }
 
 TEST(MemoryPlan, ALatentThatDoesNotFitTheModelIsAnError) {

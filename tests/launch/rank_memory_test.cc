@@ -44,7 +44,7 @@ TEST_P(RankMemory, AtItsPeakIsThatOfThePlan) {
   LaunchPlan plan = LoadLaunchPlan(run.topology());
   plan.topology.generator.devices.assign(static_cast<std::size_t>(ranks), "cpu");
   plan.topology.generator.keep_exit_graphs = 0;
-  const MemoryPlan memory = PlanMemory(plan, ConfigOfModel(plan.experiment.model.teacher), 0);
+  const MemoryPlan memory = PlanMemory(plan, RoleConfigs(plan.experiment), 0);
   const auto process = std::ranges::find(memory.processes, "generator/1", &ProcessMemory::process);
   ASSERT_NE(process, memory.processes.end());
   const double planned = process->need.total() - process->need.runtime;
@@ -67,7 +67,7 @@ TEST(TeacherRankMemory, AtItsPeakIsThatOfThePlan) {
   TinyRun run(1, "", "[teacher]\nranks = 4\n");
   WriteTinyModel(run.folder() / "model", 1, 768);
   const LaunchPlan plan = LoadLaunchPlan(run.topology());
-  const MemoryPlan memory = PlanMemory(plan, ConfigOfModel(plan.experiment.model.teacher), 0);
+  const MemoryPlan memory = PlanMemory(plan, RoleConfigs(plan.experiment), 0);
   const auto process = std::ranges::find(memory.processes, "teacher.0/1", &ProcessMemory::process);
   ASSERT_NE(process, memory.processes.end());
   const double planned = process->need.total() - process->need.runtime;

@@ -205,7 +205,7 @@ TEST(Groups, ReceiveWhatThePlanSays) {
     const Process up = run.Launch({"up", run.topology()});
     ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
     LaunchPlan plan = LoadRun(run.run());
-    const WanConfig config = ConfigOfModel(plan.experiment.model.teacher);
+    const RoleConfigs config(plan.experiment);
     DecideWhatIsKept(plan, config, MachineMemory());
     const auto ratio = [&](Role role, const char* log) {
       const std::string said = ReadFile(run.run() / "logs" / log);

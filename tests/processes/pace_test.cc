@@ -66,7 +66,7 @@ TEST(Reuse, WorkIsCountedForEveryUpdateThatASampleServes) {
   ASSERT_TRUE(std::regex_search(log, said, std::regex("work per sample .* together ([0-9.]+)")));
   const LaunchPlan plan = LoadRun(run.run());
   const double samples = static_cast<double>(plan.experiment.data.micro_batch * plan.experiment.data.micro_batches);
-  const StepCost cost = StepCostOf(plan, ConfigOfModel(plan.experiment.model.teacher));
+  const StepCost cost = StepCostOf(plan, RoleConfigs(plan.experiment));
   EXPECT_NEAR(std::stod(said[1]), (cost.generator + cost.fake_score + cost.teachers) / samples, 1e-4);
 }
 

@@ -82,9 +82,10 @@ std::string StateOf(const std::filesystem::path& folder) {
 
 }  // namespace
 
-void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed, std::int64_t width) {
+void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed, std::int64_t width,
+                    std::int64_t channels) {
   WanConfig config;
-  config.in_dim = config.out_dim = 3;
+  config.in_dim = config.out_dim = channels;
   config.dim = width;
   config.ffn_dim = 2 * width;
   config.freq_dim = 16;

@@ -13,8 +13,9 @@
 namespace sgmd {
 
 /// Writes a model folder with random weights (also in the head, so that gradients are not zero) and a prompt bank.
-/// `width`: the model's dim, a multiple of 24.
-void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed = 1, std::int64_t width = 24);
+/// `width`: the model's dim, a multiple of 24. `channels`: of its latents.
+void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed = 1, std::int64_t width = 24,
+                    std::int64_t channels = 3);
 
 /// Writes model/, experiment.toml and topology.toml of a run of `steps` steps in `folder`/run. `experiment` lines are
 /// appended to the experiment file, `topology` lines to the topology file.

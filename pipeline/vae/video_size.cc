@@ -1,4 +1,4 @@
-#include "nodes/sampler/video_size.h"
+#include "pipeline/vae/video_size.h"
 
 #include <algorithm>
 #include <string>
