@@ -54,10 +54,9 @@ struct MemoryPlan {
   bool Fits() const;
 };
 
-/// Of the processes that compute, and of an evaluator on a GPU. Broker and an evaluator on the CPU are left out, which
-/// are small. `machine_bytes`:
-/// memory of the machine, which is that of the device cpu, of every host, unless the topology says otherwise; 0 = not
-/// known. Host by host. Throws Error when the experiment's latent does not fit the model.
+/// Of the processes that compute, and of an evaluator on a GPU; the broker, and an evaluator on the CPU, are small.
+/// `machine_bytes`: memory of the machine, which is that of the device cpu, of every host, unless the topology says
+/// otherwise; 0 = not known. Host by host. Throws Error when the experiment's latent does not fit the model.
 MemoryPlan PlanMemory(const LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes);
 
 /// Decides what is kept in place of being computed again where the topology leaves that to the plan: first attentions

@@ -27,12 +27,14 @@ const char* ProgramOf(Role role) {
 
 bool OnGpu(const Placement& place) { return place.device.kind == Device::Kind::kCuda; }
 
-// GB by process, where one is on a GPU: there a process can say what it held.
+// GB by process of the ring, where one is on a GPU: there it says at its end what it held.
 std::map<std::string, std::string> PlannedMemory(const LaunchPlan& plan) {
   std::map<std::string, std::string> planned;
   if (std::ranges::none_of(Placements(plan), OnGpu)) return planned;
-  for (const ProcessMemory& process : PlanMemory(plan, RoleConfigs(plan.experiment), 0).processes)
-    planned[process.process] = Gigabytes(process.need.total() - process.need.runtime);
+  for (const ProcessMemory& process : PlanMemory(plan, RoleConfigs(plan.experiment), 0).processes) {
+    if (process.process != Spell(Role::kEvaluator))
+      planned[process.process] = Gigabytes(process.need.total() - process.need.runtime);
+  }
   return planned;
 }
 

@@ -69,5 +69,12 @@ TEST(EvaluatorOnAGpu, MeasuresWhatItDoesOnTheCpu) {
   }
 }
 
+TEST(EvaluatorOnAGpu, WatchesARunOnTheCpu) {
+  LatentRun run(5, "[evaluator]\nenabled = true\nvae = \"vae\"\nvideos = 2\nteacher_steps = 2\ndevice = \"cuda:1\"\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
+  EXPECT_EQ(run.Metrics().size(), 2U) << up.Output();
+}
+
 }  // namespace
 }  // namespace sgmd
