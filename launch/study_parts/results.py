@@ -21,7 +21,7 @@ class Run:
     step_seconds: list
     forwards: float        # forward-equivalents of all samples of a step
     cpu: dict              # role -> CPU seconds of a step
-    points: list           # (step, measures) on the student's own grid, from step 0 on: the teacher's weights
+    points: list           # (step, measures) on the student's own grid; where it starts from the teacher's weights, from step 0 on
     fewer: dict            # number of steps -> measures of the last checkpoint
     losses: list           # of the fake score, by step; may be empty
     timed: dict            # milliseconds that the teacher takes longer -> seconds a step in a run by itself; may be empty
@@ -94,8 +94,10 @@ def load_results(out):
     for entry in description["runs"]:
         timed[entry["arm"]] = timed.get(entry["arm"]) or timing.read(out, Path(entry["folder"]).name)
     for entry in description["runs"]:
-        grid = description["arms"][entry["arm"]]["experiment"]["schedule"]["student_steps"]
-        run = _load_run(out / entry["folder"], entry, grid, samples, baselines.get(f"base-{len(grid)}"), timed[entry["arm"]])
+        experiment = description["arms"][entry["arm"]]["experiment"]
+        grid = experiment["schedule"]["student_steps"]
+        base = None if "student" in experiment["model"] else baselines.get(f"base-{len(grid)}")  # another model was not measured untrained
+        run = _load_run(out / entry["folder"], entry, grid, samples, base, timed[entry["arm"]])
         if run:
             runs.append(run)
         else:
