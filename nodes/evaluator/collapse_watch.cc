@@ -8,8 +8,9 @@ namespace sgmd {
 
 std::vector<CollapseWatch::Sign> CollapseWatch::OnMeasures(std::int64_t step, const Measures& measures) {
   const Estimate &motion = measures.At("motion"), &colour = measures.At("colour");
-  const bool is_static = motion.high < kStatic,
-             falling = !is_static && motion.high<kFalling * highest_, colourful = colour.low> kColourful;
+  const bool is_static = motion.high < kStatic;
+  const bool falling = !is_static && motion.high < kFalling * highest_;
+  const bool colourful = colour.low > kColourful;
   std::vector<Sign> signs;
   if (is_static && !std::exchange(static_, true)) {
     signs.push_back(
