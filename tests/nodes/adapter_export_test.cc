@@ -104,7 +104,7 @@ TEST_F(AdapterExporter, SaysWhereThereAreNoAdapters) {
   EXPECT_THAT(refusal(adapted()), HasSubstr("a model's config.json"));
 }
 
-TEST_F(AdapterExporter, MergesOnlyIntoTheTeacherOfTheRun) {
+TEST_F(AdapterExporter, MergesOnlyIntoTheModelThatTheRunStartedFrom) {
   const auto merge = [&] { ToDiffusers(adapted(), WeightsChoice::kBest); };
   fs::create_directories(adapted() / "student");  // has the sizes once the teacher is gone
   teacher_.Save(adapted() / "student");
@@ -113,7 +113,7 @@ TEST_F(AdapterExporter, MergesOnlyIntoTheTeacherOfTheRun) {
   other.Save(folder_ / "teacher");
   EXPECT_THAT(ErrorOf(merge), AllOf(HasSubstr("not trained on what is there now"), HasSubstr("--lora")));
   fs::remove_all(folder_ / "teacher");
-  EXPECT_THAT(ErrorOf(merge), HasSubstr("the teacher that the adapters belong to is gone"));
+  EXPECT_THAT(ErrorOf(merge), HasSubstr("the model that the adapters belong to is gone"));
   ExportLora(OpenStudent(adapted(), WeightsChoice::kBest), {}, folder_ / "loras/l.safetensors");
 }
 
