@@ -1,4 +1,4 @@
-// The bytes of wan_facts §7, and what is advised where they do not fit.
+// The bytes of wan_facts §7.
 #include "launch/plan/memory_plan.h"
 
 #include <gmock/gmock.h>
@@ -10,40 +10,13 @@
 #include "launch/plan/disk_plan.h"
 #include "launch/plan/time_plan.h"
 #include "pipeline/models/wan_size.h"
+#include "tests/launch/memory_plans.h"
 #include "tests/support/real_config.h"
 
 namespace sgmd {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
-
-// The recipe in bfloat16 on a GPU for each role.
-LaunchPlan PlanFor(const std::vector<std::int64_t>& latent, double gib) {
-  LaunchPlan plan;
-  plan.experiment.data.latent = latent;
-  plan.experiment.model.guidance = 3.0;
-  plan.experiment.precision.compute = Compute::kBfloat16;
-  Topology& t = plan.topology;
-  t.generator.device = "cuda:0";
-  t.fake_score.device = "cuda:1";
-  t.teacher.device = "cuda:2";
-  t.generator.device_memory_gib = t.fake_score.device_memory_gib = t.teacher.device_memory_gib = gib;
-  return plan;
-}
-
-LaunchPlan Checkpointed(LaunchPlan plan) {
-  plan.topology.generator.checkpoint_blocks = plan.topology.fake_score.checkpoint_blocks = true;
-  return plan;
-}
-
-ProcessMemory Find(const MemoryPlan& memory, const std::string& process) {
-  for (const ProcessMemory& p : memory.processes) {
-    if (p.process == process) return p;
-  }
-  ADD_FAILURE() << "no process " << process;
-  return {};
-}
 
 std::string Trained(const MemoryNeed& need) { return Gigabytes(need.weights + need.gradients + need.optimizer); }
 
@@ -98,71 +71,6 @@ TEST(MemoryPlan, ActivationsGrowWithTheMicroBatchAndShrinkWithCheckpointing) {
   plan = Checkpointed(plan);
   EXPECT_LT(activations(), 0.3 * one);
   EXPECT_GT(activations(), 2 * CheckpointBytes(kWan1_3B, 32760, 1, 2));
-}
-
-TEST(MemoryPlan, AsManyExitGraphsAreKeptAsFitWhereTheRunIsStrict) {
-  LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
-  plan.experiment.data.micro_batches = 4;
-  plan.topology.generator.keep_attention = plan.topology.fake_score.keep_attention = Keep::kNever;
-  const auto decided = [](LaunchPlan of) {
-    DecideWhatIsKept(of, kWan1_3B, 0);
-    return of;
-  };
-  const auto count = [&](const LaunchPlan& of) { return decided(of).topology.generator.keep_exit_graphs; };
-  const MemoryNeed before = Find(PlanMemory(plan, kWan1_3B, 0), "generator").need;
-  const LaunchPlan kept = decided(plan);
-  ASSERT_EQ(count(plan), 4);
-  const PassSettings pass{.backward = Backward::kFull, .compute_bytes = 2, .checkpoint_blocks = true};
-  const MemoryPlan memory = PlanMemory(kept, kWan1_3B, 0);
-  EXPECT_NEAR(Find(memory, "generator").need.total() - before.total(), 3 * GraphBytes(kWan1_3B, 32760, pass), 1);
-  EXPECT_NEAR(Find(PlanMemory(plan, kWan1_3B, 0), "generator").step_flops - Find(memory, "generator").step_flops,
-              4 * ForwardFlopsOf(kWan1_3B, 32760).total(), 1e6);
-  EXPECT_EQ(Find(memory, "fake_score").need.total(), Find(PlanMemory(plan, kWan1_3B, 0), "fake_score").need.total());
-
-  LaunchPlan large = plan, unknown = plan, pipelined = plan, said = plan;
-  large.experiment.data.micro_batches = 64;
-  const std::int64_t fit = count(large);
-  EXPECT_GT(fit, 4);
-  EXPECT_LT(fit, 64);
-  const auto filled = [&](std::int64_t graphs) {
-    large.topology.generator.keep_exit_graphs = graphs;
-    const DeviceMemory device = PlanMemory(large, kWan1_3B, 0).devices.front();
-    return device.need / device.has;
-  };
-  EXPECT_LE(filled(fit), 0.9);
-  EXPECT_GT(filled(fit + 1), 0.9);
-  EXPECT_GT(filled(64), 1);
-  EXPECT_THAT(OversizeAdvice(large, kWan1_3B, 0), HasSubstr("1. [generator] keep_exit_graphs = 0"));
-  unknown.topology.generator.device_memory_gib = 0;
-  pipelined.experiment.outer.max_staleness = 1;
-  said.topology.generator.keep_exit_graphs = 0;
-  for (const LaunchPlan& other : {unknown, pipelined, said}) EXPECT_EQ(count(other), 0);
-}
-
-TEST(MemoryPlan, AttentionIsKeptWhereItFitsAndBlocksRunAgain) {
-  LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
-  plan.topology.generator.keep_exit_graphs = 0;
-  const double without = Find(PlanMemory(plan, kWan1_3B, 0), "fake_score").need.total();
-  plan.topology.fake_score.device_memory_gib = 1.01 * without / 0.9 / kGibibyte;
-  const auto decided = [](LaunchPlan of) {
-    DecideWhatIsKept(of, kWan1_3B, 0);
-    return of.topology;
-  };
-  const auto need = [](const LaunchPlan& of) { return Find(PlanMemory(of, kWan1_3B, 0), "generator"); };
-  EXPECT_EQ(decided(plan).generator.keep_attention, Keep::kAlways);
-  EXPECT_EQ(decided(plan).fake_score.keep_attention, Keep::kNever);  // it would fill more than nine tenths
-
-  LaunchPlan kept = plan, whole = plan, unknown = plan, single = plan, fast = plan;
-  kept.topology.generator.keep_attention = Keep::kAlways;
-  const double bytes = CheckpointBytes(kWan1_3B, 32760, 1, 2) + 4.0 * 32760 * 12 * 30;
-  EXPECT_NEAR(need(kept).need.total() - need(plan).need.total(), bytes, 1);
-  EXPECT_NEAR(need(plan).step_flops - need(kept).step_flops, ForwardFlopsOf(kWan1_3B, 32760).self_attention, 1e9);
-  whole.topology.generator.checkpoint_blocks = false;
-  unknown.topology.generator.device_memory_gib = 0;
-  single.experiment.precision.compute = Compute::kFloat32;
-  fast.experiment.precision.deterministic = false;
-  for (const LaunchPlan& other : {whole, unknown, single, fast})
-    EXPECT_EQ(decided(other).generator.keep_attention, Keep::kNever);
 }
 
 TEST(MemoryPlan, SamplesOnTheirWayAreBoundedByWhatTheExperimentLetsBeInFlight) {
@@ -257,48 +165,6 @@ TEST(MemoryPlan, TheCpuHasTheMachinesMemoryAndAGpuOnlyWhatTheTopologySays) {
   plan.topology.teacher.device_memory_gib = 10;
   EXPECT_FALSE(PlanMemory(plan, kWan14B, 1e14).Fits());
   EXPECT_GT(MachineMemory(), 1e8);
-}
-
-TEST(MemoryPlan, AdviceTriesTheCheapestFirstAndStopsWhereItFits) {
-  LaunchPlan plan = PlanFor(kLatent480p, 79);
-  plan.experiment.data.micro_batch = 4;
-  const std::string checkpointing = OversizeAdvice(plan, kWan1_3B, 0);
-  EXPECT_THAT(checkpointing, HasSubstr("cuda:0 (generator) needs"));
-  EXPECT_THAT(checkpointing, HasSubstr("1. [generator] and [fake_score] checkpoint_blocks = true"));
-  EXPECT_THAT(checkpointing, HasSubstr("it fits"));
-  EXPECT_THAT(checkpointing, Not(HasSubstr("2. ")));
-  plan.experiment.data.micro_batch = 12;
-  EXPECT_THAT(OversizeAdvice(plan, kWan1_3B, 0),
-              HasSubstr("2. [data] micro_batch = 1, micro_batches = 12  (the same batch in smaller "
-                        "pieces): it fits"));
-  EXPECT_EQ(OversizeAdvice(Checkpointed(PlanFor(kLatent480p, 79)), kWan1_3B, 0), "");
-}
-
-TEST(MemoryPlan, FullyTrained14BNeedsAdaptersOnAnyGpuOfToday) {
-  const LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
-  const std::string advice = OversizeAdvice(plan, kWan14B, 0);
-  EXPECT_THAT(advice, HasSubstr("1. [lora] rank = 64"));
-  EXPECT_THAT(advice, HasSubstr("it fits"));
-  LaunchPlan wide = plan;
-  wide.experiment.precision.compute = Compute::kFloat32;
-  EXPECT_THAT(OversizeAdvice(wide, kWan14B, 0),
-              testing::AllOf(HasSubstr("1. [lora] rank = 64"), HasSubstr("2. [precision] compute = \"bfloat16\"")));
-}
-
-TEST(MemoryPlan, WhatNoSettingHelpsNeedsALargerDevice) {
-  LaunchPlan plan = Checkpointed(PlanFor(kLatent720p, 79));
-  plan.experiment.lora.rank = 64;
-  EXPECT_THAT(OversizeAdvice(plan, kWan14B, 0), testing::AllOf(HasSubstr("1. a device of at least"),
-                                                               HasSubstr("or several that share a role: [generator]")));
-  plan.topology.generator.device_memory_gib = plan.topology.fake_score.device_memory_gib = 139;
-  EXPECT_EQ(OversizeAdvice(plan, kWan14B, 0), "");
-}
-
-TEST(MemoryPlan, TheEmbeddedRunFitsALaptop) {
-  const LaunchPlan plan = LoadLaunchPlan(SGMD_SOURCE_DIR "/launch/topologies/laptop.toml");
-  const RoleConfigs config(plan.experiment);
-  EXPECT_EQ(OversizeAdvice(plan, config, 24 * kGibibyte), "");
-  EXPECT_EQ(OversizeAdvice(plan, config, 4 * kGibibyte), "");
 }
 
 // A teacher of 14B and trained roles of 1.3B: each process as in a plan of one model of its size.

@@ -1,12 +1,11 @@
+// What an experiment file may say, what it is refused for, and what its identity covers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/config/placement.h"
-#include "common/error/error.h"
-#include "common/storage/atomic_folder.h"
 #include "common/storage/safetensors.h"
+#include "tests/common/config_fixture.h"
 #include "tests/support/error_of.h"
-#include "tests/support/temp_folder.h"
 
 namespace sgmd {
 namespace {
@@ -14,58 +13,16 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-constexpr char kExperiment[] = R"([experiment]
-name = "t"
-steps = 4
-[model]
-teacher = "model"
-prompts = "bank"
-guidance = 2
-[data]
-latent = [3, 4, 4, 4]
-[optimizer.generator]
-learning_rate = 1e-4
-[optimizer.fake_score]
-learning_rate = 1e-4
-)";
+class ExperimentFile : public ConfigFixture {};
 
-class Config : public testing::Test {
- protected:
-  Config() {
-    std::filesystem::create_directories(folder_ / "model");
-    WriteFileAtomically(folder_ / "model/config.json", "{}");
-    WriteFileAtomically(folder_ / "model/m.safetensors", "weights");
-    WriteFileAtomically(folder_ / "bank", "bank");
-  }
-  Experiment Load(const std::string& text) {
-    WriteFileAtomically(folder_ / "e.toml", text);
-    return LoadExperiment(folder_ / "e.toml");
-  }
-  std::string ErrorOf(const std::string& text) {
-    try {
-      Load(text);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
-  std::string With(const std::string& section, const std::string& line) {
-    std::string text = kExperiment;
-    const std::size_t at = text.find(section);
-    return at == std::string::npos ? text + section + "\n" + line + "\n"
-                                   : text.insert(at + section.size() + 1, line + "\n");
-  }
-  TempFolder folder_;
-};
-
-TEST_F(Config, UnknownKeyIsLocatedAndCorrected) {
+TEST_F(ExperimentFile, UnknownKeyIsLocatedAndCorrected) {
   const std::string error = ErrorOf(With("[data]", "micro_bach = 2"));
   EXPECT_THAT(error, HasSubstr("e.toml:9:1"));
   EXPECT_THAT(error, HasSubstr("9 | micro_bach = 2\n    | ^"));
   EXPECT_THAT(error, HasSubstr("did you mean \"micro_batch\"?"));
 }
 
-TEST_F(Config, WrongTypeRangeChoiceAndMissingKeySayWhatIsAllowed) {
+TEST_F(ExperimentFile, WrongTypeRangeChoiceAndMissingKeySayWhatIsAllowed) {
   EXPECT_THAT(ErrorOf(With("[data]", "micro_batch = \"two\"")), HasSubstr("must be an integer"));
   EXPECT_THAT(ErrorOf(With("[data]", "micro_batch = 0")), HasSubstr("allowed: [1"));
   EXPECT_THAT(ErrorOf(With("[objective]", "name = \"sgdm\"")), HasSubstr("one of: sgmd, dmd2, tsg_fisher, tsg_sim"));
@@ -76,7 +33,7 @@ TEST_F(Config, WrongTypeRangeChoiceAndMissingKeySayWhatIsAllowed) {
   EXPECT_THAT(ErrorOf("[experiment\n"), HasSubstr("e.toml:1:"));
 }
 
-TEST_F(Config, DiversityIsPartOfTheIdentityWhereItDecidesAnything) {
+TEST_F(ExperimentFile, DiversityIsPartOfTheIdentityWhereItDecidesAnything) {
   const std::string bank = With("[diversity]", "weight = 0.05\nnoise_bank = 12");
   const Experiment off = Load(With("[diversity]", "noise_bank = 12")), on = Load(bank);
   EXPECT_EQ(ExperimentDigest(off), ExperimentDigest(Load(kExperiment)));
@@ -94,7 +51,7 @@ TEST_F(Config, DiversityIsPartOfTheIdentityWhereItDecidesAnything) {
   EXPECT_THAT(ErrorOf(bank + "[schedule]\nexit_weights = [1, 0, 0, 0]\n"), HasSubstr("exits after the first"));
 }
 
-TEST_F(Config, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothing) {
+TEST_F(ExperimentFile, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothing) {
   const Experiment plain = Load(kExperiment);
   const auto load = [&](const std::string& section, const std::string& line) {
     const Experiment e = Load(With(section, line));
@@ -134,7 +91,7 @@ TEST_F(Config, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothing) {
               HasSubstr("adapters are trained"));
 }
 
-TEST_F(Config, StepsAndCheckpointsAreMultiplesOfTheUsesOfASample) {
+TEST_F(ExperimentFile, StepsAndCheckpointsAreMultiplesOfTheUsesOfASample) {
   const std::string reuse = kExperiment + std::string("[outer]\nreuse = 4\n[checkpoint]\nevery = 8\n");
   EXPECT_EQ(Load(reuse).outer.reuse, 4);
   const auto with = [&](const std::string& from, const std::string& to) {
@@ -147,7 +104,7 @@ TEST_F(Config, StepsAndCheckpointsAreMultiplesOfTheUsesOfASample) {
               HasSubstr("\"every\" is 6, not a multiple of [outer] reuse = 4"));
 }
 
-TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {
+TEST_F(ExperimentFile, ResolvedExperimentReadsBackToTheSameIdentity) {
   const Experiment e = Load(With("[ema]", "decay = 0.1"));
   WriteFileAtomically(folder_ / "resolved.toml", ToToml(e));
   const Experiment again = LoadExperiment(folder_ / "resolved.toml");
@@ -155,7 +112,7 @@ TEST_F(Config, ResolvedExperimentReadsBackToTheSameIdentity) {
   EXPECT_EQ(ExperimentDigest(again), ExperimentDigest(e));
 }
 
-TEST_F(Config, ABankOfAnotherEncoderIsAnErrorWhereTheExperimentNamesOne) {
+TEST_F(ExperimentFile, ABankOfAnotherEncoderIsAnErrorWhereTheExperimentNamesOne) {
   const std::string ours(32, 'a'), theirs(32, 'b');
   WriteSafetensors(folder_ / "bank", {}, {{"sgmd.encoder", "umt5 " + theirs}});
   const std::string error = ErrorOf(With("[model]", "prompt_encoder = \"" + ours + "\""));
@@ -169,7 +126,7 @@ TEST_F(Config, ABankOfAnotherEncoderIsAnErrorWhereTheExperimentNamesOne) {
   EXPECT_EQ(ExperimentDigest(named), ExperimentDigest(Load(kExperiment))) << "a check decides no weight";
 }
 
-TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
+TEST_F(ExperimentFile, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
   const Experiment e = Load(kExperiment);
   const Digest digest = ExperimentDigest(e);
   Experiment same = e;
@@ -191,7 +148,7 @@ TEST_F(Config, DigestIgnoresLengthAndPlaceAndSeesWhatDecidesTheWeights) {
   EXPECT_NE(ExperimentDigest(e), digest);
 }
 
-TEST_F(Config, StudentAndFakeScoreStartFromTheTeacherUnlessTheExperimentSays) {
+TEST_F(ExperimentFile, StudentAndFakeScoreStartFromTheTeacherUnlessTheExperimentSays) {
   const Experiment alike = Load(kExperiment);
   for (const Role role : {Role::kGenerator, Role::kFakeScore, Role::kTeacher})
     EXPECT_EQ(ModelOf(alike, role), folder_ / "model");
@@ -210,7 +167,7 @@ TEST_F(Config, StudentAndFakeScoreStartFromTheTeacherUnlessTheExperimentSays) {
   EXPECT_THAT(ErrorOf(With("[model]", "student = \"none\"")), HasSubstr("e.toml:5:11: no such model"));
 }
 
-TEST_F(Config, AdaptersDefaultToTheRankAndReadBack) {
+TEST_F(ExperimentFile, AdaptersDefaultToTheRankAndReadBack) {
   EXPECT_EQ(Load(kExperiment).precision.compute, Compute::kFloat32);
   EXPECT_EQ(Load(kExperiment).lora.rank, 0);
   const Experiment e = Load(With("[lora]",
@@ -227,36 +184,7 @@ TEST_F(Config, AdaptersDefaultToTheRankAndReadBack) {
   EXPECT_THAT(ErrorOf(With("[lora]", "rank = 4\ntargets = []")), HasSubstr("\"targets\" is empty"));
 }
 
-TEST_F(Config, TopologyReadsBlockCheckpointing) {
-  WriteFileAtomically(folder_ / "e.toml", kExperiment);
-  WriteFileAtomically(folder_ / "t.toml",
-                      "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[fake_score]\ncheckpoint_blocks = true\n");
-  SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
-  const Topology topology = LoadRun(folder_ / "run").topology;
-  EXPECT_FALSE(topology.generator.checkpoint_blocks);
-  EXPECT_TRUE(topology.fake_score.checkpoint_blocks);
-}
-
-TEST_F(Config, TeachersTakeTheListedDevicesInTurn) {
-  WriteFileAtomically(folder_ / "e.toml", kExperiment);
-  const auto load = [&](const std::string& teacher) {
-    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[teacher]\n" + teacher);
-    SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
-    return LoadRun(folder_ / "run");
-  };
-  const auto device = [](const LaunchPlan& plan, int replica) {
-    return Spell(PlacementOf(plan, {Role::kTeacher, replica}).device);
-  };
-  const LaunchPlan plan = load("devices = [\"cuda:2\", \"cuda:3\"]\ndevice_memory_gib = 79\n");
-  EXPECT_EQ(device(plan, 0), "cuda:2");
-  EXPECT_EQ(device(plan, 3), "cuda:3");
-  EXPECT_EQ(PlacementOf(plan, {Role::kTeacher}).device_memory_gib, 79.0);
-  EXPECT_EQ(PlacementOf(plan, {Role::kGenerator}).device_memory_gib, 0.0);
-  EXPECT_EQ(device(load("device = \"cuda:1\"\n"), 5), "cuda:1");
-  EXPECT_THROW(load("devices = [\"gpu\"]\n"), Error);
-}
-
-TEST_F(Config, PathsMayBeginWithAnEnvironmentVariable) {
+TEST_F(ExperimentFile, PathsMayBeginWithAnEnvironmentVariable) {
   const auto with_teacher = [](std::string path) {
     std::string text = kExperiment;
     return text.replace(text.find("\"model\""), 7, "\"" + path + "\"");
@@ -274,7 +202,7 @@ TEST_F(Config, PathsMayBeginWithAnEnvironmentVariable) {
   ::unsetenv("SGMD_TEST_MODELS");
 }
 
-TEST_F(Config, OverridesTakeThePlaceOfWhatTheFileSays) {
+TEST_F(ExperimentFile, OverridesTakeThePlaceOfWhatTheFileSays) {
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   const auto with = [&](const TomlOverrides& overrides) {
     return LoadExperiment(folder_ / "e.toml", RequiredFiles::kAll, overrides);
@@ -291,13 +219,13 @@ TEST_F(Config, OverridesTakeThePlaceOfWhatTheFileSays) {
   EXPECT_THAT(error_of("steps"), HasSubstr("the form section.key=value"));
 }
 
-TEST_F(Config, ResolvedNumbersAreAsShortAsTheyCanBe) {
+TEST_F(ExperimentFile, ResolvedNumbersAreAsShortAsTheyCanBe) {
   const std::string text = ToToml(Load(With("[objective]", "lambda = 0.1")));
   EXPECT_THAT(text, HasSubstr("lambda = 0.1\n"));
   EXPECT_THAT(text, HasSubstr("epsilon = 1e-08\n"));
 }
 
-TEST_F(Config, PlanningNeedsTheModelsSizesAlone) {
+TEST_F(ExperimentFile, PlanningNeedsTheModelsSizesAlone) {
   std::filesystem::remove(folder_ / "bank");
   std::filesystem::remove(folder_ / "model/m.safetensors");
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
@@ -305,45 +233,6 @@ TEST_F(Config, PlanningNeedsTheModelsSizesAlone) {
   EXPECT_EQ(LoadExperiment(folder_ / "e.toml", RequiredFiles::kConfig).model.teacher, folder_ / "model");
   std::filesystem::remove(folder_ / "model/config.json");
   EXPECT_THROW(LoadExperiment(folder_ / "e.toml", RequiredFiles::kConfig), Error);
-}
-
-TEST_F(Config, TopologyRefusesEndpointsWithoutAnAddress) {
-  WriteFileAtomically(folder_ / "e.toml", kExperiment);
-  const auto load = [&](const std::string& rest) {
-    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n" + rest);
-    return LoadLaunchPlan(folder_ / "t.toml");
-  };
-  EXPECT_THAT(load("").topology.transport.data, testing::StartsWith("ipc://"));
-  EXPECT_NO_THROW(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n"));
-  EXPECT_THROW(load("[transport]\ndata = \"tcp://*:5555\"\n"), Error);
-  EXPECT_FALSE(load("").topology.transport.encrypt);
-  EXPECT_THROW(load("[teacher]\ndevice = \"gpu\"\n"), Error);
-}
-
-TEST_F(Config, EnvHoldsFreeNamesOfTextAndReadsBack) {
-  const auto read = [&](const std::string& env) {
-    Load(kExperiment);
-    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[env]\n" + env);
-    return LoadLaunchPlan(folder_ / "t.toml");
-  };
-  const LaunchPlan plan = read("OMP_PROC_BIND = \"true\"\nEMPTY = \"\"\n");
-  const std::map<std::string, std::string> expected{{"EMPTY", ""}, {"OMP_PROC_BIND", "true"}};
-  EXPECT_EQ(plan.topology.env, expected);
-  SaveRun(plan);
-  EXPECT_EQ(LoadRun(folder_ / "run").topology.env, expected);
-  EXPECT_EQ(ExperimentDigest(plan.experiment), ExperimentDigest(read("").experiment));
-  const auto error = [&](const std::string& env) { return sgmd::ErrorOf([&] { read(env); }); };
-  EXPECT_THAT(error("A-B = \"1\"\n"),
-              AllOf(HasSubstr("t.toml:5:7: \"A-B\" cannot be the name of an environment variable")));
-  EXPECT_THAT(error("A = 4\n"), HasSubstr("t.toml:5:5: \"A\" must be text in quotes"));
-}
-
-TEST_F(Config, LongRunFoldersGetAShortSocketPath) {
-  Topology topology;
-  topology.run.folder = "/" + std::string(150, 'x');
-  ResolveDefaults(topology);
-  EXPECT_LE(topology.transport.data.size(), 107U);
-  EXPECT_NE(topology.transport.data, topology.transport.control);
 }
 
 }  // namespace

@@ -1,0 +1,87 @@
+// What a topology file may say of one host, and what it is refused for.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/config/placement.h"
+#include "common/storage/safetensors.h"
+#include "tests/common/config_fixture.h"
+#include "tests/support/error_of.h"
+
+namespace sgmd {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+class TopologyFile : public ConfigFixture {};
+
+TEST_F(TopologyFile, ReadsBlockCheckpointing) {
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  WriteFileAtomically(folder_ / "t.toml",
+                      "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[fake_score]\ncheckpoint_blocks = true\n");
+  SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
+  const Topology topology = LoadRun(folder_ / "run").topology;
+  EXPECT_FALSE(topology.generator.checkpoint_blocks);
+  EXPECT_TRUE(topology.fake_score.checkpoint_blocks);
+}
+
+TEST_F(TopologyFile, TeachersTakeTheListedDevicesInTurn) {
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  const auto load = [&](const std::string& teacher) {
+    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[teacher]\n" + teacher);
+    SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
+    return LoadRun(folder_ / "run");
+  };
+  const auto device = [](const LaunchPlan& plan, int replica) {
+    return Spell(PlacementOf(plan, {Role::kTeacher, replica}).device);
+  };
+  const LaunchPlan plan = load("devices = [\"cuda:2\", \"cuda:3\"]\ndevice_memory_gib = 79\n");
+  EXPECT_EQ(device(plan, 0), "cuda:2");
+  EXPECT_EQ(device(plan, 3), "cuda:3");
+  EXPECT_EQ(PlacementOf(plan, {Role::kTeacher}).device_memory_gib, 79.0);
+  EXPECT_EQ(PlacementOf(plan, {Role::kGenerator}).device_memory_gib, 0.0);
+  EXPECT_EQ(device(load("device = \"cuda:1\"\n"), 5), "cuda:1");
+  EXPECT_THROW(load("devices = [\"gpu\"]\n"), Error);
+}
+
+TEST_F(TopologyFile, RefusesEndpointsWithoutAnAddress) {
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  const auto load = [&](const std::string& rest) {
+    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n" + rest);
+    return LoadLaunchPlan(folder_ / "t.toml");
+  };
+  EXPECT_THAT(load("").topology.transport.data, testing::StartsWith("ipc://"));
+  EXPECT_NO_THROW(load("[transport]\ndata = \"tcp://127.0.0.1:5555\"\n"));
+  EXPECT_THROW(load("[transport]\ndata = \"tcp://*:5555\"\n"), Error);
+  EXPECT_FALSE(load("").topology.transport.encrypt);
+  EXPECT_THROW(load("[teacher]\ndevice = \"gpu\"\n"), Error);
+}
+
+TEST_F(TopologyFile, EnvHoldsFreeNamesOfTextAndReadsBack) {
+  const auto read = [&](const std::string& env) {
+    Load(kExperiment);
+    WriteFileAtomically(folder_ / "t.toml", "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[env]\n" + env);
+    return LoadLaunchPlan(folder_ / "t.toml");
+  };
+  const LaunchPlan plan = read("OMP_PROC_BIND = \"true\"\nEMPTY = \"\"\n");
+  const std::map<std::string, std::string> expected{{"EMPTY", ""}, {"OMP_PROC_BIND", "true"}};
+  EXPECT_EQ(plan.topology.env, expected);
+  SaveRun(plan);
+  EXPECT_EQ(LoadRun(folder_ / "run").topology.env, expected);
+  EXPECT_EQ(ExperimentDigest(plan.experiment), ExperimentDigest(read("").experiment));
+  const auto error = [&](const std::string& env) { return sgmd::ErrorOf([&] { read(env); }); };
+  EXPECT_THAT(error("A-B = \"1\"\n"),
+              AllOf(HasSubstr("t.toml:5:7: \"A-B\" cannot be the name of an environment variable")));
+  EXPECT_THAT(error("A = 4\n"), HasSubstr("t.toml:5:5: \"A\" must be text in quotes"));
+}
+
+TEST_F(TopologyFile, LongRunFoldersGetAShortSocketPath) {
+  Topology topology;
+  topology.run.folder = "/" + std::string(150, 'x');
+  ResolveDefaults(topology);
+  EXPECT_LE(topology.transport.data.size(), 107U);
+  EXPECT_NE(topology.transport.data, topology.transport.control);
+}
+
+}  // namespace
+}  // namespace sgmd
