@@ -23,11 +23,8 @@ int main(int argc, char** argv) {
   CLI::App* t = app.add_subcommand("teacher", "A tiny Wan model. Interrupt it at any time; the same command resumes.");
   t->add_option("--out", teacher.out, "Model folder to write (config.json, weights, prompt_bank.safetensors)")
       ->required();
-  t->add_option("--width", teacher.width, "Width of the model, a multiple of 32: a smaller one makes a smaller student")
-      ->check(CLI::Validator(
-          [](const std::string& text) { return std::stoll(text) % 32 == 0 ? "" : "a multiple of 32, not " + text; },
-          "MULTIPLE OF 32"))
-      ->check(CLI::PositiveNumber)
+  t->add_option("--width", teacher.width, "Width of the model; a smaller one makes a smaller student")
+      ->check(CLI::IsMember(std::vector<std::string>{"32", "64", "96", "128", "192", "256"}))
       ->capture_default_str();
   t->add_option("--steps", teacher.steps, "Updates")->check(CLI::PositiveNumber)->capture_default_str();
   t->add_option("--batch", teacher.batch, "Videos per update")->check(CLI::PositiveNumber)->capture_default_str();

@@ -93,6 +93,7 @@ TEST(CommandLines, RefuseWhatIsOutOfRangeAndTellTheRange) {
       {"sgmd-sample --model x --out y.gif --guidance nan", "\"nan\" is not a number in [0, 100]"},
       {"sgmd-sample --model x --out y.gif --seed -1", "\"-1\" is not a whole number in [0, 2^63)"},
       {"sgmd-sample --model x --out y.gif --shift inf", "\"inf\" is not a number in [0.001, 1000]"},
+      {"sgmd-pretrainer teacher --out x --width abc", "not in {32,64,"},
       {"sgmd-evaluator --run x --seed 1.5", "\"1.5\" is not a whole number"},
   };
   for (const auto& [command, message] : cases) {
