@@ -19,6 +19,9 @@ constexpr const char* kInnerSources[] = {"shared", "fresh", "fresh_after", "repl
 constexpr const char* kInnerOrders[] = {"after", "before"};
 constexpr const char* kInnerPacings[] = {"locked", "free"};
 constexpr const char* kExitDraws[] = {"micro_batch", "step"};
+constexpr const char* kRollouts[] = {"euler", "renoise"};
+constexpr const char* kTrainedExperts[] = {"both", "high_noise", "low_noise"};
+constexpr const char* kRateDecays[] = {"none", "linear", "cosine"};
 constexpr const char* kPromptOrders[] = {"random", "epochs"};
 constexpr const char* kComputes[] = {"float32", "bfloat16"};
 constexpr const char* kKernels[] = {"fused", "reference"};
@@ -44,10 +47,16 @@ void RequirePromptEncoder(const TomlTable& model, const Experiment& e) {
   model.Fail(key, what, hint);
 }
 
-void CheckModel(TomlTable model, const Experiment& e, RequiredFiles needed) {
+// Also finds the boundary where a model is two experts and the file does not say it.
+void CheckModel(TomlTable model, Experiment& e, RequiredFiles needed) {
+  const bool said = e.model.boundary > 0;
+  bool two = false;
   const auto require = [&](const char* key, const std::filesystem::path& path) {
+    if (needed == RequiredFiles::kNone || path.empty()) return;
     try {
-      if (needed != RequiredFiles::kNone && !path.empty()) FindModelConfig(path);
+      const std::vector<Expert> experts = FindExperts(path);
+      if (experts.size() > 1 && e.model.boundary == 0) e.model.boundary = experts.front().min_sigma;
+      two |= experts.size() > 1;
     } catch (const Error& error) {
       FailMissing(model, key, StrCat(error.message(), ": ", error.where()), error.hint());
     }
@@ -55,6 +64,8 @@ void CheckModel(TomlTable model, const Experiment& e, RequiredFiles needed) {
   require("teacher", e.model.teacher);
   require("student", e.model.student);
   require("fake_score", e.model.fake_score);
+  if (said && !two && needed != RequiredFiles::kNone)
+    model.Fail("boundary", "\"boundary\" is above 0, but no model here is two experts", "take the key away");
   if (needed != RequiredFiles::kAll) return;
   if (!std::filesystem::exists(e.model.prompts)) {
     FailMissing(model, "prompts", StrCat("no prompt bank at ", e.model.prompts.string()), "");
@@ -73,6 +84,46 @@ void CheckSchedule(const TomlTable& table, const Experiment::Schedule& s) {
   }
   if (s.score_sigma_min >= s.score_sigma_max) {
     table.Fail("score_sigma_min", "\"score_sigma_min\" must be below \"score_sigma_max\"");
+  }
+}
+
+// Both kinds of draws of an iteration need the side of the boundary that is trained.
+void CheckExperts(TomlTable root, const Experiment& e) {
+  const Experiment::Schedule& s = e.schedule;
+  const TomlTable table = root.Table("schedule");
+  if (!HasTwoExperts(e)) {
+    if (s.experts == TrainedExperts::kBoth) return;
+    table.Fail("experts", StrCat("\"experts\" is \"", Spell(s.experts), "\", but no model here is two experts"));
+  }
+  const double boundary = e.model.boundary;
+  const bool high = s.experts != TrainedExperts::kLowNoise, low = s.experts != TrainedExperts::kHighNoise;
+  bool exits_high = false, exits_low = false;
+  const std::vector<std::int64_t> weights = ExitWeights(e);
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    (IsFrom(boundary, StudentSigma(s, i)) ? exits_high : exits_low) |= weights[i] > 0;
+  if ((high && !exits_high) || (low && !exits_low)) {
+    table.Fail("student_steps",
+               StrCat("no rollout can end ", high && !exits_high ? "at or above" : "below", " the boundary ", boundary,
+                      ", so that one of the experts to be trained is not"),
+               "other steps, exit_weights or shift; or train one expert: experts = \"high_noise\", \"low_noise\"");
+  }
+  const bool no_high = high && !IsFrom(boundary, s.score_sigma_max),
+             no_low = low && IsFrom(boundary, s.score_sigma_min);
+  if (no_high || no_low) {
+    table.Fail(no_high ? "score_sigma_max" : "score_sigma_min",
+               StrCat("no noise level of scores is on the side of the boundary ", boundary, " of what is trained"));
+  }
+  if (e.diversity.weight > 0 && !high) {
+    root.Table("diversity")
+        .Fail("weight", "the diversity loss trains the first step, but [schedule] experts is \"low_noise\"");
+  }
+}
+
+void CheckRate(const TomlTable& table, const OptimizerConfig& o) {
+  if (o.decay != RateDecay::kNone && o.decay_steps <= o.warmup_steps) {
+    table.Fail("decay_steps",
+               StrCat("\"decay_steps\" is ", o.decay_steps, ", and the warm-up ends at ", o.warmup_steps),
+               "the update at which the learning rate has fallen");
   }
 }
 
@@ -166,6 +217,9 @@ std::span<const char* const> SpellingsOf(InnerSource) { return kInnerSources; }
 std::span<const char* const> SpellingsOf(InnerOrder) { return kInnerOrders; }
 std::span<const char* const> SpellingsOf(InnerPacing) { return kInnerPacings; }
 std::span<const char* const> SpellingsOf(ExitDraw) { return kExitDraws; }
+std::span<const char* const> SpellingsOf(RolloutForm) { return kRollouts; }
+std::span<const char* const> SpellingsOf(TrainedExperts) { return kTrainedExperts; }
+std::span<const char* const> SpellingsOf(RateDecay) { return kRateDecays; }
 std::span<const char* const> SpellingsOf(PromptOrder) { return kPromptOrders; }
 std::span<const char* const> SpellingsOf(Compute) { return kComputes; }
 std::span<const char* const> SpellingsOf(Kernels) { return kKernels; }
@@ -186,6 +240,9 @@ Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles neede
     root.Table("data").Fail("latent", "\"latent\" must be [channels, frames, height, width]");
   }
   CheckSchedule(root.Table("schedule"), e.schedule);
+  CheckExperts(root, e);
+  CheckRate(root.Table("optimizer.generator"), e.optimizer.generator);
+  CheckRate(root.Table("optimizer.fake_score"), e.optimizer.fake_score);
   CheckReuse(root, e);
   CheckObjective(root.Table("objective"), e);
   CheckInner(root.Table("inner"), e.inner);
@@ -200,6 +257,11 @@ const std::filesystem::path& ModelOf(const Experiment& e, Role role) {
                                      : role == Role::kFakeScore ? e.model.fake_score
                                                                 : e.model.teacher;
   return own.empty() ? e.model.teacher : own;
+}
+
+double StudentSigma(const Experiment::Schedule& s, std::size_t step) {
+  const double u = static_cast<double>(s.student_steps[step]) / 1000;
+  return s.student_shift * u / (1 + (s.student_shift - 1) * u);
 }
 
 std::vector<std::int64_t> LatentShape(const Experiment& e) {
@@ -237,7 +299,11 @@ Digest ExperimentDigest(const Experiment& experiment) {
 Digest ModelDigest(const std::filesystem::path& model) {
   const DigestCache cache = DigestCache::OfUser();
   Hasher hasher;
-  for (const auto& file : FindModel(model).identity) hasher.Text(file.filename().string()).Text(cache.Of(file).Hex());
+  for (const Expert& expert : FindExperts(model)) {
+    if (!expert.name.empty()) hasher.Text(expert.name);
+    for (const auto& file : FindModel(expert.model).identity)
+      hasher.Text(file.filename().string()).Text(cache.Of(file).Hex());
+  }
   return hasher.Finish();
 }
 

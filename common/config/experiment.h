@@ -26,6 +26,13 @@ enum class InnerOrder { kAfter, kBefore };
 enum class InnerPacing { kLocked, kFree };
 /// What one exit step of the student's rollout is drawn for.
 enum class ExitDraw { kMicroBatch, kStep };
+/// How a rollout goes from one student step to the next: along the velocity, or from the clean estimate with new noise
+/// (pipeline/training/generator.h).
+enum class RolloutForm { kEuler, kRenoise };
+/// Which experts of models of two are trained (pipeline/models/experts.h).
+enum class TrainedExperts { kBoth, kHighNoise, kLowNoise };
+/// How a learning rate goes on after its warm-up (pipeline/training/adamw.h).
+enum class RateDecay { kNone, kLinear, kCosine };
 /// How prompts are drawn from the bank (pipeline/data/sample_plan.h).
 enum class PromptOrder { kRandom, kEpochs };
 /// What Linears and attention compute in, and what scores are kept in.
@@ -40,6 +47,9 @@ std::span<const char* const> SpellingsOf(InnerSource);
 std::span<const char* const> SpellingsOf(InnerOrder);
 std::span<const char* const> SpellingsOf(InnerPacing);
 std::span<const char* const> SpellingsOf(ExitDraw);
+std::span<const char* const> SpellingsOf(RolloutForm);
+std::span<const char* const> SpellingsOf(TrainedExperts);
+std::span<const char* const> SpellingsOf(RateDecay);
 std::span<const char* const> SpellingsOf(PromptOrder);
 std::span<const char* const> SpellingsOf(Compute);
 std::span<const char* const> SpellingsOf(Kernels);
@@ -67,6 +77,9 @@ struct OptimizerConfig {
   double weight_decay = 0.01;     // >= 0, decoupled
   double clip_norm = 10.0;        // > 0, global L2 norm of the gradient
   std::int64_t warmup_steps = 0;  // >= 0, linear
+  RateDecay decay = RateDecay::kNone;
+  std::int64_t decay_steps = 0;  // the update, counted from the first, at which the decay ends; above warmup_steps
+  double final_fraction = 0.0;   // [0,1] of learning_rate, from then on
 };
 
 /// [objective].
@@ -90,6 +103,7 @@ struct Experiment {
     std::filesystem::path teacher, student, fake_score, prompts;  // empty student, fake_score: the teacher; see ModelOf
     std::string prompt_encoder;
     double guidance = 1.0;
+    double boundary = 0.0;  // > 0 where one of the models is two experts (common/storage/model_folder.h)
   } model;
 
   struct Data {
@@ -103,6 +117,8 @@ struct Experiment {
     double student_shift = 5.0, score_shift = 5.0;
     double score_sigma_min = 0.02, score_sigma_max = 0.98;
     ExitDraw exit = ExitDraw::kMicroBatch;
+    RolloutForm rollout = RolloutForm::kEuler;
+    TrainedExperts experts = TrainedExperts::kBoth;
   } schedule;
 
   ObjectiveSettings objective;
@@ -170,12 +186,19 @@ enum class RequiredFiles { kAll, kConfig, kNone };
 Experiment LoadExperiment(const std::filesystem::path& path, RequiredFiles needed = RequiredFiles::kAll,
                           const TomlOverrides& overrides = {});
 
+/// Whether the noise levels of exit steps and scores are drawn on one side of [model] boundary for a whole iteration:
+/// one of the models is two experts, of which an iteration trains one.
+inline bool HasTwoExperts(const Experiment& experiment) { return experiment.model.boundary > 0; }
+
 /// The model whose sizes the network of `role` has: of the teacher its own, of a trained role the one whose weights it
 /// starts from.
 const std::filesystem::path& ModelOf(const Experiment& experiment, Role role);
 
 /// exit_weights as the samples are drawn: with the diversity loss, which trains the first step, none exits there.
 std::vector<std::int64_t> ExitWeights(const Experiment& experiment);
+
+/// The noise level of student step `step`, as StudentSigmas has it.
+double StudentSigma(const Experiment::Schedule& schedule, std::size_t step);
 
 /// The latents of a micro-batch, [micro_batch, C, F, H, W].
 std::vector<std::int64_t> LatentShape(const Experiment& experiment);
@@ -210,8 +233,8 @@ std::string ToToml(const Experiment& experiment);
 /// refused by another.
 Digest ExperimentDigest(const Experiment& experiment);
 
-/// XXH3-128 over the files that make the model, by name (ModelFiles::identity). Large files are read once and
-/// remembered by their size, mtime and inode (DigestCache). Throws Error as FindModel does.
+/// XXH3-128 over the files that make the model, by name (ModelFiles::identity), of each of its experts. Large files are
+/// read once and remembered by their size, mtime and inode (DigestCache). Throws Error as FindExperts and FindModel do.
 Digest ModelDigest(const std::filesystem::path& model);
 
 }  // namespace sgmd

@@ -4,6 +4,7 @@ namespace sgmd {
 namespace {
 
 constexpr NumberRange kBeta{0, 1, false, true};
+constexpr NumberRange kUnit{0, 1};
 constexpr NumberRange kThreads{1, 1024};
 constexpr NumberRange kSharing{1, 64};
 
@@ -44,6 +45,11 @@ void VisitModelAndData(FieldVisitor& v, Experiment& e) {
            "legacy FastVideo state w - 1",
            kNotNegative, Presence::kRequired},
           e.model.guidance);
+  v.Field({"boundary",
+           "of models of two experts (Wan2.2-A14B): the noise level from which on the high-noise one is used; by "
+           "default what the first such folder says (boundary_ratio in model_index.json, else 0.875)",
+           kBeta},
+          e.model.boundary);
   v.Section("data", "What a sample is, and how many make an outer iteration.");
   v.Field({"latent", "channels, frames, height and width of a latent video", kCount, Presence::kRequired},
           e.data.latent);
@@ -72,6 +78,15 @@ void VisitSchedule(FieldVisitor& v, Experiment::Schedule& s) {
        "an exit step is drawn for each micro-batch, or for all micro-batches of an outer iteration (`step`), as the "
        "public trainer does for all its ranks"},
       s.exit);
+  v.Field({"rollout",
+           "from one student step to the next along the velocity (`euler`), or from the clean estimate with new noise "
+           "(`renoise`), as Self-Forcing and FastVideo do. A student is sampled as it was trained"},
+          s.rollout);
+  v.Field(
+      {"experts",
+       "of models of two experts, which are trained: `both`, or one alone. Exit steps and noise levels of scores are "
+       "drawn on the side of what is trained; those of an outer iteration are all on one side of [model] boundary"},
+      s.experts);
 }
 
 void VisitObjective(FieldVisitor& v, Experiment& e) {
@@ -151,6 +166,11 @@ void VisitOptimizer(FieldVisitor& v, const char* section, const char* meaning, O
   v.Field({"clip_norm", "largest L2 norm of the whole gradient; a larger one is scaled down to it", kPositive},
           o.clip_norm);
   v.Field({"warmup_steps", "updates over which the learning rate rises linearly", kCountOrZero}, o.warmup_steps);
+  v.Field({"decay", "how the learning rate falls after the warm-up: not at all, on a line, or on half a cosine"},
+          o.decay);
+  v.Field({"decay_steps", "the update, counted from the first, at which it has fallen; with a decay", kCountOrZero},
+          o.decay_steps);
+  v.Field({"final_fraction", "what is left of it then, and stays", kUnit}, o.final_fraction);
 }
 
 void VisitTraining(FieldVisitor& v, Experiment& e) {

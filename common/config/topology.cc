@@ -69,6 +69,20 @@ Topology OnOneHost(Topology t) {
 
 namespace {
 
+// Pixels that a latent pixel stands for (wan_facts §3): 8 of the Wan2.1 VAE, 16 of the Wan2.2 VAE; 1 where it is not
+// known.
+std::int64_t PixelsOfALatent(std::int64_t channels) { return channels == 48 ? 16 : channels == 16 ? 8 : 1; }
+
+void CheckTiles(const LaunchPlan& plan, const TomlTable& evaluator) {
+  const std::int64_t tile = plan.topology.evaluator.vae_tile,
+                     factor = PixelsOfALatent(plan.experiment.data.latent.front());
+  if (tile == 0 || (tile % factor == 0 && tile >= 2 * factor)) return;
+  evaluator.Fail("vae_tile",
+                 StrCat("tiles of ", tile, " pixels; the VAE of ", plan.experiment.data.latent.front(),
+                        " channels takes multiples of ", factor, ", at least ", 2 * factor),
+                 "256 is usual; 0 decodes whole frames");
+}
+
 // What the experiment's videos are looked at with.
 void CheckEvaluator(const LaunchPlan& plan, const TomlTable& evaluator) {
   const Topology::Evaluator& settings = plan.topology.evaluator;
@@ -76,6 +90,7 @@ void CheckEvaluator(const LaunchPlan& plan, const TomlTable& evaluator) {
   if (!LatentsArePixels(plan.experiment) && settings.vae.empty())
     evaluator.Fail("enabled", "evaluating a model with latents needs \"vae\"",
                    "vae = \"<a Diffusers folder, or its vae/>\", of the model that is distilled");
+  if (!LatentsArePixels(plan.experiment)) CheckTiles(plan, evaluator);
   if (LatentsArePixels(plan.experiment) && settings.features.empty())
     evaluator.Fail("enabled", "evaluating needs \"features\"",
                    "features = \"../models/bouncing_ball_features.safetensors\"");

@@ -57,7 +57,7 @@ struct Topology {
     double device_memory_gib = 0.0;
     bool enabled = false;
     std::filesystem::path features, vae;
-    std::int64_t samples = 512, videos = 4, teacher_steps = 50, threads = 1;
+    std::int64_t samples = 512, videos = 4, vae_tile = 0, teacher_steps = 50, threads = 1;
     std::vector<std::string> stop_when;
   } evaluator;
 

@@ -60,6 +60,11 @@ void VisitEvaluator(FieldVisitor& v, Topology::Evaluator& e) {
   v.Field(
       {"vae", "of a model with latents, which needs it: what decodes them, a Diffusers folder or a .safetensors file"},
       e.vae);
+  v.Field({"vae_tile",
+           "of a model with latents: pixels a side of the tiles in which larger frames are decoded, and which share a "
+           "quarter with their neighbours; 256 where memory is short; 0: whole frames",
+           {0, 65536}},
+          e.vae_tile);
   v.Field({"videos", "of a model with latents: prompts of the bank that are drawn, decoded and shown", {1, 256}},
           e.videos);
   v.Field({"stop_when",

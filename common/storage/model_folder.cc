@@ -36,25 +36,41 @@ std::vector<fs::path> FilesOf(const fs::path& folder) {
   return files;
 }
 
-// Two experts, each for a part of the noise levels. One alone would load, and be wrong for the other part.
-void RefuseExperts(const fs::path& folder) {
-  const fs::path name = folder.filename();
-  bool experts = name == "high_noise_model" || name == "low_noise_model" || name == "transformer_2";
-  for (const char* part : {"high_noise_model", "low_noise_model", "transformer_2"})
-    experts |= fs::exists(folder / part);
-  if (name == "transformer") experts |= fs::exists(folder.parent_path() / "transformer_2");
-  if (const fs::path index = folder / "model_index.json"; fs::exists(index)) {
-    const auto json = nlohmann::json::parse(ReadFile(index), nullptr, /*allow_exceptions=*/false);
-    experts |= json.is_object() && json.contains("boundary_ratio") && json["boundary_ratio"].is_number();
-  }
-  if (experts) {
-    throw Error(
-        "Wan2.2-A14B is two models, one for high and one for low noise, and is not supported", folder.string(),
-        "supported are text-to-video models of one transformer: Wan2.1-T2V-1.3B, Wan2.1-T2V-14B, Wan2.2-TI2V-5B");
-  }
+// What two experts are called, in original and in Diffusers folders.
+struct ExpertNames {
+  const char *high, *low;
+};
+constexpr ExpertNames kExpertNames[] = {{kHighNoiseExpert, kLowNoiseExpert}, {"transformer", "transformer_2"}};
+constexpr double kTextToVideoBoundary = 0.875, kImageToVideoBoundary = 0.9;  // wan_facts §1.1
+
+// boundary_ratio of a Diffusers pipeline; 0 where it has none.
+double BoundaryOf(const fs::path& folder) {
+  const fs::path index = folder / "model_index.json";
+  if (!fs::exists(index)) return 0;
+  const auto json = nlohmann::json::parse(ReadFile(index), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) throw Error("not a JSON object", index.string());
+  const auto it = json.find("boundary_ratio");
+  if (it == json.end() || it->is_null()) return 0;
+  if (!it->is_number() || !(*it > 0) || !(*it < 1))
+    throw Error("boundary_ratio is no number between 0 and 1", index.string());
+  return it->get<double>();
 }
 
-// The folder in which config.json lies; RefuseExperts on the way.
+// Of an original folder, whose files do not say it.
+double PublishedBoundary(const fs::path& expert) {
+  const auto json = nlohmann::json::parse(ReadFile(FindModelConfig(expert)), nullptr, /*allow_exceptions=*/false);
+  const bool image = json.is_object() && json.contains("model_type") && json["model_type"] == "i2v";
+  return image ? kImageToVideoBoundary : kTextToVideoBoundary;
+}
+
+bool HasExperts(const fs::path& folder) {
+  return fs::exists(folder / kHighNoiseExpert) || fs::exists(folder / kLowNoiseExpert) ||
+         fs::exists(folder / "transformer_2") || BoundaryOf(folder) > 0;
+}
+
+fs::path WithoutSlash(const fs::path& path) { return path.filename().empty() ? path.parent_path() : path; }
+
+// The folder in which config.json lies.
 fs::path FolderOf(const fs::path& model) {
   if (!fs::exists(model)) throw Error("no such model", model.string(), kLayouts);
   if (!fs::is_directory(model)) {
@@ -63,8 +79,11 @@ fs::path FolderOf(const fs::path& model) {
     if (IsPickle(model)) throw Error("the weights are a Python pickle, not safetensors", model.string(), kPickles);
     throw Error("not a model", model.string(), kLayouts);
   }
-  const fs::path folder = model.filename().empty() ? model.parent_path() : model;  // a slash at the end
-  RefuseExperts(fs::absolute(folder).lexically_normal());
+  const fs::path folder = WithoutSlash(model);
+  if (HasExperts(folder)) {
+    throw Error("a model of two experts, one for high and one for low noise, where one transformer is asked for",
+                folder.string(), "name one of the two folders in it");
+  }
   return fs::exists(folder / "transformer" / "config.json") ? FolderOf(folder / "transformer") : folder;
 }
 
@@ -96,6 +115,30 @@ fs::path FindModelConfig(const fs::path& model) {
                 fs::is_directory(model) ? kLayouts : "copy the config.json of the model's repository beside the file");
   }
   return config;
+}
+
+std::vector<Expert> FindExperts(const fs::path& model) {
+  const fs::path folder = WithoutSlash(model);
+  const fs::path whole = fs::absolute(folder).lexically_normal();
+  for (const auto& [high, low] : kExpertNames) {
+    const fs::path other = whole.parent_path() / (whole.filename() == high ? low : high);
+    if ((whole.filename() == high || whole.filename() == low) && fs::exists(other)) {
+      throw Error("one of two experts: it is wrong for the noise levels of the other", model.string(),
+                  "name the folder that both are in");
+    }
+  }
+  if (!fs::is_directory(folder) || !HasExperts(folder)) {
+    FindModelConfig(model);
+    return {{"", model, 0}};
+  }
+  const auto& [high, low] = kExpertNames[fs::exists(folder / kHighNoiseExpert) ? 0 : 1];
+  const double boundary = high == kExpertNames[0].high ? PublishedBoundary(folder / high) : BoundaryOf(folder);
+  if (boundary == 0) {
+    throw Error("two transformers, and no boundary_ratio that says which noise levels are whose",
+                (folder / "model_index.json").string());
+  }
+  for (const char* part : {high, low}) FindModelConfig(folder / part);
+  return {{kHighNoiseExpert, folder / high, boundary}, {kLowNoiseExpert, folder / low, 0}};
 }
 
 ModelFiles FindModel(const fs::path& model) {

@@ -11,8 +11,9 @@ DiskPlan PlanDisk(const Experiment& e, const RoleConfigs& configs) {
   for (const std::int64_t extent : e.data.latent) latent *= static_cast<double>(extent);
   const auto trained = [&](Role role) {
     const WanConfig& config = configs.Of(role);
-    if (e.lora.rank == 0) return static_cast<double>(ParameterCount(config));
-    return static_cast<double>(LoraParameterCount(config, e.lora.rank, e.lora.targets));
+    const double experts = configs.TransformersOf(role).trained;
+    if (e.lora.rank == 0) return experts * static_cast<double>(ParameterCount(config));
+    return experts * static_cast<double>(LoraParameterCount(config, e.lora.rank, e.lora.targets));
   };
   const auto moments = [](const OptimizerConfig& optimizer) { return optimizer.beta1 == 0 ? 1.0 : 2.0; };
   DiskPlan disk;
@@ -23,7 +24,8 @@ DiskPlan PlanDisk(const Experiment& e, const RoleConfigs& configs) {
   disk.cache_run = disk.cache_step * static_cast<double>(e.steps);
   disk.checkpoint = 4 * (trained(Role::kGenerator) * (1 + moments(e.optimizer.generator) + (e.ema.decay > 0 ? 1 : 0)) +
                          trained(Role::kFakeScore) * (1 + moments(e.optimizer.fake_score)));
-  disk.student = 4 * static_cast<double>(ParameterCount(configs.Of(Role::kGenerator)));
+  disk.student = 4.0 * configs.TransformersOf(Role::kGenerator).trained *
+                 static_cast<double>(ParameterCount(configs.Of(Role::kGenerator)));
   return disk;
 }
 

@@ -37,19 +37,31 @@ std::string ProcessesOn(const MemoryPlan& memory, const std::string& device) {
 // As many GPUs as there are processes: enough to see what each needs by itself.
 void SpreadOverDevices(LaunchPlan& plan) {
   Topology& t = plan.topology;
-  t.generator.devices.clear();
-  t.fake_score.devices.clear();
-  t.generator.device = "cuda:0";
-  t.fake_score.device = "cuda:1";
-  t.teacher.devices.clear();
-  for (std::int64_t i = 0; i < t.teacher.replicas * t.teacher.ranks; ++i)
-    t.teacher.devices.push_back(StrCat("cuda:", i + 2));
+  std::int64_t next = 0;
+  const auto take = [&](std::int64_t count) {
+    std::vector<std::string> devices;
+    for (std::int64_t i = 0; i < count; ++i) devices.push_back(StrCat("cuda:", next++));
+    return devices;
+  };
+  const auto spread = [&](Topology::TrainedRole& role) {
+    const std::vector<std::string> devices = take(role.ranks());
+    role.device = devices.front();
+    if (devices.size() > 1) role.devices = devices;
+    if (devices.size() == 1) role.devices.clear();
+  };
+  spread(t.generator);
+  spread(t.fake_score);
+  t.teacher.devices = take(t.teacher.replicas * t.teacher.ranks);
 }
 
 std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bool cpu) {
   const Experiment& e = plan.experiment;
   std::vector<Change> changes;
   const std::string& worst = Worst(memory).device;
+  if (plan.topology.evaluator.enabled && plan.topology.evaluator.vae_tile == 0) {
+    changes.push_back({"[evaluator] vae_tile = 256", "about twice the time to decode a preview",
+                       [](LaunchPlan& p) { p.topology.evaluator.vae_tile = 256; }});
+  }
   if (!cpu && std::count_if(memory.processes.begin(), memory.processes.end(),
                             [&](const auto& p) { return p.device == worst; }) > 1) {
     changes.push_back({StrCat("a device each for ", ProcessesOn(memory, worst)), "no time", SpreadOverDevices});

@@ -25,11 +25,15 @@ constexpr double kWorkingLatents = 8;
 
 bool OnCpu(const Placement& place) { return place.device.kind == Device::Kind::kCpu; }
 
-// Of the VAE with a chunk of four frames on its way.
-double DecodingBytes(const WanConfig& config, const std::vector<std::int64_t>& latent) {
-  const bool large = config.in_dim == 48;
+// Of the VAE with a chunk of four frames on its way, or of a tile of them (`tile` pixels a side; 0: whole frames).
+double DecodingBytes(const WanConfig& config, const std::vector<std::int64_t>& latent, std::int64_t tile) {
+  const bool large = config.out_dim == 48;
   const double side = large ? 16 : 8, channels = large ? 256 : 192, frames = 4;
-  const double pixels = frames * side * side * static_cast<double>(latent[2] * latent[3]) / (large ? 4 : 1);
+  const auto extent = [&](std::int64_t latent_pixels) {
+    const double whole = side * static_cast<double>(latent_pixels);
+    return tile > 0 ? std::min(whole, static_cast<double>(tile)) : whole;
+  };
+  const double pixels = frames * extent(latent[2]) * extent(latent[3]) / (large ? 4 : 1);
   return 4 * pixels * channels * kDecodingTensors + (large ? kVae22 : kVae21);
 }
 
@@ -37,19 +41,21 @@ double DecodingBytes(const WanConfig& config, const std::vector<std::int64_t>& l
 struct Setting {
   const Experiment& e;
   const WanConfig& config;
-  double all, trained;  // parameters
+  double all, trained;  // parameters of one transformer
+  Transformers transformers;
   std::int64_t tokens;
   bool adapters, half;  // [lora], bfloat16
 
-  Setting(const Experiment& experiment, const WanConfig& model)
+  Setting(const Experiment& experiment, const RoleConfigs& configs, Role role)
       : e(experiment),
-        config(model),
-        all(static_cast<double>(ParameterCount(model))),
+        config(configs.Of(role)),
+        all(static_cast<double>(ParameterCount(config))),
         trained(all),
-        tokens(TokenCount(model, experiment.data.latent)),
+        transformers(configs.TransformersOf(role)),
+        tokens(TokenCount(config, experiment.data.latent)),
         adapters(experiment.lora.rank > 0),
         half(experiment.precision.compute == Compute::kBfloat16) {
-    if (adapters) trained = static_cast<double>(LoraParameterCount(model, e.lora.rank, e.lora.targets));
+    if (adapters) trained = static_cast<double>(LoraParameterCount(config, e.lora.rank, e.lora.targets));
   }
 
   bool diversity() const { return e.diversity.weight > 0; }
@@ -147,13 +153,14 @@ MemoryNeed NeedOf(const Setting& s, const LaunchPlan& plan, const Placement& pla
   const int ranks = RanksOf(plan.topology, place.node), sharing = SequenceRanksOf(plan.experiment, place.node);
   const std::int64_t tokens = (s.tokens + sharing - 1) / sharing;  // of a rank
   MemoryNeed need;
-  const double share = 1.0 / ranks, frozen = (s.half ? 2 : 4) * s.all * share, trained = s.trained * share;
+  const auto& [all, held, trains] = s.transformers;
+  const double share = 1.0 / ranks, frozen = (s.half ? 2 : 4) * s.all * share, trained = trains * s.trained * share;
   if (role == Role::kTeacher) {
-    need.weights = frozen;
+    need.weights = held * frozen;
   } else {
     const OptimizerConfig& optimizer = role == Role::kGenerator ? s.e.optimizer.generator : s.e.optimizer.fake_score;
-    need.weights = 4 * trained + (s.adapters ? frozen : 0);
-    need.gradients = 4 * trained;
+    need.weights = 4 * trained + (s.adapters ? held : held - trains) * frozen;
+    need.gradients = 4 * (s.diversity() ? trained : trained / trains);  // of two experts an update is of one
     need.optimizer = (optimizer.beta1 == 0 ? 4 : 8) * trained;
     if (role == Role::kGenerator && s.e.ema.decay > 0) need.ema = 4 * trained;
   }
@@ -174,11 +181,13 @@ double ForwardEquivalents(const StepCost& cost, const Topology& topology, const 
 
 // Of an evaluator on a GPU: the larger of the networks that are there one after the other, the VAE, and a chunk of
 // frames on its way through the VAE.
-MemoryNeed NeedOfEvaluator(const Setting& teacher, const Setting& student, const Placement& place) {
+MemoryNeed NeedOfEvaluator(const Setting& teacher, const Setting& student, const Placement& place,
+                           std::int64_t vae_tile) {
   MemoryNeed need;
-  need.weights = (teacher.half ? 2 : 4) * std::max(teacher.all, student.all);
+  need.weights =
+      (teacher.half ? 2 : 4) * std::max(teacher.transformers.all * teacher.all, student.transformers.all * student.all);
   need.activations = std::max(ActivationBytes(teacher.config, teacher.tokens, teacher.Pass(Role::kTeacher, place)),
-                              DecodingBytes(teacher.config, teacher.e.data.latent));
+                              DecodingBytes(teacher.config, teacher.e.data.latent, vae_tile));
   need.runtime = kCudaRuntime;
   return need;
 }
@@ -218,9 +227,10 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const RoleConfigs& configs, double
   MemoryPlan memory;
   for (const Placement& place : placements) {
     if (!IsPlanned(place)) continue;
-    const Setting setting(plan.experiment, configs.Of(place.node.role));
+    const Setting setting(plan.experiment, configs, place.node.role);
     if (place.node.role == Role::kEvaluator) {
-      const MemoryNeed need = NeedOfEvaluator(setting, Setting(plan.experiment, configs.Of(Role::kGenerator)), place);
+      const MemoryNeed need = NeedOfEvaluator(setting, Setting(plan.experiment, configs, Role::kGenerator), place,
+                                              plan.topology.evaluator.vae_tile);
       memory.processes.push_back({Spell(place.node), place.DeviceOfHost(), need, 0});
       AddToDevice(memory, place, machine_bytes, need.total());
       continue;
@@ -235,7 +245,7 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const RoleConfigs& configs, double
           WaitingLatents(setting, place.node.role, RanksOf(plan.topology, place.node)) * setting.LatentBytes());
     AddToDevice(memory, place, machine_bytes, need.total());
   }
-  const Setting setting(plan.experiment, configs.Of(Role::kTeacher));  // latents are of one size for all
+  const Setting setting(plan.experiment, configs, Role::kTeacher);  // latents are of one size for all
   memory.waiting.emplace_back(Spell(Role::kBroker), WaitingLatents(setting, Role::kBroker) * setting.LatentBytes());
   return memory;
 }

@@ -16,7 +16,9 @@ namespace sgmd {
 inline constexpr double kGibibyte = 1024.0 * 1024 * 1024;
 
 /// Bytes of one process on its device. P parameters of its role's model, A those that are trained (all, or the
-/// adapters), B samples of a micro-batch. In a group of n ranks each has 1/n of P and A.
+/// adapters), B samples of a micro-batch. In a group of n ranks each has 1/n of P and A. Of two experts (Wan2.2-A14B) P
+/// is of those that the role holds, A of those that it trains, but gradients are of one unless the diversity loss adds
+/// its own.
 struct MemoryNeed {
   double weights = 0;  // teacher, and the frozen base of adapters: 2 P (bfloat16) or 4 P; trained: 4 A (wan_facts §7)
   double gradients = 0;    // 4 A

@@ -39,7 +39,9 @@ void RequirePromptBank(const LaunchPlan& plan, const TomlOverrides& overrides) {
 }
 
 double AlignmentBytes(const Experiment& e, const RoleConfigs& configs) {
-  return e.objective.alignment > 0 ? 4 * static_cast<double>(ParameterCount(configs.Of(Role::kGenerator))) : 0;
+  if (e.objective.alignment == 0) return 0;
+  return 4.0 * configs.TransformersOf(Role::kGenerator).trained *
+         static_cast<double>(ParameterCount(configs.Of(Role::kGenerator)));
 }
 
 void RequireModelsFit(const LaunchPlan& plan, const RoleConfigs& configs, const TomlOverrides& overrides) {
@@ -51,7 +53,10 @@ void RequireModelsFit(const LaunchPlan& plan, const RoleConfigs& configs, const 
     model.Fail(key, StrCat(ModelOf(e, role).string(), " does not go with the teacher: ", why),
                "a model of the teacher's family with the same VAE and text encoder");
   }
-  if (e.objective.alignment > 0 && configs.Of(Role::kGenerator) != configs.Of(Role::kFakeScore)) {
+  const bool alike =
+      configs.Of(Role::kGenerator) == configs.Of(Role::kFakeScore) &&
+      configs.TransformersOf(Role::kGenerator).trained == configs.TransformersOf(Role::kFakeScore).trained;
+  if (e.objective.alignment > 0 && !alike) {
     TomlTable objective = SectionOfExperiment(plan, overrides, "objective");
     objective.Fail("alignment", "\"alignment\" is above 0, but student and fake score have other sizes",
                    "their weights are averaged: give [model] student and fake_score one size, or set alignment = 0");

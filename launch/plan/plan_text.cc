@@ -17,6 +17,14 @@ std::string ProcessLine(const RunCommand& command) {
   return StrCat(head, Joined(command.words), "\n");
 }
 
+std::string ExpertsText(const Experiment& e) {
+  if (!HasTwoExperts(e)) return "";
+  const char* trained = e.schedule.experts == TrainedExperts::kBoth        ? "both are"
+                        : e.schedule.experts == TrainedExperts::kHighNoise ? "the high-noise one alone is"
+                                                                           : "the low-noise one alone is";
+  return StrCat("experts     ", trained, " trained, that of high noise from sigma ", e.model.boundary, "\n");
+}
+
 }  // namespace
 
 std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::filesystem::path& programs,
@@ -40,8 +48,8 @@ std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::fil
     return model.empty() ? "" : StrCat("\n", title, model.string());
   };
   text += StrCat("teacher     ", e.model.teacher.string(), own("student     ", e.model.student),
-                 own("fake score  ", e.model.fake_score), "\nprompts     ", e.model.prompts.string(), "\nrun folder  ",
-                 t.run.folder.string(), "\ncache       ",
+                 own("fake score  ", e.model.fake_score), "\n", ExpertsText(e), "prompts     ",
+                 e.model.prompts.string(), "\nrun folder  ", t.run.folder.string(), "\ncache       ",
                  t.cache.enabled ? StrCat(t.cache.folder.string(), ", at most ", t.cache.limit_gib, " GiB") : "off",
                  "\nendpoints   ", t.transport.data, "  ", t.transport.control,
                  t.transport.encrypt ? "  encrypted" : "", "\n");

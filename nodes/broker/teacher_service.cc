@@ -40,7 +40,8 @@ std::string DevicesOfTeachers(const LaunchPlan& plan) {
 
 // What decides the bits of a score beside its inputs, as it stands in the answers' keys.
 std::string ArithmeticOf(const Experiment& e) {
-  return StrCat(Spell(e.precision.compute), ", ", Spell(e.precision.kernels), " kernels");
+  const std::string experts = HasTwoExperts(e) ? StrCat(", experts from sigma ", e.model.boundary) : "";
+  return StrCat(Spell(e.precision.compute), ", ", Spell(e.precision.kernels), " kernels", experts);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "common/log/log.h"
 #include "common/metrics/progress.h"
 #include "pipeline/data/prompt_bank.h"
+#include "pipeline/image/picture.h"
 #include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/text/prompt_cleaning.h"
 
@@ -44,14 +45,20 @@ struct Prompt {
 
 class BankJob {
  public:
-  BankJob(const BankJobOptions& options, const Umt5Encoder& encoder, TokenizerClient& tokenizer)
-      : o_(options), encoder_(encoder), tokenizer_(tokenizer), parts_(options.out.string() + ".parts") {
+  BankJob(const BankJobOptions& options, const Umt5Encoder& encoder, TokenizerClient& tokenizer,
+          const FirstFrameEncoder* first_frames)
+      : o_(options),
+        encoder_(encoder),
+        tokenizer_(tokenizer),
+        first_frames_(first_frames),
+        parts_(options.out.string() + ".parts") {
     std::filesystem::create_directories(parts_);
     lock_.emplace(parts_);
     settings_ = {{kPromptEncoderKey, "umt5 " + EncoderDigest().Hex()},
                  {"sgmd.tokenizer", tokenizer.digest().Hex()},
                  {"sgmd.max_length", std::to_string(o_.max_length)},
                  {"sgmd.rows", std::string(Name(FromTorch(o_.dtype)))}};
+    if (!o_.pictures.empty()) settings_.emplace(kImageEncoderKey, first_frames_->identity());
   }
 
   ~BankJob() {
@@ -63,6 +70,7 @@ class BankJob {
     Adopt();
     const std::vector<Prompt> pending = Tokenise();
     Encode(pending);
+    EncodePictures();
     WriteBank();
     std::filesystem::remove_all(parts_);
   }
@@ -117,7 +125,7 @@ class BankJob {
     ProgressLine progress("tokenising", static_cast<std::int64_t>(texts.size()));
     for (std::size_t i = 0; i < texts.size(); ++i) {
       const std::string name = DigestText(texts[i]).Hex();
-      wanted_.push_back(name);
+      if (!Want(name)) continue;  // a text of several pictures
       if (rows_.contains(name)) {
         ++kept;
       } else {
@@ -153,21 +161,58 @@ class BankJob {
     }
   }
 
+  // Each picture once, whatever number of prompts it has.
+  void EncodePictures() {
+    std::vector<const BankPicture*> pending;
+    for (const BankPicture& picture : o_.pictures) {
+      if (!Want(ImageTensor(picture.name))) continue;
+      if (!rows_.contains(ImageTensor(picture.name))) pending.push_back(&picture);
+    }
+    std::optional<ProgressLine> progress;
+    for (std::size_t i = 0; i < pending.size(); ++i) {
+      const auto encoded =
+          first_frames_->Encode(ReadPicture(pending[i]->file), [&](std::int64_t done, std::int64_t of) {
+            if (!progress)
+              progress.emplace("encoding pictures, latent frames", static_cast<std::int64_t>(pending.size()) * of);
+            progress->Update(static_cast<std::int64_t>(i) * of + done);
+          });
+      NamedTensors named{{ImageTensor(pending[i]->name), encoded.latents.to(o_.dtype)}};
+      if (encoded.clip.defined()) named.emplace_back(ClipTensor(pending[i]->name), encoded.clip.to(o_.dtype));
+      const auto part = parts_ / (ImageTensor(pending[i]->name) + ".safetensors");
+      SaveTensors(part, named, settings_);
+      Keep(SafetensorsFile::Open(part), "this part");
+    }
+    for (const BankPicture& picture : o_.pictures) {
+      if (rows_.contains(ClipTensor(picture.name))) Want(ClipTensor(picture.name));
+    }
+  }
+
+  // False where the tensor was wanted before.
+  bool Want(const std::string& name) {
+    if (!wanted_names_.insert(name).second) return false;
+    wanted_.push_back(name);
+    return true;
+  }
+
   void WriteBank() const {
-    std::vector<TensorView> rows;
-    for (const std::string& name : wanted_) rows.push_back(rows_.at(name));
-    WritePromptBank(o_.out, rows, o_.prompts, o_.negative, settings_);
+    std::vector<TensorView> tensors;
+    for (const std::string& name : wanted_) tensors.push_back(rows_.at(name));
+    std::vector<std::string> images;
+    for (const BankPicture& picture : o_.pictures) images.push_back(picture.name);
+    WritePromptBank(o_.out, tensors, o_.prompts, o_.negative, settings_, images);
   }
 
   const BankJobOptions& o_;
   const Umt5Encoder& encoder_;
   TokenizerClient& tokenizer_;
+  const FirstFrameEncoder* first_frames_;  // null without pictures
   std::filesystem::path parts_;
   std::optional<FolderLock> lock_;
   Metadata settings_;
   std::vector<SafetensorsFile> files_;
   std::map<std::string, TensorView> rows_;  // by name, in files_
   std::vector<std::string> wanted_;
+  std::set<std::string> wanted_names_;
 };
 
 }  // namespace
@@ -175,10 +220,13 @@ class BankJob {
 void RequireNothingLost(const BankJobOptions& o) {
   if (!std::filesystem::exists(o.out)) return;
   const PromptBank bank = PromptBank::Open(o.out);
-  const std::set<std::string> wanted(o.prompts.begin(), o.prompts.end());
+  std::set<std::pair<std::string, std::string>> wanted;  // with their pictures
+  for (std::size_t i = 0; i < o.prompts.size(); ++i)
+    wanted.emplace(o.prompts[i], o.pictures.empty() ? "" : o.pictures[i].name);
   std::vector<std::string> lost;
-  for (const std::string& text : bank.texts()) {
-    if (!wanted.contains(text)) lost.push_back(text);
+  for (std::size_t i = 0; i < bank.texts().size(); ++i) {
+    if (!wanted.contains({bank.texts()[i], bank.images().empty() ? "" : bank.images()[i]}))
+      lost.push_back(bank.texts()[i]);
   }
   const std::string hint = "write to another --out, or replace the bank with --force";
   if (!lost.empty()) {
@@ -191,9 +239,10 @@ void RequireNothingLost(const BankJobOptions& o) {
   }
 }
 
-void MakeBank(const BankJobOptions& options, const Umt5Encoder& encoder, TokenizerClient& tokenizer) {
+void MakeBank(const BankJobOptions& options, const Umt5Encoder& encoder, TokenizerClient& tokenizer,
+              const FirstFrameEncoder* first_frames) {
   if (!options.force) RequireNothingLost(options);
-  BankJob(options, encoder, tokenizer).Run();
+  BankJob(options, encoder, tokenizer, first_frames).Run();
 }
 
 }  // namespace sgmd

@@ -18,13 +18,13 @@ std::string At(const std::filesystem::path& path, std::int64_t line) { return St
 
 class Collector {
  public:
-  explicit Collector(const std::filesystem::path& path) : path_(path) {}
+  Collector(const std::filesystem::path& path, bool keep_duplicates) : path_(path), keep_duplicates_(keep_duplicates) {}
 
   void Add(const std::string& prompt, std::int64_t line) {
     if (CollapseWhitespace(prompt).empty()) {
       throw Error("the prompt is empty", At(path_, line), "remove it; the negative prompt is --negative");
     }
-    if (seen_.insert(prompt).second) {
+    if (seen_.insert(prompt).second || keep_duplicates_) {
       file_.prompts.push_back(prompt);
     } else {
       ++file_.duplicates;
@@ -37,6 +37,7 @@ class Collector {
 
  private:
   const std::filesystem::path& path_;
+  const bool keep_duplicates_;
   PromptFile file_;
   std::set<std::string> seen_;
 };
@@ -141,7 +142,7 @@ void ReadCsv(const std::filesystem::path& path, const std::string& text, Collect
 
 }  // namespace
 
-PromptFile PromptFile::Read(const std::filesystem::path& path) {
+PromptFile PromptFile::Read(const std::filesystem::path& path, bool keep_duplicates) {
   std::string text = ReadFile(path);
   if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
   if (const std::size_t bad = FirstInvalidUtf8(text); bad != std::string::npos) {
@@ -149,7 +150,7 @@ PromptFile PromptFile::Read(const std::filesystem::path& path) {
                 At(path, 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n')),
                 "convert it, such as with: iconv -f LATIN1 -t UTF-8");
   }
-  Collector out(path);
+  Collector out(path, keep_duplicates);
   const std::string kind = path.extension().string();
   if (kind == ".csv") {
     ReadCsv(path, text, out);

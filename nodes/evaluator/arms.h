@@ -9,26 +9,31 @@
 #include "common/config/experiment.h"
 #include "nodes/evaluator/picture_grid.h"
 #include "pipeline/data/prompt_bank.h"
-#include "pipeline/models/wan_transformer.h"
+#include "pipeline/models/wan_experts.h"
 
 namespace sgmd {
 
 struct Arm {
   std::string title;
-  const WanTransformer* model = nullptr;
+  const WanExperts* model = nullptr;
   std::vector<double> sigmas;
   double guidance = 1.0;  // w in u + w (c - u)
   at::Tensor videos;      // float32 [samples, C, F, H, W] once drawn
+  RolloutForm rollout = RolloutForm::kEuler;
 };
 
-/// The many-step teacher (`steps` uniform Euler steps at the student's shift), and a model on the grid of
-/// `student_steps` (timesteps before the shift, descending).
-Arm TeacherArm(const Experiment& experiment, const WanTransformer& teacher, std::int64_t steps, double guidance);
-Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps,
-               const WanTransformer& model, const std::string& name, double guidance);
+/// The many-step teacher (`steps` uniform Euler steps at the student's shift); a model on the grid of `student_steps`
+/// (timesteps before the shift, descending), by Euler; and a student there as it was trained, by [schedule] rollout and
+/// without guidance.
+Arm TeacherArm(const Experiment& experiment, const WanExperts& teacher, std::int64_t steps, double guidance);
+Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps, const WanExperts& model,
+               const std::string& name, double guidance);
+Arm StudentArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps, const WanExperts& student,
+               const std::string& name = "student");
 
 /// Fills arm.videos; prompts in turn, so that a multiple of their number holds each equally often. Noise is a function
-/// of (seed, sample), so all arms of one seed start from the same. Shows progress.
+/// of (seed, sample), so all arms of one seed start from the same; new noise on the way one of (seed, sample, step).
+/// Shows progress.
 void DrawVideos(const Experiment& experiment, const PromptBank& bank, std::int64_t samples, std::uint64_t seed,
                 Arm& arm);
 

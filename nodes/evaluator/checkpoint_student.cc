@@ -8,24 +8,30 @@
 #include "pipeline/models/lora.h"
 
 namespace sgmd {
-namespace {
-
-WanTransformer Untrained(const Experiment& e, at::Device device, WanPrecision precision) {
-  WanTransformer start = WanTransformer::Load(ModelOf(e, Role::kGenerator), device, precision);
-  return e.lora.rank > 0 ? start.WithAdapters(LoraOf(e), 0) : std::move(start);
-}
-
-}  // namespace
 
 CheckpointStudent::CheckpointStudent(const Experiment& experiment, at::Device device, WanPrecision precision)
     : averaged_(experiment.ema.decay > 0), model_(Untrained(experiment, device, precision)) {}
+
+WanExperts CheckpointStudent::Untrained(const Experiment& e, at::Device device, WanPrecision precision) {
+  std::vector<double> min_sigmas;
+  std::vector<WanTransformer> models;
+  for (const auto& [expert, held] : ExpertsOf(e, Role::kGenerator)) {
+    const bool trained = held == Held::kTrained;
+    WanTransformer start = WanTransformer::Load(expert.model, device, precision);
+    min_sigmas.push_back(expert.min_sigma);
+    models.push_back(trained && e.lora.rank > 0 ? start.WithAdapters(LoraOf(e), 0) : std::move(start));
+    if (!trained) continue;
+    for (const auto& [name, tensor] : models.back().trained()) trained_.emplace_back(PrefixOf(expert) + name, tensor);
+  }
+  return {std::move(min_sigmas), std::move(models)};
+}
 
 bool CheckpointStudent::Load(const std::filesystem::path& checkpoint) {
   try {
     const ShardedSafetensors weights = ShardedSafetensors::OfRanks(
         StateFilesIn(checkpoint, Spell(Role::kGenerator), averaged_ ? kAverageState : kModelState));
     const c10::NoGradGuard no_grad;
-    for (const auto& [name, parameter] : model_.trained()) at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
+    for (const auto& [name, parameter] : trained_) at::Tensor(parameter).copy_(CopyToTensor(weights.At(name)));
     return true;
   } catch (const std::exception&) {
     if (std::filesystem::exists(checkpoint)) throw;

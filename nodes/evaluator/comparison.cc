@@ -76,11 +76,11 @@ constexpr char kPictures[] =
 
 void CompareWithTeacher(const ComparisonOptions& o) {
   const Experiment& e = o.experiment;
-  const WanTransformer student = WanTransformer::Load(o.student, at::kCPU);
+  const WanExperts student = WanExperts::Load(FindExperts(o.student, e.model.boundary), at::kCPU);
   const Reference reference(e, o.evaluation);
   reference.RequireFits(student);
   Arm few = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", reference.guidance());
-  Arm distilled = FewStepArm(e, e.schedule.student_steps, student, "student", 1.0);
+  Arm distilled = StudentArm(e, e.schedule.student_steps, student);
   for (Arm* arm : {&few, &distilled}) reference.Draw(*arm);
   const Measurer& measurer = reference.measurer();
   const std::vector<Column> columns{{"data", measurer.Of(reference.Data("evaluation_data"))},

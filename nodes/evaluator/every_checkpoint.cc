@@ -93,9 +93,9 @@ void EvaluateBaselines(const LaunchPlan& plan, const EvaluationSettings& setting
   Arm guided = FewStepArm(e, e.schedule.student_steps, reference.teacher(), "teacher", reference.guidance());
   reference.Draw(guided);
   baselines.Measure(StrCat("teacher-", e.schedule.student_steps.size()), guided);
-  const WanTransformer untrained = WanTransformer::Load(ModelOf(e, Role::kGenerator), at::kCPU);
+  const WanExperts untrained = WanExperts::Load(FindExperts(ModelOf(e, Role::kGenerator), e.model.boundary), at::kCPU);
   for (const StudentSteps& grid : WithOwnGrid(e, fewer)) {
-    Arm base = FewStepArm(e, grid, untrained, "untrained student", 1.0);
+    Arm base = StudentArm(e, grid, untrained, "untrained student");
     reference.Draw(base);
     baselines.Measure(StrCat("base-", grid.size()), base);
   }

@@ -47,9 +47,9 @@ struct Options {
   std::filesystem::path run, student, out;
   sgmd::EvaluationSettings settings;  // where the command line says more than the topology
   std::vector<std::string> fewer;
-  std::optional<std::filesystem::path> vae;  // these three of models with latents; else as the topology says
+  std::optional<std::filesystem::path> vae;  // these four of models with latents; else as the topology says
   std::optional<std::string> device;
-  std::optional<std::int64_t> videos;
+  std::optional<std::int64_t> videos, vae_tile;
   int threads = 2;
   bool watch = false, every_checkpoint = false, baselines = false;
   std::uint64_t epoch = 0;
@@ -67,6 +67,7 @@ sgmd::Topology::Evaluator Previews(const Options& o, const sgmd::LaunchPlan& pla
   sgmd::Topology::Evaluator previews = plan.topology.evaluator;
   previews.vae = o.vae.value_or(previews.vae);
   previews.device = o.device.value_or(previews.device);
+  previews.vae_tile = o.vae_tile.value_or(previews.vae_tile);
   previews.videos = o.videos.value_or(previews.videos);
   previews.teacher_steps = o.settings.teacher_steps;
   if (previews.vae.empty())
@@ -126,6 +127,10 @@ int main(int argc, char** argv) {
   app.add_option("--reference", o.settings.reference,
                  "File that keeps the teacher's videos, drawn if need be; runs may share it");
   app.add_option("--vae", o.vae, "Of a model with latents: what decodes them (default: as the topology says)");
+  app.add_option("--vae-tile", o.vae_tile,
+                 "Of a model with latents: pixels a side of the tiles in which frames are decoded, 0 for whole frames "
+                 "(default: as the topology says)")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--device", o.device, "Of a model with latents: cpu or cuda:N (default: as the topology says)");
   app.add_option("--videos", o.videos, "Of a model with latents: prompts of the bank that are drawn")
       ->check(CLI::Range(1, 256));

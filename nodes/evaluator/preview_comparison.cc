@@ -24,6 +24,7 @@ std::string Identity(const Experiment& e, const Topology::Evaluator& settings, c
       e.model.guidance, " shift ", e.schedule.student_shift, " steps ", settings.teacher_steps, " videos ",
       set.prompts().size(), " compute ", at::toString(set.precision().compute), " seed ", PreviewSet::kSeed);
   for (const std::int64_t size : e.data.latent) what += StrCat(" ", size);
+  if (HasTwoExperts(e)) what += StrCat(" boundary ", e.model.boundary);
   return what;
 }
 
@@ -78,18 +79,17 @@ std::vector<at::Tensor> PreviewComparison::TeacherLatents(const Topology::Evalua
     const auto of = kept.metadata().find("sgmd.reference");
     if (of != kept.metadata().end() && of->second == identity) return CopyToTensor(kept.At("latents")).split(1);
   }
-  const WanTransformer teacher = WanTransformer::Load(e.model.teacher, set_.device(), set_.precision());
+  const WanExperts teacher =
+      WanExperts::Load(FindExperts(e.model.teacher, e.model.boundary), set_.device(), set_.precision());
   std::vector<at::Tensor> latents = set_.Draw(teacher, UniformSigmas(settings.teacher_steps, e.schedule.student_shift),
                                               e.model.guidance, StrCat("teacher ", settings.teacher_steps, " steps"));
   SaveTensors(file, {{"latents", at::cat(latents)}}, {{"sgmd.reference", identity}});
   return latents;
 }
 
-PreviewComparison::Compared PreviewComparison::Compare(const WanTransformer& student, const std::string& title,
+PreviewComparison::Compared PreviewComparison::Compare(const WanExperts& student, const std::string& title,
                                                        const std::filesystem::path& stem) const {
-  const Experiment::Schedule& schedule = experiment_.schedule;
-  const std::vector<at::Tensor> latents =
-      set_.Draw(student, StudentSigmas(schedule.student_steps, schedule.student_shift), 1.0, title);
+  const std::vector<at::Tensor> latents = set_.DrawStudent(student, title);
   std::filesystem::create_directories(stem.parent_path());
   PreviewRecords records;
   PictureGrid grid{{"teacher", "student"}, set_.prompts(), {}};
@@ -109,9 +109,10 @@ void CompareByPreviews(const LaunchPlan& plan, const Topology::Evaluator& settin
                        const std::filesystem::path& student, const std::filesystem::path& out) {
   const PreviewComparison comparison(plan.experiment, settings, RunFolder{plan.topology.run.folder}.Evaluation());
   const PreviewSet& set = comparison.set();
+  const auto experts = FindExperts(student, plan.experiment.model.boundary);
   const Measures measures =
       comparison
-          .Compare(WanTransformer::Load(student, set.device(), set.precision()), "student", out / "videos" / "student")
+          .Compare(WanExperts::Load(experts, set.device(), set.precision()), "student", out / "videos" / "student")
           .measures;
   WriteFileAtomically(out / "report.md", Report(plan.experiment, settings, set.prompts(), measures));
   LogInfo("report in ", (out / "report.md").string());

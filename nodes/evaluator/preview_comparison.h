@@ -28,7 +28,7 @@ class PreviewComparison {
     Measures measures;
     at::Tensor picture;  // that of <stem>.png, uint8 [H, W, 3]
   };
-  Compared Compare(const WanTransformer& student, const std::string& title, const std::filesystem::path& stem) const;
+  Compared Compare(const WanExperts& student, const std::string& title, const std::filesystem::path& stem) const;
 
  private:
   std::vector<at::Tensor> TeacherLatents(const Topology::Evaluator& settings,

@@ -19,7 +19,7 @@ Reference::Reference(const Experiment& experiment, EvaluationSettings settings)
     : experiment_(experiment),
       settings_(std::move(settings)),
       bank_(PromptBank::Open(experiment.model.prompts)),
-      teacher_(WanTransformer::Load(experiment.model.teacher, at::kCPU)),
+      teacher_(WanExperts::Load(FindExperts(experiment.model.teacher, experiment.model.boundary), at::kCPU)),
       arm_(TeacherArm(experiment, teacher_, settings_.teacher_steps, guidance())),
       again_(arm_),
       measurer_(MakeMeasurer()),
@@ -33,6 +33,7 @@ std::string Reference::Identity() const {
              " guidance ", guidance(), " shift ", e.schedule.student_shift, " steps ", settings_.teacher_steps,
              " samples ", settings_.samples, " seed ", settings_.seed);
   for (const std::int64_t size : e.data.latent) what += StrCat(" ", size);
+  if (HasTwoExperts(e)) what += StrCat(" boundary ", e.model.boundary);
   return what;
 }
 

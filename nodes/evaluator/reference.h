@@ -32,7 +32,7 @@ class Reference {
   Reference(const Reference&) = delete;
 
   const EvaluationSettings& settings() const { return settings_; }
-  const WanTransformer& teacher() const { return teacher_; }
+  const WanExperts& teacher() const { return teacher_; }
   const Arm& arm() const { return arm_; }      // the many-step teacher: the reference
   const Arm& again() const { return again_; }  // the same from the noise of all others
   const Measurer& measurer() const { return measurer_; }
@@ -41,7 +41,7 @@ class Reference {
   const std::vector<std::string>& prompts() const { return bank_.texts(); }
 
   /// Throws Error when the prompts are not ones that `model` reads.
-  void RequireFits(const WanTransformer& model) const {
+  void RequireFits(const WanExperts& model) const {
     bank_.RequireFits(model.config().text_dim, model.config().text_len);
   }
   /// Fills arm.videos from the prompts of the reference and the noise that again() started from.
@@ -57,7 +57,7 @@ class Reference {
   Experiment experiment_;
   EvaluationSettings settings_;
   PromptBank bank_;
-  WanTransformer teacher_;
+  WanExperts teacher_;
   Arm arm_, again_;
   Measurer measurer_;
   Measures floor_;

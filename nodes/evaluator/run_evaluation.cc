@@ -36,7 +36,7 @@ bool RunEvaluation::Has(std::int64_t step, const StudentSteps& grid) const {
 
 std::optional<Arm> RunEvaluation::Measure(const CheckpointStore::Checkpoint& checkpoint, const StudentSteps& grid) {
   if (!student_.Load(checkpoint.folder)) return {};
-  Arm arm = FewStepArm(experiment(), grid, student_.model(), "student", 1.0);
+  Arm arm = StudentArm(experiment(), grid, student_.model());
   reference_.Draw(arm);
   Record(checkpoint.step, grid, arm);
   return arm;

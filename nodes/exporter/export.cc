@@ -2,11 +2,12 @@
 
 #include <ATen/ATen.h>
 
-#include <nlohmann/json.hpp>
+#include <deque>
 
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
+#include "nodes/exporter/diffusers_folder.h"
 #include "nodes/exporter/model_card.h"
 #include "nodes/exporter/student_weights.h"
 #include "pipeline/models/lora.h"
@@ -17,10 +18,6 @@ namespace sgmd {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::ordered_json;
-
-constexpr const char* kBaseParts[] = {"text_encoder", "tokenizer", "vae"};
-constexpr char kDiffusersVersion[] = "0.35.0";  // the first that knows transformer_2 and expand_timesteps
 
 // Removes what a failed export leaves, unless told that it has become the real thing.
 class Staged {
@@ -37,75 +34,6 @@ class Staged {
   fs::path path_;
   bool kept_ = false;
 };
-
-// Order 1 with the corrector off is Euler; with flow sigmas and an even schedule its sigmas are the student's
-// (wan_facts §5), up to 0.001: its unshifted grid ends there and not at 0.
-std::string SchedulerJson(const StudentSchedule& schedule) {
-  std::vector<std::size_t> uncorrected;
-  for (std::size_t i = 0; i + 1 < schedule.steps.size(); ++i) uncorrected.push_back(i);
-  return ordered_json{{"_class_name", "UniPCMultistepScheduler"},
-                      {"_diffusers_version", kDiffusersVersion},
-                      {"num_train_timesteps", 1000},
-                      {"prediction_type", "flow_prediction"},
-                      {"use_flow_sigmas", true},
-                      {"flow_shift", schedule.shift},
-                      {"solver_order", 1},
-                      {"solver_type", "bh2"},
-                      {"predict_x0", true},
-                      {"disable_corrector", uncorrected},
-                      {"final_sigmas_type", "zero"},
-                      {"timestep_spacing", "linspace"}}
-             .dump(2) +
-         "\n";
-}
-
-ordered_json ReadIndex(const fs::path& base) {
-  const fs::path path = base / "model_index.json";
-  if (!fs::exists(path)) throw Error("not a Diffusers folder: no model_index.json", base.string());
-  ordered_json index = ordered_json::parse(ReadFile(path), nullptr, /*allow_exceptions=*/false);
-  if (!index.is_object()) throw Error("not a JSON object", path.string());
-  return index;
-}
-
-// Parts that are not in the folder are named all the same: it is complete once they are put there.
-std::string IndexJson(const WanConfig& config, const fs::path& base) {
-  ordered_json index{{"_class_name", "WanPipeline"},
-                     {"_diffusers_version", kDiffusersVersion},
-                     {"boundary_ratio", nullptr},
-                     {"expand_timesteps", config.model_type == "ti2v"},
-                     {"scheduler", {"diffusers", "UniPCMultistepScheduler"}},
-                     {"text_encoder", {"transformers", "UMT5EncoderModel"}},
-                     {"tokenizer", {"transformers", "T5TokenizerFast"}},
-                     {"transformer", {"diffusers", "WanTransformer3DModel"}},
-                     {"transformer_2", {nullptr, nullptr}},
-                     {"vae", {"diffusers", "AutoencoderKLWan"}}};
-  if (!base.empty()) {
-    const ordered_json of_base = ReadIndex(base);
-    for (const char* part : kBaseParts) {
-      if (of_base.contains(part)) index[part] = of_base[part];
-    }
-  }
-  return index.dump(2) + "\n";
-}
-
-// The parts that are still missing afterwards.
-std::vector<std::string> TakeBase(const ExportOptions& options, const fs::path& folder) {
-  std::vector<std::string> missing;
-  for (const char* part : kBaseParts) {
-    const fs::path from = options.base / part;
-    if (options.base.empty()) {
-      missing.emplace_back(part);
-    } else if (!fs::is_directory(from)) {
-      throw Error(StrCat("the base has no ", part, "/"), options.base.string(),
-                  "--base takes a complete Diffusers folder");
-    } else if (options.copy_base) {
-      fs::copy(from, folder / part, fs::copy_options::recursive);
-    } else {
-      fs::create_directory_symlink(fs::canonical(from), folder / part);
-    }
-  }
-  return missing;
-}
 
 void RequireFreeFolder(const fs::path& folder, bool overwrite) {
   if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return;
@@ -130,10 +58,36 @@ void RequireFreeTarget(const fs::path& target, bool overwrite) {
   RequireFreeFile(card, CardAt(card).find(kCardMark) != std::string::npos, "a README.md");
 }
 
-void CommitFile(const Staged& staged, const fs::path& target, const std::string& card) {
-  WriteFileAtomically(target.parent_path() / "README.md", card);
-  fs::rename(staged.path(), target);
-  SyncPath(target.parent_path());
+// The files that `file` stands for: itself, or one of each expert that was trained. Throws Error unless they and the
+// card beside them may be written.
+std::vector<fs::path> TargetsOf(const std::vector<StudentExpert>& experts, const fs::path& file, bool overwrite) {
+  std::vector<fs::path> targets;
+  for (const StudentExpert& expert : experts) {
+    targets.push_back(ExpertFile(file, expert.name));
+    RequireFreeTarget(targets.back(), overwrite);
+  }
+  return targets;
+}
+
+// Gives what is whole its name.
+void CommitFiles(const std::deque<Staged>& staged, const std::vector<fs::path>& targets, const std::string& card) {
+  const fs::path folder = targets.front().parent_path();
+  WriteFileAtomically(folder / "README.md", card);
+  for (std::size_t i = 0; i < targets.size(); ++i) fs::rename(staged[i].path(), targets[i]);
+  SyncPath(folder);
+}
+
+// Each is opened and found to fit before the first is written.
+std::deque<StudentWeights> WeightsOf(const StudentSource& student, const std::vector<StudentExpert>& experts,
+                                     DType dtype, const Naming& naming) {
+  std::deque<StudentWeights> weights;
+  for (const StudentExpert& expert : experts) weights.emplace_back(student, expert, dtype, naming);
+  return weights;
+}
+
+void Write(const StudentWeights& weights, const fs::path& file, std::int64_t shard_bytes, bool verify) {
+  weights.Write(file, shard_bytes);
+  if (verify) weights.Verify(file);
 }
 
 void VerifyTensors(const fs::path& written, const NamedTensors& expected) {
@@ -150,6 +104,28 @@ fs::path Absolute(const fs::path& path) {
   return absolute.filename().empty() ? absolute.parent_path() : absolute;
 }
 
+void RequireAdapters(const StudentSource& student) {
+  if (student.adapters) return;
+  throw Error("no adapters to export", student.weights.string(),
+              student.experiment && student.experiment->lora.rank > 0
+                  ? "they are merged into these weights: name the run or a checkpoint folder, where they still are"
+                  : "only runs with [lora] rank > 0 train adapters; --diffusers and --original write the model");
+}
+
+// What a user of the folder has to know or do.
+void Advise(const StudentSource& student, const StudentSchedule& schedule, const DiffusersScheduler& scheduler,
+            const std::vector<std::string>& missing) {
+  for (const std::string& part : missing) {
+    LogInfo(part, "/ is not in the folder: --base <Diffusers folder> puts it there");
+  }
+  if (!scheduler.makes_grid) {
+    LogWarning("diffusers' schedulers do not make steps that are spaced like these; see README.md");
+  } else if (student.has_two_experts() && !schedule.Renoises() && !schedule.SplitsInDiffusersAt(student.boundary)) {
+    LogWarning("diffusers rounds timesteps, and by them gives a step at the boundary ", student.boundary,
+               " to the other expert");
+  }
+}
+
 }  // namespace
 
 void ExportDiffusers(const StudentSource& student, const ExportOptions& options, const fs::path& folder) {
@@ -158,63 +134,67 @@ void ExportDiffusers(const StudentSource& student, const ExportOptions& options,
   if (fs::exists(target) && !options.base.empty() && fs::equivalent(target, options.base)) {
     throw Error("the base is the folder that would be replaced", target.string(), "export into another folder");
   }
-  const std::string index = IndexJson(student.config, options.base);
   const StudentSchedule schedule = StudentSchedule::Of(student);
-  const StudentWeights weights(student, options.dtype, [](const std::string& name) { return DiffusersName(name); });
+  const DiffusersScheduler scheduler = DiffusersScheduler::Of(schedule);
+  const std::string index = IndexJson(student, scheduler, options.base);
+  const auto weights = WeightsOf(student, student.experts, options.dtype, DiffusersName);
   fs::create_directories(target.parent_path());
   Staged staged(StagingFolder(target));
-  for (const char* part : {"scheduler", "transformer"}) fs::create_directories(staged.path() / part);
-  const auto missing = TakeBase(options, staged.path());
-  const fs::path file = staged.path() / "transformer" / kWanWeightsName;
-  weights.Write(file, static_cast<std::int64_t>(options.shard_gib * (1 << 30)));
-  if (options.verify) weights.Verify(file);
-  WriteFileAtomically(staged.path() / "transformer" / "config.json", student.config.ToDiffusersJson());
-  WriteFileAtomically(staged.path() / "scheduler" / "scheduler_config.json", SchedulerJson(schedule));
+  fs::create_directories(staged.path() / "scheduler");
+  const auto missing = TakeBase(student.config, options, staged.path());
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const fs::path transformer = staged.path() / kTransformerFolders[i];
+    fs::create_directories(transformer);
+    Write(weights[i], transformer / kWanWeightsName, static_cast<std::int64_t>(options.shard_gib * (1 << 30)),
+          options.verify);
+    WriteFileAtomically(transformer / "config.json", student.config.ToDiffusersJson());
+  }
+  WriteFileAtomically(staged.path() / "scheduler" / "scheduler_config.json", scheduler.Json());
   WriteFileAtomically(staged.path() / "model_index.json", index);
   WriteFileAtomically(staged.path() / "README.md",
                       ModelCard(student, ExportForm::kDiffusers, target.filename().string(), options.dtype, missing));
   CommitFolder(target);
   staged.Keep();
-  for (const std::string& part : missing) {
-    LogInfo(part, "/ is not in the folder: --base <Diffusers folder> puts it there");
-  }
-  if (!schedule.IsEven()) {
-    LogWarning("the steps are not evenly spaced: diffusers' schedulers do not make them; see README.md");
-  }
+  Advise(student, schedule, scheduler, missing);
 }
 
-void ExportOriginal(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
+std::vector<fs::path> ExportOriginal(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
   const fs::path target = Absolute(file), config = target.parent_path() / "config.json";
-  RequireFreeTarget(target, options.overwrite);
+  const std::vector<StudentExpert> experts = student.Trained();
+  const std::vector<fs::path> targets = TargetsOf(experts, target, options.overwrite);
   RequireFreeFile(config, CardAt(config) == student.config.ToJson(), "the config.json of another model");
-  const StudentWeights weights(student, options.dtype, [](const std::string& name) { return name; });
+  const auto weights = WeightsOf(student, experts, options.dtype, [](const std::string& name) { return name; });
   fs::create_directories(target.parent_path());
-  const Staged staged(StagingFolder(target));
-  weights.Write(staged.path(), 0);
-  if (options.verify) weights.Verify(staged.path());
+  std::deque<Staged> staged;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    staged.emplace_back(StagingFolder(targets[i]));
+    Write(weights[i], staged[i].path(), 0, options.verify);
+  }
   WriteFileAtomically(config, student.config.ToJson());
-  CommitFile(staged, target, ModelCard(student, ExportForm::kOriginal, target.filename().string(), options.dtype, {}));
+  CommitFiles(staged, targets,
+              ModelCard(student, ExportForm::kOriginal, target.filename().string(), options.dtype, {}));
+  return targets;
 }
 
-void ExportLora(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
-  if (!student.adapters) {
-    throw Error("no adapters to export", student.weights.path().string(),
-                student.experiment && student.experiment->lora.rank > 0
-                    ? "they are merged into these weights: name the run or a checkpoint folder, where they still are"
-                    : "only runs with [lora] rank > 0 train adapters; --diffusers and --original write the model");
-  }
+std::vector<fs::path> ExportLora(const StudentSource& student, const ExportOptions& options, const fs::path& file) {
+  RequireAdapters(student);
   const fs::path target = Absolute(file);
-  RequireFreeTarget(target, options.overwrite);
+  const std::vector<StudentExpert> experts = student.Trained();
+  const std::vector<fs::path> targets = TargetsOf(experts, target, options.overwrite);
   RequireFreeFile(target.parent_path() / "config.json", false, "a model's config.json");
-  const NamedTensors adapters = ReadAdapters(student.weights);
   const double scale = LoraOf(*student.experiment).Scale();
   const at::ScalarType dtype = ToTorch(options.dtype);
   fs::create_directories(target.parent_path());
-  const Staged staged(StagingFolder(target));
-  WriteLora(staged.path(), adapters, scale, {{"sgmd.weights", student.kind}, {"sgmd.updates", StrCat(*student.step)}},
-            dtype);
-  if (options.verify) VerifyTensors(staged.path(), LoraTensors(adapters, scale, dtype));
-  CommitFile(staged, target, ModelCard(student, ExportForm::kLora, target.filename().string(), options.dtype, {}));
+  std::deque<Staged> staged;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    const NamedTensors adapters = AdaptersOf(experts[i]);
+    staged.emplace_back(StagingFolder(targets[i]));
+    WriteLora(staged[i].path(), adapters, scale,
+              {{"sgmd.weights", student.kind}, {"sgmd.updates", StrCat(*student.step)}}, dtype);
+    if (options.verify) VerifyTensors(staged[i].path(), LoraTensors(adapters, scale, dtype));
+  }
+  CommitFiles(staged, targets, ModelCard(student, ExportForm::kLora, target.filename().string(), options.dtype, {}));
+  return targets;
 }
 
 }  // namespace sgmd

@@ -31,19 +31,19 @@ int Export(Options o) {
   o.exporting.dtype = o.dtype == "bfloat16" ? sgmd::DType::kBF16 : sgmd::DType::kF32;
   const sgmd::StudentSource student = sgmd::OpenStudent(o.source, o.choice());
   const std::string kind =
-      sgmd::StrCat(student.kind.empty() ? "" : student.kind + " ", "weights of ", student.weights.path().string());
+      sgmd::StrCat(student.kind.empty() ? "" : student.kind + " ", "weights of ", student.weights.string());
   sgmd::LogInfo("exporting ", kind, " as ", o.dtype);
   if (!o.diffusers.empty()) {
     sgmd::ExportDiffusers(student, o.exporting, o.diffusers);
     std::cout << "diffusers " << o.diffusers.string() << "\n";
   }
   if (!o.original.empty()) {
-    sgmd::ExportOriginal(student, o.exporting, o.original);
-    std::cout << "original " << o.original.string() << "\n";
+    for (const auto& file : sgmd::ExportOriginal(student, o.exporting, o.original))
+      std::cout << "original " << file.string() << "\n";
   }
   if (!o.lora.empty()) {
-    sgmd::ExportLora(student, o.exporting, o.lora);
-    std::cout << "lora " << o.lora.string() << "\n";
+    for (const auto& file : sgmd::ExportLora(student, o.exporting, o.lora))
+      std::cout << "lora " << file.string() << "\n";
   }
   return 0;
 }
@@ -56,7 +56,9 @@ int main(int argc, char** argv) {
       "  sgmd-export runs/demo --diffusers out/student --base <Diffusers folder of the teacher>\n"
       "  sgmd-export runs/demo --original out/student.safetensors --dtype bfloat16     (ComfyUI, LightX2V)\n"
       "  sgmd-export runs/lora --lora out/student_lora.safetensors\n\n"
-      "Of a LoRA run --lora writes the adapters, to be put on the teacher; the other two write the merged model."};
+      "Of a LoRA run --lora writes the adapters, to be put on the teacher; the other two write the merged model. Of a "
+      "student of two experts --original and --lora write a file of each: student_high_noise.safetensors and "
+      "student_low_noise.safetensors for student.safetensors."};
   Options o;
   app.add_option("source", o.source, "Run folder, checkpoint folder (…/checkpoints/step-*) or model")->required();
   app.add_option("--diffusers", o.diffusers, "Diffusers folder to write");

@@ -4,21 +4,11 @@
 #include <string>
 #include <vector>
 
+#include "nodes/exporter/card_settings.h"
+#include "nodes/exporter/student_schedule.h"
 #include "nodes/exporter/student_source.h"
 
 namespace sgmd {
-
-/// The few-step schedule of a student; the published one (wan_facts §5) where the source has no experiment.
-struct StudentSchedule {
-  std::vector<std::int64_t> steps{1000, 750, 500, 250};  // timesteps before the shift
-  double shift = 5.0;
-
-  static StudentSchedule Of(const StudentSource& student);
-  /// Whether the steps are evenly spaced from 1000 down: what schedulers of other tools make by themselves.
-  bool IsEven() const;
-};
-
-enum class ExportForm { kDiffusers, kOriginal, kLora };
 
 /// In every card: by it an export's README.md is told from others.
 inline constexpr char kCardMark[] = "<!-- written by sgmd-export -->";

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "common/config/run_folder.h"
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
 #include "common/storage/atomic_folder.h"
@@ -38,17 +39,53 @@ std::filesystem::path ShardPath(const std::filesystem::path& path, std::size_t s
   return path.parent_path() / (path.stem().string() + number + ".safetensors");
 }
 
+// What is said where the model that the student started from is needed and is not there any more.
+struct StartNeeded {
+  const char *gone, *changed, *hint;
+};
+constexpr StartNeeded kForMerging{
+    "the model that the adapters belong to is gone", "the adapters were not trained on what is there now",
+    "without it --lora still writes the adapters, and student/ of a finished run has them merged"};
+constexpr StartNeeded kForTheOther{"the model with the expert that was not trained is gone",
+                                   "the expert that was not trained is not the one that is there now",
+                                   "without it --original (--lora, of adapters) still writes what was trained"};
+
 // The folder's name still stands in the experiment when other weights have been put there.
-ShardedSafetensors OpenBase(const StudentSource& student) {
+ShardedSafetensors OpenStart(const StudentSource& student, const std::string& expert, const StartNeeded& needed) {
+  if (!student.experiment) throw Error("the run's experiment is missing", RunFolder{student.run}.Experiment().string());
   const Experiment& e = *student.experiment;
-  const fs::path& base = ModelOf(e, Role::kGenerator);
-  const char* hint = "without it --lora still writes the adapters, and student/ of a finished run has them merged";
-  if (!fs::exists(base)) throw Error("the model that the adapters belong to is gone", base.string(), hint);
+  const fs::path& start = ModelOf(e, Role::kGenerator);
+  if (!fs::exists(start)) throw Error(needed.gone, start.string(), needed.hint);
   if (!student.identity.empty() && fs::exists(e.model.prompts) && ExperimentDigest(e).Hex() != student.identity) {
-    throw Error("the adapters were not trained on what is there now", base.string(),
-                StrCat("a model of the run or its prompt bank has changed since; ", hint));
+    throw Error(needed.changed, start.string(),
+                StrCat("a model of the run or its prompt bank has changed since; ", needed.hint));
   }
-  return ShardedSafetensors::Open(FindModel(base).weights);
+  for (const Expert& found : FindExperts(start)) {
+    if (found.name == expert) return ShardedSafetensors::Open(FindModel(found.model).weights);
+  }
+  throw Error(needed.changed, start.string(), needed.hint);
+}
+
+// A file with every tensor of the transformer.
+ShardedSafetensors OpenFull(const StudentSource& student, const StudentExpert& expert) {
+  if (!expert.weights) return OpenStart(student, expert.name, kForTheOther);
+  return student.adapters ? OpenStart(student, expert.name, kForMerging) : *expert.weights;
+}
+
+// Every tensor of a transformer by its original name; of checkpoints also the counter that they keep with the average.
+std::map<std::string, const TensorView*> TensorsOf(const ShardedSafetensors& files, const std::string& prefix) {
+  std::map<std::string, const TensorView*> found;
+  for (const auto& [name, view] : ByOriginalName(files)) {
+    if (name.starts_with(prefix)) found.emplace(name.substr(prefix.size()), view);
+  }
+  return found;
+}
+
+Metadata MetadataOf(const StudentSource& student) {
+  Metadata metadata;
+  if (!student.kind.empty()) metadata["sgmd.weights"] = student.kind;
+  if (student.step) metadata["sgmd.updates"] = std::to_string(*student.step);
+  return metadata;
 }
 
 }  // namespace
@@ -70,14 +107,17 @@ class StudentWeights::Converted {
   at::Tensor tensor_;
 };
 
-StudentWeights::StudentWeights(const StudentSource& student, DType dtype, Naming naming)
-    : student_(student), full_(student.adapters ? OpenBase(student) : student.weights) {
-  auto found = ByOriginalName(full_);
-  found.erase("ema.updates");  // the counter that checkpoints keep with the average (pipeline/training/adamw.h)
+StudentWeights::StudentWeights(const StudentSource& student, const StudentExpert& expert, DType dtype,
+                               const Naming& naming)
+    : full_(OpenFull(student, expert)) {
+  const bool own = expert.weights && !student.adapters;
+  auto found = TensorsOf(full_, own ? expert.prefix : "");
+  found.erase("ema.updates");  // pipeline/training/adamw.h
   const WanTransformer model(student.config, at::kMeta);
   RequireFit(found, model.parameters(), full_.path());
-  if (student.adapters) {
-    pairs_ = LoraPairs(ReadAdapters(student.weights));
+  if (expert.trained) metadata_ = MetadataOf(student);
+  if (expert.weights && student.adapters) {
+    pairs_ = LoraPairs(AdaptersOf(expert));
     RequirePlaces(pairs_, model.parameters());
     scale_ = LoraOf(*student.experiment).Scale();
   }
@@ -99,9 +139,6 @@ void StudentWeights::WriteFile(const std::filesystem::path& path, std::size_t fi
                                std::int64_t done_before) const {
   std::vector<TensorEntry> entries;
   for (std::size_t i = first; i < last; ++i) entries.push_back(tensors_[i].entry);
-  Metadata metadata;
-  if (!student_.kind.empty()) metadata["sgmd.weights"] = student_.kind;
-  if (student_.step) metadata["sgmd.updates"] = std::to_string(*student_.step);
   auto progress = ProgressOf("writing " + path.filename().string(), bytes());
   Converted converted(scale_);
   std::int64_t done = done_before;
@@ -115,7 +152,7 @@ void StudentWeights::WriteFile(const std::filesystem::path& path, std::size_t fi
         if (progress) progress->Update(done / kMiB);
         return converted.Of(tensors_[first + i]);
       },
-      metadata);
+      metadata_);
 }
 
 void StudentWeights::Write(const std::filesystem::path& path, std::int64_t shard_bytes) const {

@@ -17,10 +17,12 @@ using Naming = std::function<std::string(const std::string& original)>;
 
 class StudentWeights {
  public:
-  /// Of adapters the merged model: the experiment's teacher with them added in float32, a tensor at a time as it is
-  /// written. Throws Error unless the source (or that teacher) holds exactly the tensors of the configuration, and when
-  /// the teacher is not the one that the adapters were trained on. `student` must outlive this.
-  StudentWeights(const StudentSource& student, DType dtype, Naming naming);
+  /// Of a transformer of `student`. Of adapters the merged model: the one that the student started from with them added
+  /// in float32, a tensor at a time as it is written. What was not trained and is not in the source is of that model,
+  /// too. Throws Error unless the source (or that model) holds exactly the tensors of the configuration, and when that
+  /// model is needed and is not the one that the run started from.
+  StudentWeights(const StudentSource& student, const StudentExpert& expert, DType dtype, const Naming& naming);
+  StudentWeights(const StudentWeights&) = delete;
 
   std::int64_t bytes() const;  // of all tensors, converted
   std::int64_t count() const { return static_cast<std::int64_t>(tensors_.size()); }
@@ -41,8 +43,8 @@ class StudentWeights {
   void WriteFile(const std::filesystem::path& path, std::size_t first, std::size_t last,
                  std::int64_t done_before) const;
 
-  const StudentSource& student_;
-  ShardedSafetensors full_;  // every tensor of the model: the student's, or the base's
+  ShardedSafetensors full_;  // every tensor of the transformer: the student's, or the base's
+  Metadata metadata_;        // where the weights are from
   std::map<std::string, LoraPair> pairs_;
   double scale_ = 1;
   std::vector<Tensor> tensors_;  // in the order of the model's parameters

@@ -7,10 +7,12 @@
 #include "common/log/log.h"
 #include "nodes/sampler/sampler.h"
 #include "pipeline/device/torch_program.h"
+#include "pipeline/vae/vae_tiling.h"
 
 namespace {
 
-constexpr char kAbout[] = R"(Draws videos from a Wan text-to-video model: the many-step teacher or a few-step student.
+constexpr char kAbout[] =
+    R"(Draws videos from a Wan model, of a text or of a text and a first frame: the many-step teacher or a few-step student.
 
   teacher:  sgmd-sample --model Wan2.1-T2V-1.3B-Diffusers --prompt "a cat on a wall" --device cuda --out cat.mp4
   student:  sgmd-sample --model runs/wan/student --student-steps 1000 750 500 250 --shift 5 \
@@ -45,6 +47,16 @@ void AddTextOptions(CLI::App& app, sgmd::SampleOptions& o, std::filesystem::path
                  "safetensors with text embeddings: \"context\" and, with guidance, \"negative\", [B, rows, text_dim]");
 }
 
+void AddImageOptions(CLI::App& app, sgmd::SampleOptions& o) {
+  app.add_option(
+         "--image", o.images,
+         "First frame of a video, for a model for image-to-video: a picture, resized to the videos' size by the "
+         "Lanczos filter; one for all prompts, or repeated for each (default with a bank: its own)")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--image-encoder", o.image_encoder, "CLIP vision encoder of Wan2.1 (default: the pipeline's)");
+}
+
 void AddSamplingOptions(CLI::App& app, sgmd::SampleOptions& o) {
   app.add_option("--solver", o.solver, "unipc or euler (a uniform grid, shifted)")
       ->check(CLI::IsMember({"unipc", "euler"}))
@@ -54,8 +66,12 @@ void AddSamplingOptions(CLI::App& app, sgmd::SampleOptions& o) {
       ->capture_default_str();
   app.add_option("--steps", o.steps, "Steps of the teacher")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--student-steps", o.student_steps,
-                 "Timesteps before the shift of a few-step student: 1000 750 500 250; Euler, no guidance")
+                 "Timesteps before the shift of a few-step student: 1000 750 500 250; no guidance")
       ->check(CLI::Range(1, 1000));
+  app.add_option("--rollout", o.rollout,
+                 "Of a few-step student, as it was trained: euler, or renoise (new noise at each step)")
+      ->check(CLI::IsMember({"euler", "renoise"}))
+      ->capture_default_str();
   app.add_option("--shift", o.shift, "m of S_m(u) = m u / (1 + (m-1) u) (default: the pipeline's flow_shift, else 5)")
       ->check(sgmd::NumberIn(0.001, 1000));
   app.add_option("--guidance", o.guidance,
@@ -64,7 +80,12 @@ void AddSamplingOptions(CLI::App& app, sgmd::SampleOptions& o) {
       ->capture_default_str();
   app.add_option("--guidance-low", o.guidance_low, "w of the low-noise expert of two (default: as --guidance)")
       ->check(sgmd::NumberIn(0, 100));
-  app.add_option("--seed", o.seed, "Seed of the initial noise")->check(sgmd::Seed())->capture_default_str();
+  app.add_option("--boundary", o.boundary,
+                 "Noise level from which on the high-noise expert of two is used (default: as the model's folder says)")
+      ->check(sgmd::NumberIn(0.001, 0.999));
+  app.add_option("--seed", o.seed, "Seed of the initial noise, and of a student's new noise")
+      ->check(sgmd::Seed())
+      ->capture_default_str();
   app.add_option("--noise", o.noise,
                  "safetensors with the initial noise as \"noise\" [B, C, F, H, W], instead of a seed and a size");
 }
@@ -86,9 +107,11 @@ void AddOutputOptions(CLI::App& app, sgmd::SampleOptions& o) {
          "--out", o.out,
          "Files to write, by extension: .mp4 or .gif, .png (frames in a row), .safetensors (\"latents\", \"noise\")")
       ->required();
-  app.add_option(
-      "--vae", o.vae,
-      "VAE folder or file that decodes the latents (default: the pipeline's; 3-channel latents are shown as RGB)");
+  app.add_option("--vae", o.vae,
+                 "VAE folder or file that decodes the latents, and encodes --image (default: the pipeline's; 3-channel "
+                 "latents are "
+                 "shown as RGB)");
+  app.add_option("--vae-tile", o.vae_tile, sgmd::kVaeTileHelp)->check(CLI::PositiveNumber);
   app.add_option("--save-trajectory", o.trajectory,
                  "safetensors with every sample x_0 ... x_N, \"sigmas\" and \"timesteps\"");
   app.add_option("--frame-rate", o.frame_rate, "Frames a second (default: 16; 24 for TI2V-5B; 8 for RGB latents)")
@@ -103,8 +126,11 @@ int main(int argc, char** argv) {
   sgmd::SampleOptions o;
   std::filesystem::path prompt_file;
   int threads = 2;
-  app.add_option("--model", o.model, "Transformer folder, original or Diffusers, or a Diffusers pipeline")->required();
+  app.add_option("--model", o.model,
+                 "Transformer folder, original or Diffusers, a Diffusers pipeline, or a folder of two experts")
+      ->required();
   AddTextOptions(app, o, prompt_file);
+  AddImageOptions(app, o);
   AddSamplingOptions(app, o);
   AddSizeOptions(app, o);
   AddOutputOptions(app, o);

@@ -4,6 +4,7 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
+#include "pipeline/models/role_experts.h"
 
 namespace sgmd {
 namespace {
@@ -23,33 +24,16 @@ std::optional<double> NumberIn(const path& file, const char* key) {
   return it->get<double>();
 }
 
-std::vector<Expert> FindExperts(const path& root) {
-  constexpr double kTextToVideoBoundary = 0.875;
-  if (std::filesystem::is_regular_file(root) || std::filesystem::exists(root / "config.json")) return {{root, 0}};
-  if (std::filesystem::exists(root / "high_noise_model")) {
-    return {{root / "high_noise_model", 1000 * kTextToVideoBoundary}, {root / "low_noise_model", 0}};
-  }
-  if (!std::filesystem::exists(root / "transformer")) {
-    throw Error("no model in this folder", root.string(),
-                "a transformer folder has config.json; a Diffusers pipeline has transformer/");
-  }
-  if (!std::filesystem::exists(root / "transformer_2")) return {{root / "transformer", 0}};
-  const auto boundary = NumberIn(root / "model_index.json", "boundary_ratio");
-  if (!boundary) {
-    throw Error("two transformers, and no boundary_ratio that says which noise levels are whose",
-                (root / "model_index.json").string());
-  }
-  return {{root / "transformer", 1000 * *boundary}, {root / "transformer_2", 0}};
-}
-
 }  // namespace
 
-ModelParts ModelParts::Inspect(const path& root) {
+ModelParts ModelParts::Inspect(const path& root, std::optional<double> boundary) {
   ModelParts parts;
-  parts.experts = FindExperts(root);
+  parts.experts = FindExperts(root, boundary.value_or(0));
+  if (boundary && parts.experts.size() == 1) throw Error("one transformer has no boundary", root.string());
   parts.vae = IfExists(root / "vae");
   parts.text_encoder = IfExists(root / "text_encoder");
   parts.tokenizer = IfExists(root / "tokenizer");
+  parts.image_encoder = IfExists(root / "image_encoder");
   parts.shift = NumberIn(root / "scheduler" / "scheduler_config.json", "flow_shift");
   return parts;
 }

@@ -19,6 +19,10 @@ struct SampleOptions {
   std::optional<std::string> negative_prompt;
   std::filesystem::path text_encoder, tokenizer, prompt_bank, embeddings;
 
+  // First frames, for a model for image-to-video: one for all prompts, or one for each; those of the bank when empty.
+  std::vector<std::filesystem::path> images;
+  std::filesystem::path image_encoder;  // of Wan2.1; default: the pipeline's
+
   // How.
   std::string solver = "unipc";    // or "euler"
   std::string grid = "diffusers";  // of UniPC: or "wan"
@@ -26,7 +30,9 @@ struct SampleOptions {
   std::optional<double> shift;              // default: the pipeline's flow_shift, else 5
   double guidance = 5;                      // w in u + w (c - u); 1 runs the conditional pass only
   std::optional<double> guidance_low;       // for the low-noise expert of two; default: guidance
-  std::vector<std::int64_t> student_steps;  // not empty: the few-step student's Euler rollout without guidance
+  std::optional<double> boundary;           // noise level; of two experts, default: as the model's folder says
+  std::vector<std::int64_t> student_steps;  // not empty: the few-step student's rollout without guidance
+  std::string rollout = "euler";            // of a student: or "renoise", as it was trained
 
   VideoSize size;
   std::vector<std::int64_t> latent;  // channels, frames, height, width, instead of size
@@ -35,6 +41,7 @@ struct SampleOptions {
 
   std::vector<std::filesystem::path> out;  // .safetensors, .mp4, .gif, .png
   std::filesystem::path trajectory, vae;
+  std::int64_t vae_tile = 0;  // pixels, see VaeTiling::WithQuarterShared; 0: whole frames
   std::optional<double> frame_rate;
   bool side_by_side = false;
   std::string device = "cpu";

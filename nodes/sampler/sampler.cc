@@ -11,6 +11,7 @@
 #include "common/log/log.h"
 #include "common/metrics/progress.h"
 #include "common/storage/model_folder.h"
+#include "nodes/sampler/first_frames.h"
 #include "nodes/sampler/output.h"
 #include "nodes/sampler/text.h"
 #include "nodes/sampler/trajectories.h"
@@ -41,13 +42,28 @@ StepGrid Grid(const SampleOptions& o, double shift) {
   return UniPcGrid(TimeGridFromName(o.grid), o.steps, shift);
 }
 
+// A function of the seed, the video and the step, whatever videos are drawn together.
+VideoNoise StepNoiseOf(const SampleOptions& o) {
+  if (o.student_steps.empty()) {
+    throw Error("only a few-step student is given new noise at each step", "--rollout renoise",
+                "give its steps: --student-steps 1000 750 500 250");
+  }
+  return [seed = o.seed](at::IntArrayRef shape, std::int64_t video, std::int64_t step) {
+    return Noise(shape, SeedFor(seed, step, video, "sampler_step_noise"));
+  };
+}
+
 TrajectoryOptions HowToIntegrate(const SampleOptions& o, const ModelParts& parts) {
   const bool student = !o.student_steps.empty();
   TrajectoryOptions how;
   how.grid = Grid(o, o.shift.value_or(parts.shift.value_or(kDefaultShift)));
   how.unipc = !student && o.solver == "unipc";
+  if (o.guidance_low && parts.experts.size() == 1) {
+    throw Error("a model of one transformer has one guidance", o.model.string(), "--guidance, not --guidance-low");
+  }
+  if (o.rollout == "renoise") how.step_noise = StepNoiseOf(o);
   for (const Expert& expert : parts.experts) {
-    const double guidance = expert.min_timestep > 0 ? o.guidance : o.guidance_low.value_or(o.guidance);
+    const double guidance = expert.name == kLowNoiseExpert ? o.guidance_low.value_or(o.guidance) : o.guidance;
     how.guidance.push_back(student ? 1 : guidance);
   }
   how.device = OpenDevice(o.device);
@@ -57,13 +73,19 @@ TrajectoryOptions HowToIntegrate(const SampleOptions& o, const ModelParts& parts
   return how;
 }
 
+// Channels, frames, height, width of the latents.
 std::vector<std::int64_t> Shape(const SampleOptions& o, const WanConfig& config) {
+  if (!o.noise.empty()) {
+    std::vector<std::int64_t> shape = SafetensorsFile::Open(o.noise).At("noise").shape;
+    shape.resize(5, 0);  // what is no batch of latents is refused where it is read
+    return {config.out_dim, shape[2], shape[3], shape[4]};
+  }
   if (o.latent.empty()) {
     const auto shape = LatentShape(config, o.size);
     return {shape.begin(), shape.end()};
   }
-  if (o.latent[0] != config.in_dim) {
-    throw Error(StrCat("latents of ", o.latent[0], " channels, the model has ", config.in_dim), "--latent");
+  if (o.latent[0] != config.out_dim) {
+    throw Error(StrCat("latents of ", o.latent[0], " channels, the model has ", config.out_dim), "--latent");
   }
   for (int axis = 0; axis < 3; ++axis) {
     if (o.latent[axis + 1] <= 0 || o.latent[axis + 1] % config.patch_size[axis] != 0) {
@@ -94,11 +116,17 @@ void SaveTrajectory(const SampleOptions& o, const StepGrid& grid, const std::vec
   std::cout << "trajectory " << o.trajectory.string() << "\n";
 }
 
-// uint8 [F, H, W, 3] for every video.
+VaeTiling Tiling(const SampleOptions& o, std::int64_t spatial_factor) {
+  return VaeTiling::WithQuarterShared(o.vae_tile, spatial_factor, "--vae-tile");
+}
+
+// uint8 [F, H, W, 3] for every video. With tiles what is decoded stays on the CPU: they are for short memory.
 std::vector<at::Tensor> Pictures(const SampleOptions& o, const std::filesystem::path& vae_path,
                                  const at::Tensor& latents) {
   if (vae_path.empty()) return EnlargeToRgb(latents, kEnlargement).unbind(0);
-  const WanVae vae = WanVae::Load(vae_path, at::Device(o.device));
+  WanVae vae = WanVae::Load(vae_path, at::Device(o.device));
+  if (o.vae_tile > 0) vae.TileSpace(Tiling(o, vae.config().spatial_factor()));
+  const at::Device where = o.vae_tile > 0 ? at::kCPU : vae.device();
   std::optional<ProgressLine> line;
   std::vector<at::Tensor> pictures;
   for (std::int64_t i = 0; i < latents.size(0); ++i) {
@@ -106,7 +134,7 @@ std::vector<at::Tensor> Pictures(const SampleOptions& o, const std::filesystem::
       if (!line) line.emplace("decoding", latents.size(0) * total);
       line->Update(i * total + done);
     };
-    pictures.push_back(EnlargeToRgb(vae.Decode(latents.narrow(0, i, 1).to(vae.device()), progress), 1)[0]);
+    pictures.push_back(EnlargeToRgb(vae.Decode(latents.narrow(0, i, 1).to(where), progress), 1)[0]);
   }
   return pictures;
 }
@@ -114,29 +142,36 @@ std::vector<at::Tensor> Pictures(const SampleOptions& o, const std::filesystem::
 void CheckBeforeLoading(const SampleOptions& o, const std::filesystem::path& vae, const WanConfig& config) {
   CheckExtensions(o.out);
   if (!ShowsPictures(o)) return;
-  if (vae.empty() && config.in_dim != 3) {
-    throw Error(StrCat("pictures of ", config.in_dim, "-channel latents need a VAE"), o.model.string(),
+  if (vae.empty() && config.out_dim != 3) {
+    throw Error(StrCat("pictures of ", config.out_dim, "-channel latents need a VAE"), o.model.string(),
                 "give --vae, or only a .safetensors file as --out");
   }
   if (!vae.empty() && !std::filesystem::exists(vae)) throw Error("no such VAE", vae.string());
+  if (o.vae_tile == 0) return;
+  if (vae.empty())
+    throw Error("there is no VAE whose frames could be cut", "--vae-tile", "leave it out, or give --vae");
+  Tiling(o, PixelsPerLatent(config.in_dim)[1]);
 }
 
 }  // namespace
 
 void Sample(const SampleOptions& o) {
-  const ModelParts parts = ModelParts::Inspect(o.model);
+  const ModelParts parts = ModelParts::Inspect(o.model, o.boundary);
   const WanConfig config = WanConfig::FromFile(FindModelConfig(parts.experts.front().model));
   const std::filesystem::path vae = o.vae.empty() ? parts.vae : o.vae;
+  const std::filesystem::path image_encoder = o.image_encoder.empty() ? parts.image_encoder : o.image_encoder;
   CheckBeforeLoading(o, vae, config);
+  CheckImages(o, config, vae, image_encoder);
   std::vector<std::int64_t> shape = Shape(o, config);
   const TrajectoryOptions how = HowToIntegrate(o, parts);
   const bool guided = std::any_of(how.guidance.begin(), how.guidance.end(), [](double w) { return w != 1; });
 
-  const TextConditions text = LoadText(o, parts, config, guided);
-  const at::Tensor noise = InitialNoise(o, std::move(shape), text.context.size(0));
+  TextConditions text = LoadText(o, parts, config, shape, guided);
+  AddImages(o, config, vae, image_encoder, shape, text.condition);
+  const at::Tensor noise = InitialNoise(o, std::move(shape), text.condition.text.size(0));
   std::optional<ProgressLine> line;
   const auto samples =
-      Integrate(parts.experts, how, noise, text.context, text.negative, [&](std::int64_t done, std::int64_t total) {
+      Integrate(parts.experts, how, noise, text.condition, text.negative, [&](std::int64_t done, std::int64_t total) {
         if (!line) line.emplace("sampling", total);
         if (done > 0) line->Update(done);
       });
@@ -148,7 +183,7 @@ void Sample(const SampleOptions& o) {
   for (const auto& path : o.out) {
     if (IsPicture(path)) {
       for (const auto& written :
-           WriteVideos(path, pictures, o.frame_rate.value_or(FrameRate(config.in_dim)), o.side_by_side)) {
+           WriteVideos(path, pictures, o.frame_rate.value_or(FrameRate(config.out_dim)), o.side_by_side)) {
         std::cout << "video " << written.string() << "\n";
       }
     } else {

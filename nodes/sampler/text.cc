@@ -33,15 +33,28 @@ TextConditions FromEmbeddings(const std::filesystem::path& path, const WanConfig
   const auto get = [&](const char* name) {
     return Padded(CopyToTensor(file.At(name)), config, path.string() + ": " + name);
   };
-  TextConditions text{get("context"), wants_negative ? get("negative") : at::Tensor()};
-  if (wants_negative && text.negative.size(0) != 1 && text.negative.size(0) != text.context.size(0)) {
-    throw Error(StrCat(text.negative.size(0), " negative embeddings for ", text.context.size(0), " prompts"),
-                path.string());
+  TextConditions text{{get("context")}, wants_negative ? get("negative") : at::Tensor()};
+  const at::Tensor& context = text.condition.text;
+  if (wants_negative && text.negative.size(0) != 1 && text.negative.size(0) != context.size(0)) {
+    throw Error(StrCat(text.negative.size(0), " negative embeddings for ", context.size(0), " prompts"), path.string());
   }
   return text;
 }
 
-TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& options, const WanConfig& config) {
+// The entries that are asked for, by their texts.
+std::vector<Digest> EntriesOf(const PromptBank& bank, const std::vector<std::string>& texts) {
+  if (texts.empty()) return bank.prompts();
+  std::vector<Digest> entries;
+  for (const std::string& text : texts) {
+    for (std::size_t i = 0; i < bank.texts().size(); ++i) {
+      if (bank.texts()[i] == text) entries.push_back(bank.prompts()[i]);
+    }
+  }
+  return entries;
+}
+
+TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& options, const WanConfig& config,
+                        const std::vector<std::int64_t>& shape) {
   const PromptBank bank = PromptBank::Open(path);
   bank.RequireFits(config.text_dim, config.text_len);
   for (const std::string& text : options.prompts) {
@@ -50,11 +63,13 @@ TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& 
                 StrCat("it has ", bank.texts().size(), ", such as \"", bank.texts().front(),
                        "\"; with --text-encoder any text will do"));
   }
-  std::vector<Digest> prompts;
-  for (const std::string& text : options.prompts) prompts.push_back(DigestText(text));
-  if (prompts.empty()) prompts = bank.prompts();
+  const std::vector<Digest> prompts = EntriesOf(bank, options.prompts);
   const Digest negative = options.negative_prompt ? DigestText(*options.negative_prompt) : bank.negative();
-  return {bank.Gather(prompts, config.text_len), bank.Gather({negative}, config.text_len)};
+  TextConditions text{{bank.Gather(prompts, config.text_len)}, bank.Gather({negative}, config.text_len)};
+  if (!config.takes_image() || !options.images.empty()) return text;
+  bank.RequireFirstFrames({shape, config.image_dim});
+  text.condition = bank.ConditionsOf(prompts, config.text_len);
+  return text;
 }
 
 // Where spiece.model is, if not told: the pipeline's tokenizer, or the one near the encoder that was named.
@@ -95,20 +110,20 @@ TextConditions FromEncoder(const SampleOptions& options, const ModelParts& parts
     text.negative = padded.back();
     padded.pop_back();
   }
-  text.context = at::cat(padded);
+  text.condition.text = at::cat(padded);
   return text;
 }
 
 }  // namespace
 
 TextConditions LoadText(const SampleOptions& options, const ModelParts& parts, const WanConfig& config,
-                        bool wants_negative) {
+                        const std::vector<std::int64_t>& shape, bool wants_negative) {
   if (!options.embeddings.empty()) return FromEmbeddings(options.embeddings, config, wants_negative);
-  if (!options.prompt_bank.empty()) return FromBank(options.prompt_bank, options, config);
+  if (!options.prompt_bank.empty()) return FromBank(options.prompt_bank, options, config, shape);
   if (!options.text_encoder.empty() || !parts.text_encoder.empty())
     return FromEncoder(options, parts, config, wants_negative);
   const std::filesystem::path beside = options.model / "prompt_bank.safetensors";
-  if (std::filesystem::exists(beside)) return FromBank(beside, options, config);
+  if (std::filesystem::exists(beside)) return FromBank(beside, options, config, shape);
   throw Error("no prompts: no text encoder, prompt bank or embeddings", options.model.string(),
               "give --text-encoder, --prompt-bank or --embeddings");
 }

@@ -18,12 +18,13 @@ constexpr std::int64_t kTokensAtOnce = 32768;
 // Some of the videos, on the way.
 class Batch {
  public:
-  Batch(const TrajectoryOptions& options, const at::Tensor& noise, const at::Tensor& context,
+  Batch(const TrajectoryOptions& options, std::int64_t first, const at::Tensor& noise, const Conditioning& condition,
         const at::Tensor& negative)
       : options_(options),
+        first_(first),
         solver_(options.grid.sigmas),
         x_(noise),
-        context_(context),
+        condition_(condition),
         negative_(negative),
         samples_{noise} {}
 
@@ -35,19 +36,30 @@ class Batch {
     // float64: the network is to be told an integer timestep exactly
     const at::Tensor sigma = at::full({x_.size(0)}, timestep() / 1000, x_.options().dtype(at::kDouble));
     const at::Tensor velocity =
-        GuidedVelocity(model, x_, sigma, {context_}, {negative_}, guidance).to(x_.scalar_type());
-    const auto& sigmas = options_.grid.sigmas;
-    x_ = options_.unipc ? solver_.Step(x_, velocity) : EulerStep(x_, velocity, sigmas[step_], sigmas[step_ + 1]);
+        GuidedVelocity(model, x_, sigma, condition_, {negative_}, guidance).to(x_.scalar_type());
+    x_ = options_.unipc ? solver_.Step(x_, velocity) : FirstOrderStep(velocity);
     ++step_;
     if (!options_.keep) samples_.clear();
     samples_.push_back(x_.cpu());
   }
 
  private:
+  at::Tensor FirstOrderStep(const at::Tensor& velocity) const {
+    const double sigma = options_.grid.sigmas[step_], next = options_.grid.sigmas[step_ + 1];
+    if (!options_.step_noise) return EulerStep(x_, velocity, sigma, next);
+    std::vector<at::Tensor> noise;
+    for (std::int64_t i = 0; next > 0 && i < x_.size(0); ++i)
+      noise.push_back(options_.step_noise(x_[i].sizes(), first_ + i, static_cast<std::int64_t>(step_) + 1));
+    const at::Tensor fresh = noise.empty() ? at::Tensor() : at::stack(noise).to(x_.device());
+    return RenoiseStep(x_, velocity, sigma, next, fresh);
+  }
+
   const TrajectoryOptions& options_;
+  std::int64_t first_;  // of the videos
   UniPc solver_;
   std::size_t step_ = 0;
-  at::Tensor x_, context_, negative_;
+  at::Tensor x_, negative_;
+  Conditioning condition_;
   std::vector<at::Tensor> samples_;
 };
 
@@ -57,16 +69,19 @@ std::int64_t VideosAtOnce(const WanConfig& config, const at::Tensor& noise) {
 }
 
 std::vector<Batch> Split(const TrajectoryOptions& options, std::int64_t size, const at::Tensor& noise,
-                         const at::Tensor& context, const at::Tensor& negative) {
+                         const Conditioning& condition, const at::Tensor& negative) {
   std::vector<Batch> batches;
   const auto part = [&](const at::Tensor& all, std::int64_t begin, std::int64_t count) {
-    return all.narrow(0, begin, count).to(options.device);
+    return all.defined() ? all.narrow(0, begin, count).to(options.device) : all;
   };
   for (std::int64_t begin = 0; begin < noise.size(0); begin += size) {
     const std::int64_t count = std::min(size, noise.size(0) - begin);
     at::Tensor null = negative;
-    if (null.defined()) null = part(negative.size(0) == 1 ? negative.expand_as(context) : negative, begin, count);
-    batches.emplace_back(options, part(noise, begin, count), part(context, begin, count), null);
+    const auto& [text, image, clip] = condition;
+    if (null.defined()) null = part(negative.size(0) == 1 ? negative.expand_as(text) : negative, begin, count);
+    batches.emplace_back(options, begin, part(noise, begin, count),
+                         Conditioning{part(text, begin, count), part(image, begin, count), part(clip, begin, count)},
+                         null);
   }
   return batches;
 }
@@ -84,18 +99,18 @@ std::vector<at::Tensor> Join(const std::vector<Batch>& batches) {
 }  // namespace
 
 std::vector<at::Tensor> Integrate(const std::vector<Expert>& experts, const TrajectoryOptions& options,
-                                  const at::Tensor& noise, const at::Tensor& context, const at::Tensor& negative,
+                                  const at::Tensor& noise, const Conditioning& condition, const at::Tensor& negative,
                                   const std::function<void(std::int64_t, std::int64_t)>& progress) {
   const c10::NoGradGuard no_grad;
   std::vector<Batch> batches;
   std::int64_t done = 0;
   for (std::size_t i = 0; i < experts.size(); ++i) {
     const WanTransformer model = WanTransformer::Load(experts[i].model, options.device, options.dtype);
-    if (batches.empty()) batches = Split(options, VideosAtOnce(model.config(), noise), noise, context, negative);
+    if (batches.empty()) batches = Split(options, VideosAtOnce(model.config(), noise), noise, condition, negative);
     const auto total = static_cast<std::int64_t>(batches.size() * options.grid.timesteps.size());
     if (progress) progress(done, total);  // the clock starts after loading
     for (Batch& batch : batches) {
-      while (!batch.Done() && batch.timestep() >= experts[i].min_timestep) {
+      while (!batch.Done() && IsFrom(experts[i].min_sigma, batch.timestep() / 1000)) {
         batch.Step(model, options.guidance[i]);
         if (progress) progress(++done, total);
       }

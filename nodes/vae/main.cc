@@ -6,6 +6,7 @@
 #include "common/log/log.h"
 #include "nodes/vae/coding.h"
 #include "pipeline/device/torch_program.h"
+#include "pipeline/vae/vae_tiling.h"
 
 int main(int argc, char** argv) {
   CLI::App app{
@@ -19,11 +20,14 @@ int main(int argc, char** argv) {
       "48\n"
       "channels to the Wan2.2 VAE (TI2V-5B; 24 frames a second). Frames go through in groups of one latent frame, so "
       "length\n"
-      "costs time and no memory: the Wan2.1 decoder takes about 8 GB in float32 at 832x480."};
+      "costs time and no memory: the Wan2.1 decoder takes about 8 GB in float32 at 832x480. Where that is too much,\n"
+      "--vae-tile 256 takes frames in tiles of 256 pixels, as diffusers does."};
   app.require_subcommand(1);
   app.fallthrough();  // subcommands inherit it: --device and --threads may come after their names
   int threads = 2;
+  std::int64_t tile = 0;
   std::string device = "cpu";
+  app.add_option("--vae-tile", tile, sgmd::kVaeTileHelp)->check(CLI::PositiveNumber);
   app.add_option("--device", device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--threads", threads, "CPU threads")->check(CLI::PositiveNumber)->capture_default_str();
 
@@ -55,6 +59,7 @@ int main(int argc, char** argv) {
     sgmd::InitLog("vae");
     at::set_num_threads(threads);
     encode.device = decode.device = device;
+    encode.tile = decode.tile = tile;
     if (*e) sgmd::EncodeVideo(encode);
     if (*d) sgmd::DecodeVideo(decode);
     return 0;

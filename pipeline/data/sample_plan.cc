@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/error/error.h"
+#include "common/storage/model_folder.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
 
@@ -20,10 +21,38 @@ std::uint64_t DrawSeed(const Experiment& experiment, std::int64_t step, std::int
   return SeedFor(experiment.seed, step, index, purpose + again);
 }
 
-at::Tensor ScoreSigma(const Experiment& experiment, std::uint64_t seed) {
-  const at::Tensor t = Integers(0, 1000, experiment.data.micro_batch, seed).to(at::kFloat) / 1000.0;
-  return Shift(t, experiment.schedule.score_shift)
+// Timesteps of scores before the shift: all, or those on one side of the boundary.
+struct Timesteps {
+  std::int64_t first = 0, end = 1000;
+};
+
+at::Tensor SigmaOf(const Experiment& experiment, const at::Tensor& timestep) {
+  return Shift(timestep.to(at::kFloat) / 1000.0, experiment.schedule.score_shift)
       .clamp(experiment.schedule.score_sigma_min, experiment.schedule.score_sigma_max);
+}
+
+// The side of the boundary that an iteration is on, drawn as often as single draws of it would be: `high` of `all` are
+// on the high side.
+bool OnHighSide(const Experiment& experiment, std::uint64_t seed, std::int64_t high, std::int64_t all) {
+  if (experiment.schedule.experts != TrainedExperts::kBoth)
+    return experiment.schedule.experts == TrainedExperts::kHighNoise;
+  return Integers(0, all, 1, seed).item<std::int64_t>() < high;
+}
+
+Timesteps ScoreTimesteps(const Experiment& experiment, std::uint64_t side_seed) {
+  Timesteps all;
+  if (!HasTwoExperts(experiment)) return all;
+  const at::Tensor sigmas = SigmaOf(experiment, at::arange(all.first, all.end));
+  std::int64_t boundary = all.first;
+  while (boundary < all.end && !IsFrom(experiment.model.boundary, sigmas[boundary].item<double>())) ++boundary;
+  const bool high = OnHighSide(experiment, side_seed, all.end - boundary, all.end);
+  return high ? Timesteps{boundary, all.end} : Timesteps{all.first, boundary};
+}
+
+// `seed` is of the micro-batch, `side_seed` of its iteration.
+at::Tensor ScoreSigma(const Experiment& experiment, std::uint64_t seed, std::uint64_t side_seed) {
+  const Timesteps t = ScoreTimesteps(experiment, side_seed);
+  return SigmaOf(experiment, Integers(t.first, t.end, experiment.data.micro_batch, seed));
 }
 
 // `count` prompts of the bank from place `first` of an endless row of permutations, each a function of (run seed, its
@@ -49,10 +78,22 @@ std::vector<Digest> AtRandom(const PromptBank& bank, std::int64_t count, std::ui
   return prompts;
 }
 
-std::int64_t ExitStep(const Experiment& experiment, std::uint64_t seed) {
-  const std::vector<std::int64_t> weights = ExitWeights(experiment);
-  const std::int64_t all = std::accumulate(weights.begin(), weights.end(), std::int64_t{0});
-  std::int64_t left = Integers(0, all, 1, seed).item<std::int64_t>(), exit = 0;
+std::int64_t Sum(const std::vector<std::int64_t>& weights) {
+  return std::accumulate(weights.begin(), weights.end(), std::int64_t{0});
+}
+
+// ExitWeights, without those on the other side of the boundary than the iteration is on.
+std::vector<std::int64_t> ExitWeightsOf(const Experiment& experiment, std::uint64_t side_seed) {
+  std::vector<std::int64_t> weights = ExitWeights(experiment);
+  if (!HasTwoExperts(experiment)) return weights;
+  std::vector<std::int64_t> high = weights, low = weights;
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    (IsFrom(experiment.model.boundary, StudentSigma(experiment.schedule, i)) ? low : high)[i] = 0;
+  return OnHighSide(experiment, side_seed, Sum(high), Sum(weights)) ? high : low;
+}
+
+std::int64_t ExitStep(const std::vector<std::int64_t>& weights, std::uint64_t seed) {
+  std::int64_t left = Integers(0, Sum(weights), 1, seed).item<std::int64_t>(), exit = 0;
   while (left >= weights[exit]) left -= weights[exit++];
   return exit;
 }
@@ -67,7 +108,8 @@ struct Draw {
 std::int64_t ExitStepOf(const Experiment& experiment, std::int64_t step, std::int64_t index,
                         const std::string& purpose) {
   const std::int64_t of = experiment.schedule.exit == ExitDraw::kStep ? 0 : index;
-  return ExitStep(experiment, DrawSeed(experiment, step, of, purpose + ".exit_step"));
+  const std::uint64_t side_seed = DrawSeed(experiment, step, 0, purpose + ".exit_side");
+  return ExitStep(ExitWeightsOf(experiment, side_seed), DrawSeed(experiment, step, of, purpose + ".exit_step"));
 }
 
 std::vector<std::int32_t> ByExit(const Experiment& experiment, std::int64_t step, const std::string& purpose) {
@@ -85,7 +127,7 @@ std::string FreshPurpose(std::int64_t update) { return StrCat("fresh.", update);
 
 SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64_t step, std::int64_t index,
                 const Draw& draw) {
-  const auto seed = [&](const char* what, std::int64_t of) {
+  const auto seed = [&](const std::string& what, std::int64_t of) {
     return DrawSeed(experiment, step, of, draw.purpose + "." + what);
   };
   const std::int64_t size = experiment.data.micro_batch;
@@ -95,8 +137,11 @@ SamplePlan Plan(const Experiment& experiment, const PromptBank& bank, std::int64
                      : AtRandom(bank, size, seed("prompt", index));
   plan.noise = Noise(LatentShape(experiment), seed("noise", index));
   plan.exit_step = ExitStepOf(experiment, step, index, draw.purpose);
-  plan.score_sigma = ScoreSigma(experiment, seed("score_sigma", index));
+  plan.score_sigma = ScoreSigma(experiment, seed("score_sigma", index), seed("score_side", 0));
   plan.score_noise = Noise(LatentShape(experiment), seed("score_noise", index));
+  const bool renoise = experiment.schedule.rollout == RolloutForm::kRenoise;
+  for (std::int64_t step_to = 1; renoise && step_to <= plan.exit_step; ++step_to)
+    plan.step_noise.push_back(Noise(LatentShape(experiment), seed(StrCat("step_noise.", step_to), index)));
   return plan;
 }
 
@@ -153,10 +198,11 @@ ReplayDraw PlanReplay(const Experiment& experiment, std::int64_t step, std::int6
 }
 
 InnerPlan PlanInner(const Experiment& experiment, std::int64_t step, std::int64_t index, std::int64_t update) {
-  const auto seed = [&](const char* draw) {
-    return DrawSeed(experiment, step, index, StrCat("inner.", update, ".", draw));
+  const auto seed = [&](const char* draw, std::int64_t of) {
+    return DrawSeed(experiment, step, of, StrCat("inner.", update, ".", draw));
   };
-  return {ScoreSigma(experiment, seed("sigma")), Noise(LatentShape(experiment), seed("noise"))};
+  return {ScoreSigma(experiment, seed("sigma", index), seed("score_side", 0)),
+          Noise(LatentShape(experiment), seed("noise", index))};
 }
 
 }  // namespace sgmd

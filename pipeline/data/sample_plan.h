@@ -24,12 +24,20 @@ namespace sgmd {
 /// [schedule] exit: `micro_batch`: one for the micro-batch. `step`: one for all micro-batches of a step, and of an
 /// inner update one for all its fresh rollouts, as the public trainer draws it for all its ranks (wan_facts §5
 /// "Rollout").
+///
+/// Of models of two experts (HasTwoExperts) all exit steps of an iteration are on one side of [model] boundary,
+/// likewise all noise levels of its scores, and of each inner update: so it trains one expert of each role, and all
+/// ranks of a group run the same one. Each side is drawn as often as it has of the exit weights, and of the noise
+/// levels; with [schedule] experts it is always the same one.
 struct SamplePlan {
   std::vector<Digest> prompts;  // [B]
   at::Tensor noise;             // [B, C, F, H, W], the start of the rollout at sigma = 1
   std::int64_t exit_step = 0;   // e
   at::Tensor score_sigma;       // [B], S_shift(t / 1000), t uniform integer in [0, 1000), clamped
   at::Tensor score_noise;       // [B, C, F, H, W]
+  // With [schedule] rollout = "renoise" the new noise of the steps before the exit: entry i takes the clean estimate of
+  // student step i to step i + 1, [B, C, F, H, W]; e of them. Else none.
+  std::vector<at::Tensor> step_noise = {};
 };
 
 /// The sample that the generator is trained on in `step`: the one of RolloutStepOf it.

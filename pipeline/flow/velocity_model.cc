@@ -3,11 +3,22 @@
 #include <ATen/ATen.h>
 
 namespace sgmd {
+namespace {
 
-Conditioning Conditioning::To(at::Device device) const { return {text.defined() ? text.to(device) : text}; }
+at::Tensor Moved(const at::Tensor& tensor, at::Device device) { return tensor.defined() ? tensor.to(device) : tensor; }
+
+at::Tensor Both(const at::Tensor& first, const at::Tensor& second) {
+  return first.defined() ? at::cat({first, second}) : first;
+}
+
+}  // namespace
+
+Conditioning Conditioning::To(at::Device device) const {
+  return {Moved(text, device), Moved(image, device), Moved(clip, device)};
+}
 
 Conditioning Concatenate(const Conditioning& first, const Conditioning& second) {
-  return {at::cat({first.text, second.text})};
+  return {at::cat({first.text, second.text}), Both(first.image, second.image), Both(first.clip, second.clip)};
 }
 
 }  // namespace sgmd

@@ -6,11 +6,15 @@
 
 namespace sgmd {
 
-/// What a batch of B samples is conditioned on.
+/// What a batch of B samples is conditioned on. Any floating dtypes; undefined is what there is no condition of.
 struct Conditioning {
-  at::Tensor text;  // embeddings [B, text_len, text_dim], any floating dtype; undefined where there is no condition
+  at::Tensor text;        // embeddings [B, text_len, text_dim]
+  at::Tensor image = {};  // for image-to-video: the mask and the latents of the first frame [B, 4 + C, F, H, W]
+  at::Tensor clip = {};   // for Wan2.1's image-to-video: CLIP tokens of the first frame [B, 257, 1280]
 
   Conditioning To(at::Device device) const;
+  /// This text with the images of `other`: guidance takes away the text alone.
+  Conditioning WithImageOf(const Conditioning& other) const { return {text, other.image, other.clip}; }
 };
 
 /// The conditions of `first`, then those of `second`, as one batch: for two passes of a network in one.

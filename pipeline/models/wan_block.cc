@@ -16,11 +16,25 @@ at::Tensor OwnRows(const at::Tensor& rows, const TokenShare* share) {
   return rows.narrow(0, first, count);
 }
 
+// [B, M, D] -> [B, M, H, d].
+at::Tensor Heads(const WanConfig& config, const at::Tensor& t) {
+  return t.view({t.size(0), t.size(1), config.num_heads, config.head_dim()});
+}
+
+// What queries [B, N, H, d] find among the CLIP tokens, [B, N, H, d].
+at::Tensor AttendToClip(const WanConfig& config, const WanAttention& a, const at::Tensor& q, const WanBlockInputs& in,
+                        Kernels kernels) {
+  const at::Tensor k =
+      Heads(config, RmsNormThenRotate(kernels, a.k_img(in.clip_key), a.norm_k_img, /*table=*/{}, config.eps));
+  const at::Tensor v = Heads(config, a.v_img(in.clip_value));
+  return Attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), /*keep=*/false).transpose(1, 2);
+}
+
+// With `clip` the queries meet its CLIP tokens too, in an attention of their own.
 at::Tensor Attend(const WanConfig& config, const WanAttention& a, const at::Tensor& x, const at::Tensor& key_context,
-                  const at::Tensor& value_context, const at::Tensor& rope, Kernels kernels, const TokenShare* share) {
-  const auto heads = [&](const at::Tensor& t) {
-    return t.view({t.size(0), t.size(1), config.num_heads, config.head_dim()});
-  };
+                  const at::Tensor& value_context, const at::Tensor& rope, Kernels kernels, const TokenShare* share,
+                  const WanBlockInputs* clip = nullptr) {
+  const auto heads = [&](const at::Tensor& t) { return Heads(config, t); };
   const at::Tensor own = rope.defined() ? OwnRows(rope, share) : rope;
   at::Tensor q = heads(RmsNormThenRotate(kernels, a.q(x), a.norm_q, own, config.eps));
   at::Tensor k = heads(RmsNormThenRotate(kernels, a.k(key_context), a.norm_k, own, config.eps));
@@ -33,6 +47,7 @@ at::Tensor Attend(const WanConfig& config, const WanAttention& a, const at::Tens
   at::Tensor out =
       Attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), /*keep=*/rope.defined()).transpose(1, 2);
   if (exchanged) out = share->ByTokens(out);
+  if (clip != nullptr) out = out + AttendToClip(config, a, q, *clip, kernels);
   return a.o(out.flatten(2));
 }
 
@@ -69,7 +84,20 @@ std::vector<at::Tensor> WanBlock::Tensors() const {
     tensors.insert(tensors.end(), {linear->weight, linear->bias});
     if (linear->lora_down.defined()) tensors.insert(tensors.end(), {linear->lora_down, linear->lora_up});
   }
+  if (const WanAttention& a = cross_attn; a.norm_k_img.defined())
+    tensors.insert(tensors.end(), {a.k_img.weight, a.k_img.bias, a.v_img.weight, a.v_img.bias, a.norm_k_img});
   return tensors;
+}
+
+std::vector<at::Tensor> WanBlockInputs::List() const {
+  if (!clip_key.defined()) return {x, e0, text_value, text_key};
+  return {x, e0, text_value, text_key, clip_value, clip_key};
+}
+
+WanBlockInputs WanBlockInputs::Of(const std::vector<at::Tensor>& list) {
+  WanBlockInputs in{list[0], list[1], list[2], list[3]};
+  if (list.size() > 4) in.clip_value = list[4], in.clip_key = list[5];
+  return in;
 }
 
 at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlockInputs& in, const at::Tensor& rope,
@@ -81,7 +109,8 @@ at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlo
   y = Attend(config, block.self_attn, y, y, y, rope, kernels, share);
   StreamAndNorm x =
       AddThenNorm(kernels, in.x, std::exchange(y, {}), m[2], block.norm3_weight, block.norm3_bias, config.eps);
-  y = Attend(config, block.cross_attn, std::exchange(x.norm, {}), in.text_key, in.text_value, {}, kernels, share);
+  y = Attend(config, block.cross_attn, std::exchange(x.norm, {}), in.text_key, in.text_value, {}, kernels, share,
+             in.clip_key.defined() ? &in : nullptr);
   x = AddThenNorm(kernels, x.stream, std::exchange(y, {}), {}, m[4], m[3], config.eps);
   y = block.ffn_in(std::exchange(x.norm, {}));
   y = Gelu(kernels, y);
@@ -92,9 +121,9 @@ at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlo
 at::Tensor RunBlockCheckpointed(const WanConfig& config, const WanBlock& block, const WanBlockInputs& in,
                                 const at::Tensor& rope, Kernels kernels, bool keep_attention) {
   const auto run = [config, block, rope, kernels](const std::vector<at::Tensor>& inputs) {
-    return RunBlock(config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope, kernels);
+    return RunBlock(config, block, WanBlockInputs::Of(inputs), rope, kernels);
   };
-  return Checkpoint(run, {in.x, in.e0, in.text_value, in.text_key}, block.Tensors(), keep_attention);
+  return Checkpoint(run, in.List(), block.Tensors(), keep_attention);
 }
 
 }  // namespace sgmd

@@ -32,6 +32,9 @@ struct WanLinear {
 struct WanAttention {
   WanLinear q, k, v, o;
   at::Tensor norm_q, norm_k;  // [D]
+  // Keys and values of CLIP tokens, of the cross-attention of a model that takes them; else undefined.
+  WanLinear k_img, v_img;
+  at::Tensor norm_k_img;  // [D]
 };
 
 struct WanBlock {
@@ -40,19 +43,25 @@ struct WanBlock {
   at::Tensor norm3_weight, norm3_bias;  // [D]
   WanLinear ffn_in, ffn_out;
 
-  /// The Linears under their original names in the block, such as "self_attn.q" and "ffn.0", in the order of wan_facts
-  /// §1.2.
+  /// The Linears that adapters may be on, under their original names in the block, such as "self_attn.q" and "ffn.0",
+  /// in the order of wan_facts §1.2. Those of CLIP tokens are not: no public recipe adapts them.
   std::vector<std::pair<std::string, WanLinear*>> Linears();
   /// Every tensor of the block, adapters too.
   std::vector<at::Tensor> Tensors() const;
 };
 
-/// What a block takes beside its parameters. The text is given once for the keys and once for the values, so that a
-/// recomputed block can return both gradients apart and they are summed in the order of a block that is not recomputed.
+/// What a block takes beside its parameters. Text and CLIP tokens are given once for the keys and once for the values,
+/// so that a recomputed block can return both gradients apart and they are summed in the order of a block that is not
+/// recomputed.
 struct WanBlockInputs {
-  at::Tensor x;                     // residual stream [B, N, D]
-  at::Tensor e0;                    // time modulation [B, 6, D]
-  at::Tensor text_value, text_key;  // embedded text [B, text_len, D], compute dtype
+  at::Tensor x;                               // residual stream [B, N, D]
+  at::Tensor e0;                              // time modulation [B, 6, D]
+  at::Tensor text_value, text_key;            // embedded text [B, text_len, D], compute dtype
+  at::Tensor clip_value = {}, clip_key = {};  // embedded CLIP tokens [B, 257, D] likewise, or undefined
+
+  /// Those that are defined, in this order: four, or six with CLIP tokens; and back.
+  std::vector<at::Tensor> List() const;
+  static WanBlockInputs Of(const std::vector<at::Tensor>& list);
 };
 
 /// The residual stream after the block, [B, N, D]. `rope` complex [N, head_dim/2]. `kernels` compute what is no matrix

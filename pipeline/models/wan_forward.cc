@@ -6,15 +6,39 @@
 
 #include "common/error/error.h"
 #include "common/metrics/work_count.h"
+#include "pipeline/flow/first_frame.h"
 
 namespace sgmd {
 namespace {
+
+static_assert(WanConfig::kMaskChannels == kFirstFrameMaskChannels);
 
 WanLinear LinearFrom(const std::string& name, std::int64_t in, std::int64_t out, const ParameterSource& source) {
   WanLinear linear;
   linear.weight = source(name + ".weight", {out, in});
   linear.bias = source(name + ".bias", {out});
   return linear;
+}
+
+WanClipEmbedding ClipEmbeddingFrom(const WanConfig& c, const ParameterSource& source) {
+  WanClipEmbedding clip;
+  clip.norm_in_weight = source("img_emb.proj.0.weight", {c.image_dim});
+  clip.norm_in_bias = source("img_emb.proj.0.bias", {c.image_dim});
+  clip.in = LinearFrom("img_emb.proj.1", c.image_dim, c.image_dim, source);
+  clip.out = LinearFrom("img_emb.proj.3", c.image_dim, c.dim, source);
+  clip.norm_out_weight = source("img_emb.proj.4.weight", {c.dim});
+  clip.norm_out_bias = source("img_emb.proj.4.bias", {c.dim});
+  return clip;
+}
+
+// [B, M, image_dim] -> [B, M, D], in the dtype of the tokens.
+at::Tensor EmbedClip(const WanClipEmbedding& clip, const at::Tensor& tokens) {
+  constexpr double kEps = 1e-5;
+  const auto norm = [&](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    return at::layer_norm(Wide(x), {x.size(-1)}, weight, bias, kEps).to(tokens.scalar_type());
+  };
+  const at::Tensor inner = at::gelu(clip.in(norm(tokens, clip.norm_in_weight, clip.norm_in_bias)));
+  return norm(clip.out(inner), clip.norm_out_weight, clip.norm_out_bias);
 }
 
 WanAttention AttentionFrom(const WanConfig& config, const std::string& name, const ParameterSource& source) {
@@ -29,8 +53,13 @@ WanAttention AttentionFrom(const WanConfig& config, const std::string& name, con
   return a;
 }
 
-// [B, C, F, H, W] -> [B, N, D]. A convolution whose kernel equals its stride is a linear map of disjoint patches, and a
-// matrix product is faster.
+// The latents with the condition of the first frame behind them, where the model takes one: [B, in_dim, F, H, W].
+at::Tensor WithImage(const WanConfig& config, const at::Tensor& x, const at::Tensor& image) {
+  return config.takes_image() ? at::cat({x, image.to(x.options())}, 1) : x;
+}
+
+// [B, in_dim, F, H, W] -> [B, N, D]. A convolution whose kernel equals its stride is a linear map of disjoint patches,
+// and a matrix product is faster.
 at::Tensor EmbedPatches(const WanConfig& config, const WanStem& stem, const at::Tensor& x, const TokenShare* share) {
   const auto& p = config.patch_size;
   const std::int64_t b = x.size(0), f = x.size(2) / p[0], h = x.size(3) / p[1], w = x.size(4) / p[2];
@@ -49,9 +78,23 @@ at::Tensor Unpatchify(const WanConfig& config, const at::Tensor& tokens, at::Int
       .reshape({tokens.size(0), config.out_dim, grid[0] * p[0], grid[1] * p[1], grid[2] * p[2]});
 }
 
+void CheckImages(const WanConfig& c, const at::Tensor& x, const Conditioning& condition) {
+  const auto& [text, image, clip] = condition;
+  TORCH_CHECK(image.defined() == c.takes_image() && clip.defined() == c.takes_clip(),
+              "a condition with image: ", image.defined(), " and CLIP tokens: ", clip.defined(),
+              ", the model takes image: ", c.takes_image(), " and CLIP tokens: ", c.takes_clip());
+  if (!image.defined()) return;
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  shape[1] = c.in_dim - c.out_dim;
+  TORCH_CHECK(image.sizes() == at::IntArrayRef(shape), "the condition of the first frame must be ",
+              at::IntArrayRef(shape), ", got ", image.sizes());
+  TORCH_CHECK(!clip.defined() || (clip.dim() == 3 && clip.size(0) == x.size(0) && clip.size(2) == c.image_dim),
+              "CLIP tokens must be [B, M, ", c.image_dim, "], got ", clip.sizes());
+}
+
 // Tokens along frames, height and width.
 std::array<std::int64_t, 3> GridOf(const WanConfig& c, const at::Tensor& x, const at::Tensor& context) {
-  TORCH_CHECK(x.dim() == 5 && x.size(1) == c.in_dim, "latents must be [B, ", c.in_dim, ", F, H, W], got ", x.sizes());
+  TORCH_CHECK(x.dim() == 5 && x.size(1) == c.out_dim, "latents must be [B, ", c.out_dim, ", F, H, W], got ", x.sizes());
   TORCH_CHECK(context.defined() && context.dim() == 3 && context.size(1) == c.text_len && context.size(2) == c.text_dim,
               "context must be [B, ", c.text_len, ", ", c.text_dim, "], got ", context.sizes());
   std::array<std::int64_t, 3> grid{};
@@ -77,6 +120,7 @@ WanStem StemFrom(const WanConfig& c, const ParameterSource& source) {
   stem.time_in = LinearFrom("time_embedding.0", c.freq_dim, c.dim, source);
   stem.time_out = LinearFrom("time_embedding.2", c.dim, c.dim, source);
   stem.time_projection = LinearFrom("time_projection.1", c.dim, 6 * c.dim, source);
+  if (c.takes_clip()) stem.clip = ClipEmbeddingFrom(c, source);
   return stem;
 }
 
@@ -90,6 +134,11 @@ WanBlock BlockFrom(const WanConfig& config, std::int64_t number, const Parameter
   block.cross_attn = AttentionFrom(config, name + "cross_attn.", source);
   block.ffn_in = LinearFrom(name + "ffn.0", config.dim, config.ffn_dim, source);
   block.ffn_out = LinearFrom(name + "ffn.2", config.ffn_dim, config.dim, source);
+  if (config.takes_clip()) {
+    block.cross_attn.k_img = LinearFrom(name + "cross_attn.k_img", config.dim, config.dim, source);
+    block.cross_attn.v_img = LinearFrom(name + "cross_attn.v_img", config.dim, config.dim, source);
+    block.cross_attn.norm_k_img = source(name + "cross_attn.norm_k_img.weight", {config.dim});
+  }
   return block;
 }
 
@@ -114,6 +163,7 @@ at::Tensor WanForward(const WanConfig& c, WanArithmetic arithmetic, const WanSte
                       const BlockRunner& run, RopeTables& ropes, const at::Tensor& x, const at::Tensor& sigma,
                       const Conditioning& condition, const TokenShare* share) {
   const auto grid = GridOf(c, x, condition.text);
+  CheckImages(c, x, condition);
   const at::Device device = stem.patch_weight.device();
   const auto compute = at::TensorOptions(arithmetic.compute).device(device);
   const at::Tensor& rope = ropes.For(grid, c, arithmetic.wide, device);
@@ -123,10 +173,11 @@ at::Tensor WanForward(const WanConfig& c, WanArithmetic arithmetic, const WanSte
   const at::Tensor e0 = stem.time_projection(at::silu(e)).view({x.size(0), 6, c.dim});  // [B, 6, D]
   const at::Tensor text =
       stem.text_out(Gelu(arithmetic.kernels, stem.text_in(condition.text.to(compute))));  // [B, text_len, D]
+  const at::Tensor clip = c.takes_clip() ? EmbedClip(stem.clip, condition.clip.to(compute)) : at::Tensor();
 
-  at::Tensor tokens = EmbedPatches(c, stem, x.to(compute), share);
+  at::Tensor tokens = EmbedPatches(c, stem, WithImage(c, x.to(compute), condition.image), share);
   for (std::int64_t number = 0; number < c.num_layers; ++number) {
-    tokens = run(number, {tokens, e0, text, text}, rope);
+    tokens = run(number, {tokens, e0, text, text, clip, clip}, rope);
     CountWork();
     if (tokens.requires_grad()) tokens.register_hook([](const at::Tensor&) { CountWork(); });  // in the backward pass
   }

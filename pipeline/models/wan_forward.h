@@ -19,17 +19,27 @@ namespace sgmd {
 /// Gives the parameter of a name (wan_facts §1.2), which has this shape.
 using ParameterSource = std::function<at::Tensor(const std::string& name, at::IntArrayRef shape)>;
 
+/// What embeds CLIP tokens (original img_emb.proj): norm, Linear, GELU in its exact form, Linear, norm. Both norms are
+/// affine, with eps 1e-5, and float32 islands.
+struct WanClipEmbedding {
+  at::Tensor norm_in_weight, norm_in_bias;    // [image_dim]
+  WanLinear in, out;                          // [image_dim, image_dim], [D, image_dim]
+  at::Tensor norm_out_weight, norm_out_bias;  // [D]
+};
+
 /// What comes before the blocks, and after them.
 struct WanStem {
   at::Tensor patch_weight, patch_bias;  // [D, C, p_f, p_h, p_w], [D]
   WanLinear text_in, text_out, time_in, time_out, time_projection;
+  WanClipEmbedding clip;  // of a model that takes CLIP tokens
 };
 struct WanHead {
   WanLinear linear;
   at::Tensor modulation;  // [1, 2, D]
 };
 
-/// Each asks for its parameters in the order of wan_facts §1.2; a model asks for the stem, its blocks, the head.
+/// Each asks for its parameters in the order of wan_facts §1.2, and for those of CLIP tokens last; a model asks for the
+/// stem, its blocks, the head.
 WanStem StemFrom(const WanConfig& config, const ParameterSource& source);
 WanBlock BlockFrom(const WanConfig& config, std::int64_t number, const ParameterSource& source);
 WanHead HeadFrom(const WanConfig& config, const ParameterSource& source);
@@ -58,7 +68,8 @@ class RopeTables {
   std::map<std::array<std::int64_t, 3>, at::Tensor> tables_;
 };
 
-/// WanTransformer::Forward, with the blocks that `run` runs. Counts work as it goes, in the backward pass too. With
+/// WanTransformer::Forward, with the blocks that `run` runs. The condition has an image and CLIP tokens exactly where
+/// the model takes them. Counts work as it goes, in the backward pass too. With
 /// `share` each rank computes its tokens; x, condition and the result are whole on every rank, and so is the gradient
 /// of x, where that of the result is; gradients of parameters are what the rank's tokens add to them.
 at::Tensor WanForward(const WanConfig& config, WanArithmetic arithmetic, const WanStem& stem, const WanHead& head,

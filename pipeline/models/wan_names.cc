@@ -21,19 +21,34 @@ constexpr Rule kRoot[] = {
     {"time_embedding.0", "condition_embedder.time_embedder.linear_1"},
     {"time_embedding.2", "condition_embedder.time_embedder.linear_2"},
     {"time_projection.1", "condition_embedder.time_proj"},
+    {"img_emb.proj.0", "condition_embedder.image_embedder.norm1"},
+    {"img_emb.proj.1", "condition_embedder.image_embedder.ff.net.0.proj"},
+    {"img_emb.proj.3", "condition_embedder.image_embedder.ff.net.2"},
+    {"img_emb.proj.4", "condition_embedder.image_embedder.norm2"},
     {"head.modulation", "scale_shift_table"},
     {"head.head", "proj_out"},
 };
 
 constexpr Rule kBlock[] = {
-    {"modulation", "scale_shift_table"},   {"self_attn.q", "attn1.to_q"},
-    {"self_attn.k", "attn1.to_k"},         {"self_attn.v", "attn1.to_v"},
-    {"self_attn.o", "attn1.to_out.0"},     {"self_attn.norm_q", "attn1.norm_q"},
-    {"self_attn.norm_k", "attn1.norm_k"},  {"cross_attn.q", "attn2.to_q"},
-    {"cross_attn.k", "attn2.to_k"},        {"cross_attn.v", "attn2.to_v"},
-    {"cross_attn.o", "attn2.to_out.0"},    {"cross_attn.norm_q", "attn2.norm_q"},
-    {"cross_attn.norm_k", "attn2.norm_k"}, {"norm3", "norm2"},
-    {"ffn.0", "ffn.net.0.proj"},           {"ffn.2", "ffn.net.2"},
+    {"modulation", "scale_shift_table"},
+    {"self_attn.q", "attn1.to_q"},
+    {"self_attn.k", "attn1.to_k"},
+    {"self_attn.v", "attn1.to_v"},
+    {"self_attn.o", "attn1.to_out.0"},
+    {"self_attn.norm_q", "attn1.norm_q"},
+    {"self_attn.norm_k", "attn1.norm_k"},
+    {"cross_attn.q", "attn2.to_q"},
+    {"cross_attn.k", "attn2.to_k"},
+    {"cross_attn.v", "attn2.to_v"},
+    {"cross_attn.o", "attn2.to_out.0"},
+    {"cross_attn.norm_q", "attn2.norm_q"},
+    {"cross_attn.norm_k", "attn2.norm_k"},
+    {"cross_attn.k_img", "attn2.add_k_proj"},
+    {"cross_attn.v_img", "attn2.add_v_proj"},
+    {"cross_attn.norm_k_img", "attn2.norm_added_k"},
+    {"norm3", "norm2"},
+    {"ffn.0", "ffn.net.0.proj"},
+    {"ffn.2", "ffn.net.2"},
 };
 
 constexpr std::string_view kBlocks = "blocks.";
@@ -62,7 +77,7 @@ std::optional<std::string> Translate(std::string_view name, Side from, Side to) 
 
 std::string Required(std::optional<std::string> translated, std::string_view name, const char* naming) {
   if (translated) return *std::move(translated);
-  throw Error(StrCat("\"", name, "\" is not a tensor of a Wan text-to-video transformer under its ", naming, " names"));
+  throw Error(StrCat("\"", name, "\" is not a tensor of a Wan transformer under its ", naming, " names"));
 }
 
 }  // namespace

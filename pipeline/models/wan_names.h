@@ -9,7 +9,7 @@ namespace sgmd {
 
 /// "blocks.3.self_attn.q.weight" -> "blocks.3.attn1.to_q.weight". What follows the module's name is kept, so that names
 /// of adapters ("blocks.3.self_attn.q.lora_down.weight") and of modules alone translate too. Throws Error with the name
-/// of anything that a text-to-video transformer does not have.
+/// of anything that a transformer for text- or image-to-video does not have.
 std::string DiffusersName(std::string_view original);
 /// The other way round, by the same table.
 std::string OriginalName(std::string_view diffusers);

@@ -12,6 +12,7 @@ std::int64_t LinearParameters(std::int64_t in, std::int64_t out) { return in * o
 // Sizes as real numbers: products of them exceed 64 bits nowhere, but FLOPs are counted in doubles anyway.
 struct Sizes {
   double d, f, l, h, m, text, in, out, patch;
+  double clip, clip_width;  // tokens, and their width; 0 where there are none
   explicit Sizes(const WanConfig& c)
       : d(static_cast<double>(c.dim)),
         f(static_cast<double>(c.ffn_dim)),
@@ -21,7 +22,9 @@ struct Sizes {
         text(static_cast<double>(c.text_dim)),
         in(static_cast<double>(c.in_dim)),
         out(static_cast<double>(c.out_dim)),
-        patch(static_cast<double>(c.patch_volume())) {}
+        patch(static_cast<double>(c.patch_volume())),
+        clip(c.takes_clip() ? static_cast<double>(WanConfig::kClipTokens) : 0),
+        clip_width(static_cast<double>(c.image_dim)) {}
 };
 
 double Bytes(const SavedElements& elements, const PassSettings& pass) {
@@ -31,8 +34,10 @@ double Bytes(const SavedElements& elements, const PassSettings& pass) {
 SavedElements OutsideElements(const WanConfig& config, double n, const PassSettings& pass) {
   const Sizes s(config);
   const bool fused = pass.kernels == Kernels::kFused;
-  const double text = pass.backward == Backward::kFull ? s.m * (s.text + 3 * s.d) : s.m * s.d;
-  if (pass.backward != Backward::kFull) return fused ? SavedElements{0, n * s.d + text} : SavedElements{n * s.d, text};
+  const bool full = pass.backward == Backward::kFull;
+  const double text =
+      (full ? s.m * (s.text + 3 * s.d) : s.m * s.d) + (full ? s.clip * (4 * s.clip_width + 2 * s.d) : s.clip * s.d);
+  if (!full) return fused ? SavedElements{0, n * s.d + text} : SavedElements{n * s.d, text};
   const double patches = n * s.patch * s.in;
   return fused ? SavedElements{0, 2 * n * s.d + patches + text} : SavedElements{2 * n * s.d, n * s.d + patches + text};
 }
@@ -42,7 +47,8 @@ SavedElements OutsideElements(const WanConfig& config, double n, const PassSetti
 std::int64_t BlockParameterCount(const WanConfig& c) {
   const std::int64_t attention = 4 * LinearParameters(c.dim, c.dim) + 2 * c.dim;  // q, k, v, o; norm_q, norm_k
   const std::int64_t feed_forward = LinearParameters(c.dim, c.ffn_dim) + LinearParameters(c.ffn_dim, c.dim);
-  return 6 * c.dim + 2 * attention + 2 * c.dim + feed_forward;  // modulation, norm3
+  const std::int64_t clip = c.takes_clip() ? 2 * LinearParameters(c.dim, c.dim) + c.dim : 0;  // k_img, v_img, norm
+  return 6 * c.dim + 2 * attention + 2 * c.dim + feed_forward + clip;                         // modulation, norm3
 }
 
 std::int64_t ParameterCount(const WanConfig& c) {
@@ -50,8 +56,10 @@ std::int64_t ParameterCount(const WanConfig& c) {
   const std::int64_t time =
       LinearParameters(c.freq_dim, c.dim) + LinearParameters(c.dim, c.dim) + LinearParameters(c.dim, 6 * c.dim);
   const std::int64_t head = LinearParameters(c.dim, c.patch_volume() * c.out_dim) + 2 * c.dim;
+  const std::int64_t clip = LinearParameters(c.image_dim, c.image_dim) + LinearParameters(c.image_dim, c.dim) +
+                            2 * (c.image_dim + c.dim);  // two norms
   return LinearParameters(c.in_dim * c.patch_volume(), c.dim) + text + time + c.num_layers * BlockParameterCount(c) +
-         head;
+         head + (c.takes_clip() ? clip : 0);
 }
 
 std::int64_t LoraParameterCount(const WanConfig& c, std::int64_t rank, const std::vector<std::string>& targets) {
@@ -81,7 +89,7 @@ std::int64_t TokenCount(const WanConfig& c, const std::vector<std::int64_t>& lat
     throw Error(message, "latent [" + shape + "]");
   };
   if (latent.size() != 4) fail("a latent video is [channels, frames, height, width]");
-  if (latent[0] != c.in_dim) fail(StrCat("the model takes ", c.in_dim, " channels"));
+  if (latent[0] != c.out_dim) fail(StrCat("the model takes ", c.out_dim, " channels"));
   std::int64_t tokens = 1;
   for (int axis = 0; axis < 3; ++axis) {
     const std::int64_t extent = latent[axis + 1], patch = c.patch_size[axis];
@@ -96,9 +104,10 @@ ForwardFlops ForwardFlopsOf(const WanConfig& config, std::int64_t tokens) {
   const double n = static_cast<double>(tokens);
   ForwardFlops flops;
   flops.linear = s.l * 2 * (6 * n * s.d * s.d + 2 * s.m * s.d * s.d + 2 * n * s.d * s.f) +
-                 2 * n * s.patch * (s.in + s.out) * s.d + 2 * s.m * (s.text * s.d + s.d * s.d);
+                 2 * n * s.patch * (s.in + s.out) * s.d + 2 * s.m * (s.text * s.d + s.d * s.d) +
+                 s.l * 4 * s.clip * s.d * s.d + 2 * s.clip * (s.clip_width * s.clip_width + s.clip_width * s.d);
   flops.self_attention = s.l * 4 * n * n * s.d;
-  flops.cross_attention = s.l * 4 * n * s.m * s.d;
+  flops.cross_attention = s.l * 4 * n * (s.m + s.clip) * s.d;
   return flops;
 }
 
@@ -106,28 +115,31 @@ SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, B
                                  std::int64_t lora_rank, Kernels kernels) {
   const Sizes s(config);
   const double n = static_cast<double>(tokens), nd = n * s.d, md = s.m * s.d, nf = n * s.f;
-  const double statistics = n * (2 * s.h + 9) + s.m;
+  const double kd = s.clip * s.d, extra = s.clip > 0 ? nd : 0;  // of an output more
+  const double statistics = n * (2 * s.h + 9) + s.m + (s.clip > 0 ? n * s.h : 0) + s.clip;
   if (kernels == Kernels::kFused) {
     switch (backward) {
       case Backward::kNone:
         return {};
       case Backward::kInput:
-        return {statistics, 12 * nd + 2 * md + nf};
+        return {statistics, 12 * nd + 2 * md + nf + extra + 2 * kd};
       case Backward::kAdapters:
-        return {statistics, 15 * nd + 3 * md + 2 * nf + static_cast<double>(lora_rank) * (8 * n + 2 * s.m)};
+        return {statistics,
+                15 * nd + 3 * md + 2 * nf + static_cast<double>(lora_rank) * (8 * n + 2 * s.m) + 2 * extra + 2 * kd};
       case Backward::kFull:
-        return {statistics, 17 * nd + 3 * md + 2 * nf};
+        return {statistics, 17 * nd + 3 * md + 2 * nf + 2 * extra + 3 * kd};
     }
   }
   switch (backward) {
     case Backward::kNone:
       return {};
     case Backward::kInput:
-      return {6 * nd + statistics, 6 * nd + 2 * md + nf};
+      return {6 * nd + statistics, 6 * nd + 2 * md + nf + extra + 2 * kd};
     case Backward::kAdapters:
-      return {6 * nd + md + statistics, 9 * nd + 2 * md + 2 * nf + static_cast<double>(lora_rank) * (8 * n + 2 * s.m)};
+      return {6 * nd + md + statistics,
+              9 * nd + 2 * md + 2 * nf + static_cast<double>(lora_rank) * (8 * n + 2 * s.m) + 2 * extra + 2 * kd};
     case Backward::kFull:
-      return {13 * nd + 2 * md + statistics, 9 * nd + 2 * md + 2 * nf};
+      return {13 * nd + 2 * md + statistics + 2 * kd, 9 * nd + 2 * md + 2 * nf + 2 * extra + 2 * kd};
   }
   return {};
 }

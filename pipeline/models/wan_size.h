@@ -1,7 +1,7 @@
 // What a Wan transformer costs, from its sizes alone: parameters, tokens, FLOPs, activation bytes. No LibTorch.
 //
 // Symbols (wan_facts §1, §7): L blocks, width D, feed-forward width F, H heads, N latent tokens, M = text_len text
-// rows.
+// rows, K CLIP tokens: 257 of a model that takes them, else 0.
 #pragma once
 
 #include <cstdint>
@@ -22,14 +22,15 @@ std::int64_t BlockParameterCount(const WanConfig& config);
 /// that none ends in.
 std::int64_t LoraParameterCount(const WanConfig& config, std::int64_t rank, const std::vector<std::string>& targets);
 
-/// N of one latent video [C, F, H, W]. Throws Error unless C is in_dim and the extents divide into patches.
+/// N of one latent video [C, F, H, W]. Throws Error unless C is out_dim and the extents divide into patches.
 std::int64_t TokenCount(const WanConfig& config, const std::vector<std::int64_t>& latent);
 
 /// Floating-point operations of one sample's forward pass, a multiply-add counted as two (wan_facts §7):
 ///   linear           L 2(6 N D^2 + 2 M D^2 + 2 N D F) + 2 N P(Cin + Cout) D + 2 M (T D + D^2), P the patch volume, T
 ///                    text_dim
 ///   self_attention   L 4 N^2 D
-///   cross_attention  L 4 N M D
+///   cross_attention  L 4 N (M + K) D
+/// CLIP tokens of width E add L 4 K D^2 + 2 K (E^2 + E D) to linear.
 /// Norms, gates and the timestep embedding are left out: below a thousandth at real sizes.
 struct ForwardFlops {
   double linear = 0, self_attention = 0, cross_attention = 0;
@@ -84,6 +85,10 @@ struct SavedElements {
 ///   sum                              22 N D + 4 M D + 2 N F   15 N D + 3 M D + 2 N F + ..   12 N D + 2 M D + N F
 ///
 /// and N (2 H + 9) + M wide statistics (log-sum-exp of attention, means and deviations).
+///
+/// CLIP tokens add N H + K statistics and, of their attention, its output, the sum of both outputs where o's input is
+/// kept, keys and values, and what the norm of the keys takes: kFull 2 N D + 3 K D (with kReference 2 of the K D wide,
+/// and 2 more of the compute dtype), kAdapters 2 N D + 2 K D, kInput N D + 2 K D.
 SavedElements BlockSavedElements(const WanConfig& config, std::int64_t tokens, Backward backward,
                                  std::int64_t lora_rank = 0, Kernels kernels = Kernels::kFused);
 
@@ -115,11 +120,11 @@ double AttentionWorkspaceBytes(const WanConfig& config, std::int64_t tokens, std
 ///   kNone                without gradients: the larger of attention's 8 N D and the feed-forward's 2 N D + 2 N F
 ///   otherwise            GraphBytes + the backward pass's own 4 N D + 2 N F
 ///   checkpoint_blocks    GraphBytes + kept by one block + the backward pass's own
-/// Outside of the blocks, kFull keeps 2 N D (head), the patches N P Cin, and M (T + 3 D) of the text embedding; the
-/// others N D and M D. With Kernels::kReference attention has 4 N D and 5 wide N D without gradients, the backward
-/// pass's own 4 N D are wide, and the head keeps 2 N D wide and N D, of the others N D wide. Held against every
-/// allocation of real passes (tests/pipeline/wan_activation_test.cc): up to a quarter more than is used, never
-/// noticeably less. Copies of weights in another dtype are not counted here.
+/// Outside of the blocks, kFull keeps 2 N D (head), the patches N P Cin, M (T + 3 D) of the text embedding, and of CLIP
+/// tokens K (4 E + 2 D); the others N D, M D and K D. With Kernels::kReference attention has 4 N D and 5 wide N D
+/// without gradients, the backward pass's own 4 N D are wide, and the head keeps 2 N D wide and N D, of the others N D
+/// wide. Held against every allocation of real passes (tests/pipeline/wan_activation_test.cc): up to a quarter more
+/// than is used, never noticeably less. Copies of weights in another dtype are not counted here.
 double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
 
 }  // namespace sgmd

@@ -10,8 +10,17 @@
 
 namespace sgmd {
 
+namespace {
+
+bool IsClipNorm(std::string_view name) {
+  return name.starts_with("img_emb.proj.0.") || name.starts_with("img_emb.proj.4.");
+}
+
+}  // namespace
+
 bool IsFloat32Island(std::string_view name) {
-  return name.starts_with("time_embedding.") || name.ends_with("modulation") || name.find(".norm3.") != name.npos;
+  return name.starts_with("time_embedding.") || name.ends_with("modulation") || name.find(".norm3.") != name.npos ||
+         IsClipNorm(name);
 }
 
 WanTransformer::WanTransformer(const WanConfig& config, at::Device device, WanPrecision precision)
@@ -66,7 +75,8 @@ void WanTransformer::Initialise(std::uint64_t seed) {
     if (ends_with(name, "modulation")) {
       normal(1.0 / std::sqrt(static_cast<double>(config_.dim)));
     } else if (ends_with(name, "norm_q.weight") || ends_with(name, "norm_k.weight") ||
-               ends_with(name, "norm3.weight")) {
+               ends_with(name, "norm_k_img.weight") || ends_with(name, "norm3.weight") ||
+               (IsClipNorm(name) && ends_with(name, "weight"))) {
       p.fill_(1);
     } else if (ends_with(name, "bias") || name == "head.head.weight") {
       p.zero_();

@@ -30,7 +30,8 @@ struct WanPrecision {
       : storage(storage_type), compute(compute_type), kernels(kernels_type) {}
 };
 
-/// Whether a parameter stays in float32 where the others are kept in bfloat16: time embedding, modulations, norm3.
+/// Whether a parameter stays in float32 where the others are kept in bfloat16: time embedding, modulations, norm3, and
+/// the norms around the embedding of CLIP tokens.
 bool IsFloat32Island(std::string_view name);
 
 /// Parameters are named and shaped as in the original files (wan_facts §1.2). Movable; Clone() copies. Not for use by
@@ -71,8 +72,10 @@ class WanTransformer : public VelocityModel {
   void SetBlockCheckpointing(Recomputation recompute) { recompute_ = recompute; }
   bool block_checkpointing() const { return recompute_.blocks; }
 
-  /// Velocity [B, out_dim, F, H, W] of latents `x` [B, in_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000
-  /// sigma) given text embeddings [B, text_len, text_dim]. F, H and W must be divisible by the patch size. The result
+  /// Velocity [B, out_dim, F, H, W] of latents `x` [B, out_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000
+  /// sigma) given text embeddings [B, text_len, text_dim], and of a model for image-to-video the first frame's
+  /// condition [B, in_dim - out_dim, F, H, W] and CLIP tokens [B, 257, image_dim], exactly where it takes them. F, H
+  /// and W must be divisible by the patch size. The result
   /// is in the dtype of the float32 islands. Differentiable in x and, where they require it, in what is trained.
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const override;
 

@@ -40,8 +40,6 @@ struct ShardedWanParts {
 
 namespace {
 
-constexpr std::size_t kBlockInputs = 4;
-
 ParameterSource From(const ShardedParameters::Views& views) {
   return [&views](const std::string& name, at::IntArrayRef) { return views.at(name); };
 }
@@ -52,6 +50,7 @@ struct UnitCall : torch::CustomClassHolder {
   std::shared_ptr<ShardedWanParts> parts;
   std::int64_t number = -1;  // of the block; -1: what is outside of them
   at::Tensor rope;
+  std::size_t inputs = 0;  // of the block: the first of the tensors of its node
   mutable KeptAttention attention;
 
   std::string Unit() const { return number < 0 ? "" : BlockPrefix(number); }
@@ -61,7 +60,7 @@ struct UnitCall : torch::CustomClassHolder {
     if (parts->lora.rank > 0) Adapt(block, views);
     std::optional<KeepingAttention> keeping;
     if (parts->keep_attention && for_graph) keeping.emplace(attention);
-    return RunBlock(parts->config, block, {inputs[0], inputs[1], inputs[2], inputs[3]}, rope, parts->arithmetic.kernels,
+    return RunBlock(parts->config, block, WanBlockInputs::Of(inputs), rope, parts->arithmetic.kernels,
                     parts->share.get());
   }
   void Adapt(WanBlock& block, const ShardedParameters::Views& views) const {
@@ -83,9 +82,9 @@ const UnitCall& CallOf(AutogradContext* context) {
 struct BlockNode : torch::autograd::Function<BlockNode> {
   static at::Tensor forward(AutogradContext* context, const c10::intrusive_ptr<UnitCall>& call,
                             at::TensorList tensors) {
-    const variable_list inputs = tensors.slice(0, kBlockInputs).vec();
+    const variable_list inputs = tensors.slice(0, call->inputs).vec();
     context->saved_data["call"] = c10::IValue::make_capsule(call);
-    context->saved_data["shards"] = static_cast<std::int64_t>(tensors.size() - kBlockInputs);
+    context->saved_data["shards"] = static_cast<std::int64_t>(tensors.size() - call->inputs);
     context->save_for_backward(inputs);
     return call->Run(call->parts->parameters.Gather(call->Unit()), inputs, /*for_graph=*/true);
   }
@@ -93,7 +92,7 @@ struct BlockNode : torch::autograd::Function<BlockNode> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto& call = CallOf(context);
     const std::size_t shards = static_cast<std::size_t>(context->saved_data["shards"].toInt());
-    const bool trains = shards > 0 && context->needs_input_grad(kBlockInputs);
+    const bool trains = shards > 0 && context->needs_input_grad(call.inputs);
     variable_list inputs = context->get_saved_variables(), wanted;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       inputs[i] = inputs[i].detach().requires_grad_(context->needs_input_grad(i));  // a graph of its own
@@ -119,7 +118,7 @@ struct BlockNode : torch::autograd::Function<BlockNode> {
     variable_list result(1);  // of the call: none
     for (std::size_t i = 0, next = 0; i < inputs.size(); ++i)
       result.push_back(context->needs_input_grad(i) ? found[next++] : at::Tensor());
-    result.resize(1 + kBlockInputs + shards);
+    result.resize(1 + call.inputs + shards);
     return result;
   }
 };
@@ -172,8 +171,9 @@ ShardedParameters::Views Root(const std::shared_ptr<ShardedWanParts>& parts) {
 at::Tensor Block(const std::shared_ptr<ShardedWanParts>& parts, std::int64_t number, const WanBlockInputs& in,
                  const at::Tensor& rope) {
   const auto call = CallFor(parts, number, rope);
-  variable_list tensors{in.x, in.e0, in.text_value, in.text_key};
+  variable_list tensors = in.List();
   const variable_list inputs = tensors;
+  call->inputs = inputs.size();
   const std::vector<at::Tensor> shards = parts->parameters.TrainedOf(call->Unit());
   tensors.insert(tensors.end(), shards.begin(), shards.end());
   if (!NeedGradients(tensors)) return call->Run(parts->parameters.Gather(call->Unit()), inputs, /*for_graph=*/false);
@@ -183,7 +183,8 @@ at::Tensor Block(const std::shared_ptr<ShardedWanParts>& parts, std::int64_t num
 // A parameter that is used in float32 at least, also where others are used in bfloat16: the float32 islands, and the
 // weights of q and k norms.
 bool IsUsedWide(std::string_view name) {
-  return IsFloat32Island(name) || name.ends_with("norm_q.weight") || name.ends_with("norm_k.weight");
+  return IsFloat32Island(name) || name.ends_with("norm_q.weight") || name.ends_with("norm_k.weight") ||
+         name.ends_with("norm_k_img.weight");
 }
 
 // What a trained tensor is gathered in, and its gradient exchanged.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <numbers>
 #include <numeric>
 
 #include "common/metrics/work_count.h"
@@ -46,8 +47,22 @@ double GlobalNorm(const std::vector<at::Tensor>& tensors) {
   return std::sqrt(sum);
 }
 
-AdamW::AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm, Kernels kernels)
-    : config_(config), norm_(std::move(norm)), kernels_(kernels), parameters_(std::move(parameters)) {
+double RateFraction(const OptimizerConfig& config, std::int64_t update) {
+  const auto step = static_cast<double>(update), warmup = static_cast<double>(config.warmup_steps);
+  if (update < config.warmup_steps) return step / warmup;
+  if (config.decay == RateDecay::kNone) return 1;
+  const double t = std::min(1.0, (step - warmup) / (static_cast<double>(config.decay_steps) - warmup));
+  const double f = config.decay == RateDecay::kLinear ? 1 - t : (1 + std::cos(std::numbers::pi * t)) / 2;
+  return config.final_fraction + (1 - config.final_fraction) * f;
+}
+
+AdamW::AdamW(NamedTensors parameters, const OptimizerConfig& config, GradientNorm norm, Kernels kernels,
+             std::string prefix)
+    : config_(config),
+      norm_(std::move(norm)),
+      kernels_(kernels),
+      parameters_(std::move(parameters)),
+      counter_(std::move(prefix) + "adamw.steps") {
   for (const auto& [name, p] : parameters_) {
     second_.push_back(at::zeros_like(p));
     if (config_.beta1 > 0) first_.push_back(at::zeros_like(p));
@@ -66,10 +81,7 @@ AdamW::StepReport AdamW::Step(double scale, Ema* average) {
   report.skipped = !std::isfinite(report.gradient_norm);
   if (report.skipped) return report;
   ++steps_;
-  const double warmup = config_.warmup_steps == 0
-                            ? 1.0
-                            : std::min(1.0, static_cast<double>(steps_) / static_cast<double>(config_.warmup_steps));
-  report.learning_rate = config_.learning_rate * scale * warmup;
+  report.learning_rate = config_.learning_rate * scale * RateFraction(config_, steps_);
   const double clip = report.gradient_norm > config_.clip_norm ? config_.clip_norm / report.gradient_norm : 1.0;
   const double weight = average == nullptr ? 0 : average->NextWeight();
   for (std::size_t first = 0, last = 0; first < parameters_.size(); first = last) {
@@ -142,13 +154,14 @@ NamedTensors AdamW::State() const {
     state.emplace_back(parameters_[i].first + ".v", second_[i]);
     if (config_.beta1 > 0) state.emplace_back(parameters_[i].first + ".m", first_[i]);
   }
-  state.emplace_back("adamw.steps", Count(steps_));
+  state.emplace_back(counter_, Count(steps_));
   return state;
 }
 
-void AdamW::LoadState(const StateLoader& load) { steps_ = LoadWithCounter(load, State(), "adamw.steps"); }
+void AdamW::LoadState(const StateLoader& load) { steps_ = LoadWithCounter(load, State(), counter_); }
 
-Ema::Ema(const NamedTensors& parameters, double decay) : decay_(decay) {
+Ema::Ema(const NamedTensors& parameters, double decay, const std::string& prefix)
+    : decay_(decay), counter_(prefix + "ema.updates") {
   for (const auto& [name, p] : parameters) average_.emplace_back(name, p.detach().clone());
 }
 
@@ -176,10 +189,10 @@ void Ema::Update(const NamedTensors& parameters) {
 
 NamedTensors Ema::State() const {
   NamedTensors state = average_;
-  state.emplace_back("ema.updates", Count(updates_));
+  state.emplace_back(counter_, Count(updates_));
   return state;
 }
 
-void Ema::LoadState(const StateLoader& load) { updates_ = LoadWithCounter(load, State(), "ema.updates"); }
+void Ema::LoadState(const StateLoader& load) { updates_ = LoadWithCounter(load, State(), counter_); }
 
 }  // namespace sgmd

@@ -38,12 +38,9 @@ FakeScore::FakeScore(const Experiment& experiment, at::Device device, Recomputat
       group_(group),
       model_(TrainedModel::Start(experiment, device, recompute, kRole, group_)),
       files_(Spell(kRole), group_.rank(), group_.ranks(), model_->Places()),
-      optimizer_(
-          model_->trained(), experiment.optimizer.fake_score,
-          [this](const std::vector<at::Tensor>& gradients) { return model_->Norm(gradients); },
-          experiment.precision.kernels),
+      optimizer_(*model_, experiment.optimizer.fake_score, experiment.precision.kernels),
       samples_(experiment) {
-  RequireFits(bank_, model_->config());
+  RequireFits(bank_, model_->config(), experiment.data.latent);
   WarnOfUncappedWeight(experiment);
 }
 

@@ -13,8 +13,8 @@
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/objectives/objective.h"
 #include "pipeline/parallel/collectives.h"
-#include "pipeline/training/adamw.h"
 #include "pipeline/training/inner_samples.h"
+#include "pipeline/training/role_optimizer.h"
 #include "pipeline/training/state_files.h"
 #include "pipeline/training/trained_model.h"
 #include "pipeline/training/work.h"
@@ -82,7 +82,7 @@ class FakeScore {
   RankGroup group_;
   std::unique_ptr<TrainedModel> model_;
   StateFiles files_;
-  AdamW optimizer_;
+  RoleOptimizer optimizer_;
   InnerSamples samples_;
   Work work_;
 };

@@ -11,6 +11,7 @@
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/sampling.h"
 #include "pipeline/models/lora.h"
+#include "pipeline/models/role_experts.h"
 #include "pipeline/models/wan_transformer.h"
 #include "pipeline/objectives/diversity.h"
 #include "pipeline/training/role_model.h"
@@ -29,12 +30,21 @@ Generator::Generator(const Experiment& experiment, at::Device device, Recomputat
       model_(TrainedModel::Start(experiment, device, recompute, kRole, group_)),
       files_(Spell(kRole), group_.rank(), group_.ranks(), model_->Places()),
       sigmas_(StudentSigmas(experiment.schedule.student_steps, experiment.schedule.student_shift)),
-      optimizer_(
-          model_->trained(), experiment.optimizer.generator,
-          [this](const std::vector<at::Tensor>& gradients) { return model_->Norm(gradients); },
-          experiment.precision.kernels) {
-  RequireFits(bank_, model_->config());
-  if (experiment.ema.decay > 0) ema_.emplace(model_->trained(), experiment.ema.decay);
+      optimizer_(*model_, experiment.optimizer.generator, experiment.precision.kernels, experiment.ema.decay) {
+  RequireFits(bank_, model_->config(), experiment.data.latent);
+}
+
+// The input of the exit step, from the steps before it.
+at::Tensor Generator::ExitInput(const SamplePlan& plan) {
+  const at::Tensor noise = plan.noise.to(model_->device());
+  if (plan.exit_step == 0) return noise;
+  work_.forward += plan.exit_step * noise.size(0);
+  const std::vector<double> sigmas(sigmas_.begin(), sigmas_.begin() + plan.exit_step + 1);
+  const Conditioning condition = ConditionOn(plan.prompts, bank_, *model_);
+  if (experiment_.schedule.rollout == RolloutForm::kEuler)
+    return EulerSample(*model_, noise, sigmas, condition, {}, 1.0);
+  const auto step_noise = [&](std::int64_t step) { return plan.step_noise.at(step - 1).to(model_->device()); };
+  return RenoiseSample(*model_, noise, sigmas, step_noise, condition, {}, 1.0);
 }
 
 at::Tensor Generator::ExitStep(const SamplePlan& plan, const at::Tensor& x_exit) {
@@ -45,13 +55,8 @@ at::Tensor Generator::ExitStep(const SamplePlan& plan, const at::Tensor& x_exit)
 
 Generator::Rollout Generator::RollOut(const SamplePlan& plan, bool keep_graph, std::int64_t passes) {
   c10::NoGradGuard no_grad;
-  at::Tensor x = plan.noise.to(model_->device());
-  if (plan.exit_step > 0) {
-    const std::vector<double> sigmas(sigmas_.begin(), sigmas_.begin() + plan.exit_step + 1);
-    x = EulerSample(*model_, x, sigmas, ConditionOn(plan.prompts, bank_, *model_), {}, 1.0);
-    work_.forward += plan.exit_step * x.size(0);
-  }
-  for (std::int64_t pass = plan.exit_step; pass < passes; ++pass) model_->SkipForward();
+  const at::Tensor x = ExitInput(plan);
+  for (std::int64_t pass = plan.exit_step; pass < passes; ++pass) model_->SkipForward(sigmas_[pass]);
   const c10::AutoGradMode mode(keep_graph);
   const at::Tensor x_g = ExitStep(plan, x);
   return {{x, keep_graph ? x_g : at::Tensor()}, ToHost(x_g)};
@@ -77,42 +82,59 @@ double Generator::AccumulateDiversity(const AnchorPlan& plan, const at::Tensor& 
   return loss.item<double>();
 }
 
-AdamW::StepReport Generator::Update() { return optimizer_.Step(1.0, ema_ ? &*ema_ : nullptr); }
+AdamW::StepReport Generator::Update() { return optimizer_.Step(); }
 
 std::vector<std::string> Generator::SaveState(const std::filesystem::path& folder) const {
   std::vector<std::string> names{files_.Save(folder, kModelState, model_->trained()),
                                  files_.Save(folder, kOptimizerState, optimizer_.State())};
-  if (ema_) names.push_back(files_.Save(folder, kAverageState, ema_->State()));
+  if (optimizer_.averages()) names.push_back(files_.Save(folder, kAverageState, optimizer_.AverageState()));
   return names;
 }
 
 void Generator::LoadState(const std::filesystem::path& folder) {
   files_.Load(folder, kModelState, model_->trained());
   optimizer_.LoadState([&](const NamedTensors& state) { files_.Load(folder, kOptimizerState, state); });
-  if (ema_) ema_->LoadState([&](const NamedTensors& state) { files_.Load(folder, kAverageState, state); });
+  if (optimizer_.averages())
+    optimizer_.LoadAverageState([&](const NamedTensors& state) { files_.Load(folder, kAverageState, state); });
 }
 
 void Generator::SaveStudent(const std::filesystem::path& folder) const {
   NamedTensors weights;
-  model_->ForEachWhole(ema_ ? ema_->average() : model_->trained(),
-                       [&](const std::string& name, const at::Tensor& whole) {
-                         if (group_.rank() == 0) weights.emplace_back(name, whole.to(at::kCPU));
-                       });
+  model_->ForEachWhole(optimizer_.Best(), [&](const std::string& name, const at::Tensor& whole) {
+    if (group_.rank() == 0) weights.emplace_back(name, whole.to(at::kCPU));
+  });
   if (group_.rank() != 0) return;
   std::filesystem::create_directories(folder);
-  const bool adapted = model_->adapted();
-  // On the CPU in float32; the base of adapters is read again, as this role may hold it in bfloat16.
-  WanTransformer student = adapted ? WanTransformer::Load(ModelOf(experiment_, kRole), at::kCPU)
-                                   : WanTransformer(model_->config(), at::kCPU);
-  if (adapted) MergeLora(student, weights, LoraOf(experiment_).Scale());
-  if (!adapted) {
-    const c10::NoGradGuard no_grad;
-    std::map<std::string, at::Tensor> parameters(student.parameters().begin(), student.parameters().end());
-    for (const auto& [name, tensor] : weights) parameters.at(name).copy_(tensor);
+  for (const auto& [expert, held] : ExpertsOf(experiment_, kRole)) {
+    if (held == Held::kTrained) {
+      SaveExpert(expert, weights, folder / expert.name);
+    } else {
+      std::filesystem::remove(folder / expert.name);  // of an attempt that was cut short
+      std::filesystem::create_directory_symlink(std::filesystem::canonical(expert.model), folder / expert.name);
+    }
   }
+}
+
+void Generator::SaveExpert(const Expert& expert, const NamedTensors& weights,
+                           const std::filesystem::path& folder) const {
+  const std::string prefix = PrefixOf(expert);
+  std::map<std::string, at::Tensor> own;
+  for (const auto& [name, tensor] : weights) {
+    if (name.starts_with(prefix)) own.emplace(name.substr(prefix.size()), tensor);
+  }
+  // On the CPU in float32; the base of adapters is read again, as this role may hold it in bfloat16.
+  WanTransformer student =
+      model_->adapted() ? WanTransformer::Load(expert.model, at::kCPU) : WanTransformer(model_->config(), at::kCPU);
+  if (model_->adapted()) {
+    MergeLora(student, {own.begin(), own.end()}, LoraOf(experiment_).Scale());
+  } else {
+    const c10::NoGradGuard no_grad;
+    for (const auto& [name, parameter] : student.parameters()) at::Tensor(parameter).copy_(own.at(name));
+  }
+  std::filesystem::create_directories(folder);
   student.Save(folder, {{"sgmd.experiment", ExperimentDigest(experiment_).Hex()},
-                        {"sgmd.weights", ema_ ? "ema" : "raw"},
-                        {"sgmd.updates", std::to_string(optimizer_.steps())}});
+                        {"sgmd.weights", optimizer_.averages() ? "ema" : "raw"},
+                        {"sgmd.updates", std::to_string(optimizer_.StepsOf(prefix))}});
 }
 
 }  // namespace sgmd

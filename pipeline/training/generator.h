@@ -6,15 +6,15 @@
 
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/config/experiment.h"
+#include "common/storage/model_folder.h"
 #include "pipeline/data/prompt_bank.h"
 #include "pipeline/data/sample_plan.h"
 #include "pipeline/parallel/collectives.h"
-#include "pipeline/training/adamw.h"
+#include "pipeline/training/role_optimizer.h"
 #include "pipeline/training/state_files.h"
 #include "pipeline/training/trained_model.h"
 #include "pipeline/training/work.h"
@@ -41,9 +41,10 @@ class Generator {
     Exit exit;
     at::Tensor x_g;  // x_e - s_e v(x_e), float32 CPU
   };
-  /// Euler from sigma 1 to the exit step, no gradient. `keep_graph`: the exit step's graph is kept, for one Accumulate
-  /// before the next Update; x_g has the same bits either way. `passes`: the largest exit step of the group's rollouts,
-  /// whose passes this rank takes part in; 0: none has a larger one.
+  /// From sigma 1 to the exit step without gradient: by Euler, or with new noise at each step (RenoiseSample), as
+  /// [schedule] rollout says. Both make the same passes of the network. `keep_graph`: the exit step's graph is kept,
+  /// for one Accumulate before the next Update; x_g has the same bits either way. `passes`: the largest exit step of
+  /// the group's rollouts, whose passes this rank takes part in; 0: none has a larger one.
   Rollout RollOut(const SamplePlan& plan, bool keep_graph = false, std::int64_t passes = 0);
   /// Adds the parameter gradients of <dL/dx_g, x_g> / LandedMicroBatches. Runs the exit step again, with the weights of
   /// now, unless its graph was kept.
@@ -60,7 +61,8 @@ class Generator {
   /// From the files of any number of ranks.
   void LoadState(const std::filesystem::path& folder);
   /// The finished student (EMA weights if there are any, adapters merged) as a model folder in float32; created, by
-  /// rank 0.
+  /// rank 0. Of two experts a folder each, as in original repositories; one that was not trained is a link to where it
+  /// is.
   void SaveStudent(const std::filesystem::path& folder) const;
 
   const PromptBank& bank() const { return bank_; }
@@ -68,7 +70,10 @@ class Generator {
   const Work& work() const { return work_; }
 
  private:
+  at::Tensor ExitInput(const SamplePlan& plan);
   at::Tensor ExitStep(const SamplePlan& plan, const at::Tensor& x_exit);
+  // `weights`: of all that is trained.
+  void SaveExpert(const Expert& expert, const NamedTensors& weights, const std::filesystem::path& folder) const;
 
   Experiment experiment_;
   PromptBank bank_;
@@ -76,8 +81,7 @@ class Generator {
   std::unique_ptr<TrainedModel> model_;
   StateFiles files_;
   std::vector<double> sigmas_;
-  AdamW optimizer_;
-  std::optional<Ema> ema_;
+  RoleOptimizer optimizer_;
   Work work_;
 };
 

@@ -15,13 +15,14 @@ namespace sgmd {
 /// masters.
 WanPrecision PrecisionOf(const Experiment& experiment, bool frozen);
 
-/// Throws Error unless a model of `config` can read every prompt of the bank.
-void RequireFits(const PromptBank& bank, const WanConfig& config);
+/// Throws Error unless a model of `config` can read every entry of the bank: its text, and a first frame for videos
+/// with latents of `latent` [C, F, H, W] exactly where the model takes one.
+void RequireFits(const PromptBank& bank, const WanConfig& config, const std::vector<std::int64_t>& latent);
 
-/// The prompts' embeddings, padded to the model's text length, on its device.
+/// The prompts' embeddings, padded to the model's text length, and their first frames, on its device.
 template <typename Model>
 Conditioning ConditionOn(const std::vector<Digest>& prompts, const PromptBank& bank, const Model& model) {
-  return Conditioning{bank.Gather(prompts, model.config().text_len)}.To(model.device());
+  return bank.ConditionsOf(prompts, model.config().text_len).To(model.device());
 }
 
 /// Adds a backward pass of `samples` samples to what is trained of `model`.

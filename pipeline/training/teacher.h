@@ -9,24 +9,30 @@
 
 #include "common/config/experiment.h"
 #include "pipeline/data/prompt_bank.h"
-#include "pipeline/models/wan_transformer.h"
 #include "pipeline/parallel/collectives.h"
-#include "pipeline/parallel/sharded_wan.h"
+#include "pipeline/training/frozen_model.h"
 #include "pipeline/training/work.h"
 
 namespace sgmd {
 
 /// The frozen teacher phi: guided velocity u + w (c - u). A pure function of its inputs, bitwise independent of
 /// threads and of the number of ranks. In a group every rank has a shard of the model and micro-batches of its own: all
-/// make the same calls in the same order, a rank that has no micro-batch those that skip it.
+/// make the same calls in the same order, a rank that has no micro-batch those that skip it. Of two experts it has
+/// those of ExpertsOf(experiment, teacher); a micro-batch is for one of them.
 class Teacher {
  public:
   Teacher(const Experiment& experiment, at::Device device, const RankGroup& group = Alone());
   /// x_s [B, C, F, H, W] and sigma [B] on the CPU -> velocity of the same shape on the CPU, in [precision] scores.
   at::Tensor Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts);
+  /// The same in a group, where `asked` says which experts the micro-batches of its ranks are for (Asked): those run
+  /// one after the other, each by the ranks whose micro-batch is for it.
+  at::Tensor Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts,
+                   std::int64_t asked);
+  /// A bit for each expert that one of the noise levels [B] is for.
+  std::int64_t Asked(const std::vector<at::Tensor>& sigmas) const;
   /// The anchor x_a of the diversity loss (pipeline/objectives/diversity.h) from `noise` [B, C, F, H, W] at sigma 1.
   at::Tensor Anchor(const at::Tensor& noise, const std::vector<Digest>& prompts);
-  void SkipScore() const;
+  void SkipScore(std::int64_t asked) const;
   void SkipAnchor() const;
 
   /// The dtype of scores.
@@ -34,14 +40,14 @@ class Teacher {
   const Work& work() const { return work_; }
 
  private:
-  const VelocityModel& model() const;
+  class Routed;  // the experts as one network
+
   Conditioning ConditionOn(const std::vector<Digest>& prompts) const;
   Conditioning Negative(std::int64_t batch) const;
 
   PromptBank bank_;
-  std::shared_ptr<Collectives> group_;
-  std::unique_ptr<WanTransformer> whole_;  // in a group of one
-  std::unique_ptr<ShardedWan> shard_;      // in a larger one
+  std::vector<double> min_sigmas_;                     // of the model's transformers
+  std::vector<std::unique_ptr<FrozenModel>> experts_;  // null: never asked for
   WanConfig config_;
   at::Device device_;
   double guidance_;

@@ -8,13 +8,16 @@ namespace sgmd {
 
 std::vector<at::Tensor> TeacherGroup::Answer(What what, const std::vector<Asked>& asked) {
   const auto count = static_cast<std::int64_t>(asked.size());
-  orders_.Give({what, {count}, {}, {}});
+  std::vector<at::Tensor> sigmas;
+  for (const Asked& one : asked) sigmas.push_back(one.sigma);
+  const std::int64_t experts = what == kScore ? role_.Asked(sigmas) : 0;
+  orders_.Give({what, {count, experts}, {}, {}});
   std::vector<Asked> round = asked;
   round.resize(this->round(), asked.front());  // ranks without a micro-batch get one that they do not look at
-  return AnswerOwn(what, count, round);
+  return AnswerOwn(what, count, experts, round);
 }
 
-std::vector<at::Tensor> TeacherGroup::AnswerOwn(std::int64_t what, std::int64_t count,
+std::vector<at::Tensor> TeacherGroup::AnswerOwn(std::int64_t what, std::int64_t count, std::int64_t experts,
                                                 const std::vector<Asked>& round) {
   const std::vector<std::int64_t> shape = LatentShape(experiment_);
   std::vector<at::Tensor> xs, sigmas, prompts;
@@ -29,9 +32,9 @@ std::vector<at::Tensor> TeacherGroup::AnswerOwn(std::int64_t what, std::int64_t 
       orders_.Scatter(prompts, at::kByte, {shape.front(), static_cast<std::int64_t>(sizeof(Digest))}));
   at::Tensor own;
   if (orders_.place() < count) {
-    own = what == kScore ? role_.Score(x, sigma, own_prompts) : role_.Anchor(x, own_prompts);
+    own = what == kScore ? role_.Score(x, sigma, own_prompts, experts) : role_.Anchor(x, own_prompts);
   } else {
-    what == kScore ? role_.SkipScore() : role_.SkipAnchor();
+    what == kScore ? role_.SkipScore(experts) : role_.SkipAnchor();
     own = at::empty(shape, what == kScore ? role_.scores() : at::kFloat);
   }
   std::vector<at::Tensor> answers = orders_.Gather(own);
@@ -41,7 +44,7 @@ std::vector<at::Tensor> TeacherGroup::AnswerOwn(std::int64_t what, std::int64_t 
 
 void TeacherGroup::Follow() {
   for (Order order = orders_.Take(); order.what != kEnd; order = orders_.Take())
-    AnswerOwn(order.what, order.numbers.front(), {});
+    AnswerOwn(order.what, order.numbers[0], order.numbers[1], {});
 }
 
 }  // namespace sgmd

@@ -39,7 +39,8 @@ class TeacherGroup {
   enum What : std::int64_t { kEnd, kScore, kAnchor };
 
   std::vector<at::Tensor> Answer(What what, const std::vector<Asked>& asked);
-  std::vector<at::Tensor> AnswerOwn(std::int64_t what, std::int64_t count, const std::vector<Asked>& round);
+  std::vector<at::Tensor> AnswerOwn(std::int64_t what, std::int64_t count, std::int64_t experts,
+                                    const std::vector<Asked>& round);
 
   Experiment experiment_;
   Orders orders_;

@@ -31,10 +31,10 @@ std::array<std::int64_t, 3> PixelsPerLatent(std::int64_t channels) {
 double FrameRate(std::int64_t channels) { return channels == 48 ? 24 : channels == 16 ? 16 : 8; }
 
 std::array<std::int64_t, 4> LatentShape(const WanConfig& config, const VideoSize& size) {
-  const auto defaults = DefaultSize(config.in_dim);
+  const auto defaults = DefaultSize(config.out_dim);
   const std::array<std::int64_t, 3> asked{size.frames.value_or(defaults[0]), size.height.value_or(defaults[1]),
                                           size.width.value_or(defaults[2])};
-  const auto cell = PixelsPerLatent(config.in_dim);
+  const auto cell = PixelsPerLatent(config.out_dim);
   // A clip of a VAE has one frame more than a multiple of its temporal stride.
   const std::int64_t first_frame = cell[0] > 1 ? 1 : 0;
   std::array<std::int64_t, 3> good{};
@@ -49,7 +49,7 @@ std::array<std::int64_t, 4> LatentShape(const WanConfig& config, const VideoSize
                        cell[1] * config.patch_size[1],
                        first_frame ? StrCat(", frames one more than a multiple of ", cell[0]) : ""));
   }
-  return {config.in_dim, (good[0] - first_frame) / cell[0] + first_frame, good[1] / cell[1], good[2] / cell[2]};
+  return {config.out_dim, (good[0] - first_frame) / cell[0] + first_frame, good[1] / cell[1], good[2] / cell[2]};
 }
 
 }  // namespace sgmd

@@ -29,25 +29,6 @@ at::Tensor PerChannel(const std::vector<double>& values, const at::TensorOptions
   return at::tensor(values, at::kDouble).to(options).view({-1, 1, 1, 1});
 }
 
-// Runs one video after the other through `run`, in chunks of frames that begin at 0, first, first + step, ..., into one
-// tensor.
-at::Tensor InChunks(const at::Tensor& x, std::int64_t first, std::int64_t step, const VaeProgress& progress,
-                    const std::function<at::Tensor(const at::Tensor&, TimeCache&)>& run) {
-  const std::int64_t chunks = 1 + (x.size(2) - first) / step, total = x.size(0) * chunks;
-  std::vector<at::Tensor> videos;
-  for (std::int64_t b = 0; b < x.size(0); ++b) {
-    TimeCache cache;
-    std::vector<at::Tensor> parts;
-    for (std::int64_t k = 0; k < chunks; ++k) {
-      const at::Tensor chunk = x.narrow(0, b, 1).narrow(2, k == 0 ? 0 : first + (k - 1) * step, k == 0 ? first : step);
-      parts.push_back(run(chunk, cache).to(x.device()));
-      if (progress) progress(b * chunks + k + 1, total);
-    }
-    videos.push_back(at::cat(parts, 2));
-  }
-  return videos.size() == 1 ? videos.front() : at::cat(videos, 0);
-}
-
 VaeConfig Checked(const VaeConfig& config) {
   config.Validate("VaeConfig");
   return config;
@@ -97,6 +78,15 @@ void WanVae::CheckLatents(at::IntArrayRef s) const {
   }
 }
 
+void WanVae::TileSpace(const VaeTiling& tiling) {
+  tiling.Validate(config_.spatial_factor(), source_.string());
+  tiling_ = tiling;
+}
+
+TileGrid WanVae::Grid(std::int64_t height, std::int64_t width) const {
+  return tiling_ ? TileGrid::Of(*tiling_, config_.spatial_factor(), height, width) : TileGrid::Whole(height, width);
+}
+
 at::Tensor WanVae::EncodeChunk(const at::Tensor& pixels, TimeCache& cache) const {
   const c10::NoGradGuard no_grad;
   at::Tensor x = Patchify(pixels.to(builder_.options), config_.patch_size);
@@ -104,22 +94,49 @@ at::Tensor WanVae::EncodeChunk(const at::Tensor& pixels, TimeCache& cache) const
   return x.narrow(1, 0, channels()).sub(mean_).div_(std_);
 }
 
-at::Tensor WanVae::DecodeChunk(const at::Tensor& latents, TimeCache& cache) const {
+at::Tensor WanVae::DecodePatches(const at::Tensor& latents, TimeCache& cache) const {
   const c10::NoGradGuard no_grad;
   at::Tensor x = post_quant_conv_.Forward(latents.to(builder_.options).mul(std_).add_(mean_), cache);
-  return Unpatchify(decoder_.Forward(std::move(x), cache), config_.patch_size).clamp_(-1, 1);
+  return decoder_.Forward(std::move(x), cache);
+}
+
+at::Tensor WanVae::PixelsOf(const at::Tensor& patches) const {
+  return Unpatchify(patches, config_.patch_size).clamp_(-1, 1);
+}
+
+at::Tensor WanVae::DecodeChunk(const at::Tensor& latents, TimeCache& cache) const {
+  return PixelsOf(DecodePatches(latents, cache));
 }
 
 at::Tensor WanVae::Encode(const at::Tensor& pixels, const VaeProgress& progress) const {
   CheckPixels(pixels.sizes());
-  return InChunks(pixels, 1, config_.temporal_factor(), progress,
-                  [this](const at::Tensor& chunk, TimeCache& cache) { return EncodeChunk(chunk, cache); });
+  const std::int64_t space = config_.spatial_factor(), time = config_.temporal_factor();
+  const std::int64_t height = pixels.size(3) / space, width = pixels.size(4) / space;
+  const VaePass pass{.first_frames = 1,
+                     .more_frames = time,
+                     .in = space,
+                     .coded = 1,
+                     .out = 1,
+                     .result = {pixels.size(0), channels(), 1 + (pixels.size(2) - 1) / time, height, width},
+                     .code = [this](const at::Tensor& chunk, TimeCache& cache) { return EncodeChunk(chunk, cache); },
+                     .finish = [](const at::Tensor& latents) { return latents; }};
+  return RunVideos(pass, Grid(height, width), pixels, progress);
 }
 
 at::Tensor WanVae::Decode(const at::Tensor& latents, const VaeProgress& progress) const {
   CheckLatents(latents.sizes());
-  return InChunks(latents, 1, 1, progress,
-                  [this](const at::Tensor& chunk, TimeCache& cache) { return DecodeChunk(chunk, cache); });
+  const std::int64_t space = config_.spatial_factor(), height = latents.size(3), width = latents.size(4);
+  const std::int64_t frames = 1 + (latents.size(2) - 1) * config_.temporal_factor();
+  // As in diffusers, tiles of the 2.2 VAE are blended before its patches become pixels, and all before the clamp.
+  const VaePass pass{.first_frames = 1,
+                     .more_frames = 1,
+                     .in = 1,
+                     .coded = space / config_.patch_size,
+                     .out = space,
+                     .result = {latents.size(0), config_.pixel_channels(), frames, height * space, width * space},
+                     .code = [this](const at::Tensor& chunk, TimeCache& cache) { return DecodePatches(chunk, cache); },
+                     .finish = [this](const at::Tensor& patches) { return PixelsOf(patches); }};
+  return RunVideos(pass, Grid(height, width), latents, progress);
 }
 
 }  // namespace sgmd

@@ -91,6 +91,29 @@ TEST_F(ExperimentFile, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothi
               HasSubstr("adapters are trained"));
 }
 
+TEST_F(ExperimentFile, TheRolloutIsPartOfTheIdentity) {
+  const Experiment plain = Load(kExperiment), renoised = Load(With("[schedule]", "rollout = \"renoise\""));
+  EXPECT_EQ(plain.schedule.rollout, RolloutForm::kEuler);
+  EXPECT_EQ(renoised.schedule.rollout, RolloutForm::kRenoise);
+  EXPECT_NE(ExperimentDigest(renoised), ExperimentDigest(plain));
+  EXPECT_EQ(ExperimentDigest(Load(With("[schedule]", "rollout = \"euler\""))), ExperimentDigest(plain));
+  EXPECT_THAT(ErrorOf(With("[schedule]", "rollout = \"sde\"")), HasSubstr("one of: euler, renoise"));
+}
+
+TEST_F(ExperimentFile, ADecayOfTheLearningRateSaysWhereItEnds) {
+  const auto with = [&](const std::string& lines) { return With("[optimizer.fake_score]", lines); };
+  const OptimizerConfig o =
+      Load(with("warmup_steps = 2\ndecay = \"cosine\"\ndecay_steps = 9\nfinal_fraction = 0.5")).optimizer.fake_score;
+  EXPECT_EQ(o.decay, RateDecay::kCosine);
+  EXPECT_EQ(o.decay_steps, 9);
+  EXPECT_EQ(o.final_fraction, 0.5);
+  EXPECT_THAT(ErrorOf(with("decay = \"linear\"")), AllOf(HasSubstr("\"decay_steps\" is 0"), HasSubstr("ends at 0")));
+  EXPECT_THAT(ErrorOf(with("warmup_steps = 9\ndecay = \"linear\"\ndecay_steps = 9")),
+              HasSubstr("the warm-up ends at 9"));
+  EXPECT_THAT(ErrorOf(with("decay = \"step\"")), HasSubstr("one of: none, linear, cosine"));
+  EXPECT_THAT(ErrorOf(with("final_fraction = 1.5")), HasSubstr("allowed: [0, 1]"));
+}
+
 TEST_F(ExperimentFile, StepsAndCheckpointsAreMultiplesOfTheUsesOfASample) {
   const std::string reuse = kExperiment + std::string("[outer]\nreuse = 4\n[checkpoint]\nevery = 8\n");
   EXPECT_EQ(Load(reuse).outer.reuse, 4);

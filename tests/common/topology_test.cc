@@ -44,6 +44,26 @@ TEST_F(TopologyFile, TeachersTakeTheListedDevicesInTurn) {
   EXPECT_THROW(load("devices = [\"gpu\"]\n"), Error);
 }
 
+TEST_F(TopologyFile, TilesAreMultiplesOfWhatALatentPixelStandsFor) {
+  const auto load = [&](std::int64_t channels, std::int64_t tile) {
+    std::string text = kExperiment;
+    text.replace(text.find("latent = [3"), 11, StrCat("latent = [", channels));
+    WriteFileAtomically(folder_ / "e.toml", text);
+    WriteFileAtomically(folder_ / "t.toml",
+                        StrCat("[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[evaluator]\nenabled = true\n"
+                               "vae = \"model\"\nvae_tile = ",
+                               tile, "\n"));
+    return LoadLaunchPlan(folder_ / "t.toml").topology.evaluator.vae_tile;
+  };
+  EXPECT_EQ(load(16, 0), 0);
+  EXPECT_EQ(load(16, 24), 24);
+  EXPECT_EQ(load(48, 256), 256);
+  EXPECT_THAT(sgmd::ErrorOf([&] { load(48, 24); }),
+              AllOf(HasSubstr("t.toml:7:"), HasSubstr("multiples of 16, at least 32"), HasSubstr("256 is usual")));
+  EXPECT_THAT(sgmd::ErrorOf([&] { load(16, 8); }), HasSubstr("at least 16"));
+  EXPECT_THAT(sgmd::ErrorOf([&] { load(16, -8); }), HasSubstr("\"vae_tile\""));
+}
+
 TEST_F(TopologyFile, RefusesEndpointsWithoutAnAddress) {
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   const auto load = [&](const std::string& rest) {

@@ -128,8 +128,12 @@ TEST_P(VaeOnAGpu, DecodesAndEncodesAsOnTheCpu) {
         for (std::size_t i = 0; i < cpu.parameters().size(); ++i)
           vae.parameters()[i].second.copy_(cpu.parameters()[i].second);
         const auto factor = vae.config().spatial_factor();
-        return std::vector<at::Tensor>{vae.Decode(Noise({1, vae.channels(), 3, 3, 2}, 3).to(device)),
-                                       vae.Encode((Uniform({1, 3, 9, factor, 2 * factor}, 4) * 2 - 1).to(device))};
+        const at::Tensor latents = Noise({1, vae.channels(), 3, 3, 2}, 3),
+                         pixels = Uniform({1, 3, 9, factor, 2 * factor}, 4) * 2 - 1;
+        std::vector<at::Tensor> results{vae.Decode(latents.to(device)), vae.Encode(pixels.to(device))};
+        vae.TileSpace({.tile = 2 * factor, .stride = factor});
+        for (const at::Device where : {device, at::Device(at::kCPU)}) results.push_back(vae.Decode(latents.to(where)));
+        return results;
       },
       kFloatBound);
 }

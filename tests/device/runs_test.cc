@@ -12,7 +12,7 @@
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
-#include "tests/support/tiny_run.h"
+#include "tests/support/experts_run.h"
 
 namespace sgmd {
 namespace {
@@ -73,6 +73,12 @@ TEST_F(DeviceRuns, OfGroupsThatAreKilledAreBitwiseTheSame) {
   EXPECT_TRUE(groups.Kill("fake_score/1"));
   ASSERT_EQ(up.Wait(kPatience), 0) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(groups.run()), Finished(one));
+}
+
+TEST_F(DeviceRuns, OfTwoExpertsAreBitwiseTheSame) {
+  ExpertsRun one(7, kHalf, kOneGpu, 4), groups(7, kHalf, kGroups, 4);
+  for (const ExpertsRun* run : {&one, &groups}) WriteTinyExperts(run->folder() / "experts", kKeptWidth);
+  EXPECT_EQ(Finished(groups), Finished(one));
 }
 
 // Shows that the emulated jitter is there, which the tests above are about.

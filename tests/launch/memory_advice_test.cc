@@ -46,6 +46,14 @@ TEST(MemoryAdvice, WhatNoSettingHelpsNeedsALargerDevice) {
   EXPECT_EQ(OversizeAdvice(plan, kWan14B, 0), "");
 }
 
+TEST(MemoryAdvice, KeepsGroupsTogetherThatShareTokens) {
+  LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
+  plan.topology.generator.devices = plan.topology.fake_score.devices = {"cuda:0", "cuda:1"};
+  plan.topology.teacher.device = "cuda:0";
+  plan.experiment.sequence_parallel.generator = plan.experiment.sequence_parallel.fake_score = 2;
+  EXPECT_THAT(OversizeAdvice(plan, kWan14B, 0), HasSubstr("1. a device each for generator, fake_score, teacher.0"));
+}
+
 TEST(MemoryAdvice, TheEmbeddedRunFitsALaptop) {
   const LaunchPlan plan = LoadLaunchPlan(SGMD_SOURCE_DIR "/launch/topologies/laptop.toml");
   const RoleConfigs config(plan.experiment);

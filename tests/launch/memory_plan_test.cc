@@ -167,6 +167,24 @@ TEST(MemoryPlan, TheCpuHasTheMachinesMemoryAndAGpuOnlyWhatTheTopologySays) {
   EXPECT_GT(MachineMemory(), 1e8);
 }
 
+// Its networks, which come one after the other, and the VAE that decodes what they draw.
+TEST(MemoryPlan, AnEvaluatorOnAGpuNeedsLessWhereItDecodesInTiles) {
+  LaunchPlan plan = PlanFor(kLatent720p, 0);
+  plan.topology.evaluator.enabled = true;
+  plan.topology.evaluator.device = "cuda:3";
+  const auto activations = [&](std::int64_t tile) {
+    plan.topology.evaluator.vae_tile = tile;
+    return Find(PlanMemory(plan, kWan1_3B, 0), "evaluator").need.activations;
+  };
+  const double whole = activations(0);
+  EXPECT_EQ(activations(1280), whole);
+  EXPECT_LT(activations(720), whole);
+  EXPECT_LT(activations(256), 0.7 * whole) << "the network's activations are left";
+  plan.topology.evaluator.vae_tile = 0;
+  plan.topology.evaluator.device_memory_gib = 12;
+  EXPECT_THAT(OversizeAdvice(plan, kWan1_3B, 0), HasSubstr("1. [evaluator] vae_tile = 256"));
+}
+
 // A teacher of 14B and trained roles of 1.3B: each process as in a plan of one model of its size.
 TEST(MemoryPlan, EachRoleNeedsWhatItsOwnNetworkDoes) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));

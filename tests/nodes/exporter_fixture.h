@@ -46,12 +46,13 @@ class Exporter : public testing::Test {
   }
 
   // Its identity. `more` is appended to the experiment.
-  Digest SaveRunIn(const fs::path& run, const std::string& more = "") const {
-    WriteFileAtomically(folder_ / "e.toml", R"([experiment]
+  Digest SaveRunIn(const fs::path& run, const std::string& more = "", const std::string& teacher = "teacher") const {
+    WriteFileAtomically(folder_ / "e.toml", StrCat(R"([experiment]
 name = "tiny"
 steps = 40
 [model]
-teacher = "teacher"
+teacher = ")",
+                                                   teacher, R"("
 prompts = "bank"
 guidance = 3
 [data]
@@ -62,7 +63,8 @@ learning_rate = 1e-4
 learning_rate = 1e-4
 [ema]
 decay = 0.9
-)" + more);
+)",
+                                                   more));
     LaunchPlan plan;
     plan.experiment = LoadExperiment(folder_ / "e.toml");
     plan.topology.run.folder = run;

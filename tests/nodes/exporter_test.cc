@@ -7,6 +7,9 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "nodes/exporter/diffusers_scheduler.h"
+#include "pipeline/flow/flow_matching.h"
+
 namespace sgmd {
 namespace {
 
@@ -166,6 +169,73 @@ TEST_F(Exporter, CardWarnsOfStepsThatOtherSchedulersDoNotMake) {
   student.experiment->schedule.student_steps = {1000, 500, 250};
   EXPECT_FALSE(StudentSchedule::Of(student).IsEven());
   EXPECT_THAT(ModelCard(student, ExportForm::kOriginal, "s", DType::kF32, {}), HasSubstr("not evenly spaced"));
+}
+
+StudentSchedule Renoising(std::vector<std::int64_t> steps, double shift) {
+  return {std::move(steps), shift, RolloutForm::kRenoise};
+}
+
+// As FlowMatchEulerDiscreteScheduler.set_timesteps makes them.
+std::vector<double> SigmasOf(const FlowMatchGrid& grid, std::size_t n) {
+  const double last = Shift(0.001, grid.shift);
+  std::vector<double> sigmas;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double u = 1 - (1 - last) * static_cast<double>(i) / static_cast<double>(n - 1);
+    sigmas.push_back(Shift(u, grid.shift));
+  }
+  const double scale = (1 - sigmas.back()) / (1 - grid.shift_terminal);
+  for (double& sigma : sigmas) sigma = 1 - (1 - sigma) / scale;
+  return sigmas;
+}
+
+TEST(FlowMatchGrid, MakesTheGridsOfStudentsThatAreEvenlySpacedOrShort) {
+  for (const StudentSchedule& schedule :
+       {Renoising({1000, 750, 500, 250}, 5), Renoising({1000, 750, 500, 250}, 8), Renoising({1000, 280, 120}, 8),
+        Renoising({1000, 500}, 3), Renoising({1000, 875, 750, 625, 500, 375, 250, 125}, 1)}) {
+    const auto grid = FlowMatchGridOf(schedule);
+    ASSERT_TRUE(grid) << schedule.steps.size();
+    const std::vector<double> found = SigmasOf(*grid, schedule.steps.size()),
+                              expected = StudentSigmas(schedule.steps, schedule.shift);
+    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-4) << i;
+  }
+  EXPECT_FALSE(FlowMatchGridOf(Renoising({1000, 900, 500, 250}, 5)));
+  EXPECT_FALSE(FlowMatchGridOf(Renoising({900, 500}, 5))) << "it begins at sigma 1";
+}
+
+TEST_F(Exporter, WritesASchedulerThatGivesAStudentNewNoiseWhereItWasTrainedSo) {
+  SaveRunIn(run(), "[schedule]\nrollout = \"renoise\"\n");
+  ExportOptions options;
+  options.overwrite = true;
+  StudentSource student = OpenStudent(folder_ / "teacher", WeightsChoice::kBest);
+  student.experiment = LoadExperiment(folder_ / "e.toml");
+  ExportDiffusers(student, options, folder_ / "out");
+  const auto json = [&](const char* file) { return nlohmann::json::parse(ReadFile(folder_ / "out" / file)); };
+  EXPECT_EQ(json("model_index.json")["scheduler"][1], "FlowMatchEulerDiscreteScheduler");
+  const auto scheduler = json("scheduler/scheduler_config.json");
+  EXPECT_EQ(scheduler["_class_name"], "FlowMatchEulerDiscreteScheduler");
+  EXPECT_EQ(scheduler["stochastic_sampling"], true);
+  EXPECT_EQ(scheduler["shift_terminal"], 0.625);
+  EXPECT_NEAR(scheduler["shift"].get<double>(), 2.5, 0.02);
+  EXPECT_THAT(ReadFile(folder_ / "out/README.md"),
+              AllOf(HasSubstr("It makes these sigmas."), HasSubstr("torch.manual_seed"), HasSubstr("--rollout renoise"),
+                    HasSubstr("with new noise e"), Not(HasSubstr("UniPC"))));
+}
+
+TEST_F(Exporter, CardOfAStudentThatIsGivenNewNoiseNamesOnlySamplersThatDoSo) {
+  StudentSource student = OpenStudent(run(), WeightsChoice::kBest);
+  student.config = WanConfig::FromFile(SGMD_SOURCE_DIR "/launch/models/Wan2.1-T2V-1.3B/config.json");
+  Experiment::Schedule& schedule = student.experiment->schedule;
+  schedule.rollout = RolloutForm::kRenoise;
+  const auto card = [&] { return ModelCard(student, ExportForm::kLora, "s", DType::kF32, {}); };
+  EXPECT_THAT(card(), AllOf(HasSubstr("sampler `lcm`, scheduler `simple`, ModelSamplingSD3 shift 5"),
+                            HasSubstr("from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline"),
+                            HasSubstr("shift_terminal=0.625, stochastic_sampling=True)"), Not(HasSubstr("LightX2V")),
+                            Not(HasSubstr("lambda steps")), Not(HasSubstr("`euler`"))));
+  schedule.student_steps = {1000, 900, 500, 250};
+  EXPECT_THAT(card(), AllOf(HasSubstr("It must be given the sigmas, as below."),
+                            HasSubstr("set_timesteps(device=device, sigmas=[1, 0.978261, 0.833333, 0.625])")));
+  schedule.student_steps = {1000};
+  EXPECT_THAT(card(), AllOf(HasSubstr("UniPCMultistepScheduler"), HasSubstr("LightX2V"))) << "no step has new noise";
 }
 
 TEST_F(Exporter, ReplacesOnlyWhatIsAnExport) {

@@ -5,13 +5,14 @@ import re
 import sys
 
 import torch
-from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 root = pathlib.Path(sys.argv[1])
 ours = root / "ours"
 reference, results = load_file(root / "reference.safetensors"), load_file(ours / "results.safetensors")
+results |= load_file(ours / "experts_results.safetensors")  # by transformer of the pipeline of two
 
 
 def close(what, theirs, mine, tolerance):
@@ -25,18 +26,18 @@ def forward(model):
     return model(reference["x"], reference["sigma"] * 1000.0, reference["context"], return_dict=False)[0]
 
 
-def loads_whole(what, kind, dtype=torch.float32):
-    model, info = WanTransformer3DModel.from_pretrained(ours / what, subfolder="transformer", torch_dtype=dtype, output_loading_info=True)
+def loads_whole(what, kind, dtype=torch.float32, part="transformer"):
+    model, info = WanTransformer3DModel.from_pretrained(ours / what, subfolder=part, torch_dtype=dtype, output_loading_info=True)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         assert not info[key], (what, key, info[key])
-    close(f"from_pretrained {what}", forward(model.float()), results[kind], 1e-5)
+    close(f"from_pretrained {what}/{part}", forward(model.float()), results[kind], 1e-5)
     return model
 
 
 def loads_single(path, kind):
     model = WanTransformer3DModel.from_single_file(str(path), config=str(root / "base"), subfolder="transformer")
     assert not any(p.is_meta for p in model.parameters())  # a missing key would leave one
-    close(f"from_single_file {path.parent.name}", forward(model.float()), results[kind], 1e-5)
+    close(f"from_single_file {path.parent.name}/{path.name}", forward(model.float()), results[kind], 1e-5)
     return model
 
 
@@ -65,6 +66,28 @@ def scheduler_is_the_student():
     assert scheduler.timesteps.tolist() == [999, 937, 833, 625], scheduler.timesteps
 
 
+# By number of steps alone, as WanPipeline asks for them, or where that is not possible as the card says; and one of its steps.
+def scheduler_gives_new_noise():
+    folders = sorted(ours.glob("renoise-*"))
+    assert len(folders) == 4, folders
+    for folder in folders:
+        sigmas = load_file(folder / "sigmas.safetensors")["sigmas"].float()
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder)
+        if folder.name.startswith("renoise-given"):
+            scheduler.set_timesteps(device=None, sigmas=sigmas[:-1].tolist())
+        else:
+            scheduler.set_timesteps(len(sigmas) - 1, device=None)
+        torch.testing.assert_close(scheduler.sigmas, sigmas, atol=1e-5, rtol=0)
+        torch.testing.assert_close(scheduler.timesteps, 1000 * sigmas[:-1], atol=1e-2, rtol=0)
+        x, velocity = torch.randn(1, 3, 2, 2, 2), torch.randn(1, 3, 2, 2, 2)
+        scheduler.set_begin_index(0)
+        torch.manual_seed(1)
+        found = scheduler.step(velocity, scheduler.timesteps[0], x, return_dict=False)[0]
+        torch.manual_seed(1)
+        noise = torch.randn_like(x)
+        torch.testing.assert_close(found, (1 - sigmas[1]) * (x - sigmas[0] * velocity) + sigmas[1] * noise)
+
+
 def pipeline_runs():
     settings = dict(height=32, width=48, num_frames=9, num_inference_steps=4, guidance_scale=1.0, output_type="latent",
                     latents=reference["noise"])
@@ -78,14 +101,30 @@ def pipeline_runs():
     assert not (ours / "bf16/vae").exists() and "Not in this folder" in (ours / "bf16/README.md").read_text()
 
 
+def two_experts_are_whole():
+    for part, file in (("transformer", "student_high_noise"), ("transformer_2", "student_low_noise")):
+        base = WanTransformer3DModel.from_pretrained(root / "two", subfolder=part)
+        same_weights(base, loads_whole("experts", part, part=part))
+        same_weights(base, loads_single(ours / f"experts_single/{file}.safetensors", part))
+    pipe = WanPipeline.from_pretrained(ours / "experts")
+    assert pipe.config.boundary_ratio == 0.875 and pipe.transformer_2 is not None
+    settings = dict(height=32, width=48, num_frames=9, num_inference_steps=4, guidance_scale=1.0, output_type="latent",
+                    latents=reference["noise"], prompt_embeds=reference["context"])
+    mine = load_file(ours / "experts_four_steps.safetensors")["latents"]
+    close("four steps of two experts in WanPipeline", pipe(**settings).frames, mine, 1e-2)
+    pipe.register_to_config(boundary_ratio=0.5)
+    error = ((pipe(**settings).frames - mine).abs().max() / mine.abs().max()).item()
+    assert error > 2e-2, f"the boundary makes no difference: {error}"
+
+
 # The rules by which other tools read a single file: ComfyUI detects Wan by head.modulation and takes the sizes from tensors;
 # LightX2V asks for original names, block by block.
 def other_tools_find_their_keys():
-    for folder in ("single", "bf16_single"):
-        with safe_open(ours / folder / "student.safetensors", "pt") as file:
+    for path in ("single/student", "bf16_single/student", "experts_single/student_high_noise", "experts_single/student_low_noise"):
+        with safe_open(ours / f"{path}.safetensors", "pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}
             assert file.metadata()["format"] == "pt"
-        config = json.loads((ours / folder / "config.json").read_text())
+        config = json.loads((ours / path).with_name("config.json").read_text())
         assert shapes["head.modulation"] == [1, 2, config["dim"]]
         assert shapes["patch_embedding.weight"][:2] == [config["dim"], config["in_dim"]]
         assert shapes["blocks.0.ffn.0.weight"][0] == config["ffn_dim"]
@@ -105,5 +144,7 @@ def other_tools_find_their_keys():
 if __name__ == "__main__":
     base_weights_survive()
     scheduler_is_the_student()
+    scheduler_gives_new_noise()
     pipeline_runs()
+    two_experts_are_whole()
     other_tools_find_their_keys()

@@ -1,6 +1,6 @@
 """A Diffusers pipeline folder with small random parts, for sgmd-export to take and for export_check.py to load again.
 
-<out>/base/ is the pipeline; <out>/reference.safetensors has x, sigma, context, noise for ours and the check to run on.
+<out>/base/ is the pipeline, <out>/two/ the same with two experts; <out>/reference.safetensors has x, sigma, context, noise for ours and the check to run on.
 """
 import json
 import pathlib
@@ -15,13 +15,17 @@ from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 TEXT_LEN = 512
 
 
-def write_base(base):
+def write_transformer(folder):
     transformer = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=24, num_layers=2, ffn_dim=80, in_channels=16,
                                         out_channels=16, text_dim=32, freq_dim=64)
     with torch.no_grad():
         for p in transformer.parameters():
             p.add_(torch.randn_like(p) * 0.05)
-    transformer.save_pretrained(base / "transformer")
+    transformer.save_pretrained(folder)
+
+
+def write_base(base):
+    write_transformer(base / "transformer")
     AutoencoderKLWan(base_dim=8, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1).save_pretrained(base / "vae")
     tokenizer = T5TokenizerFast()
     tokenizer.save_pretrained(base / "tokenizer")
@@ -31,6 +35,13 @@ def write_base(base):
         "scheduler": ["diffusers", "UniPCMultistepScheduler"], "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["transformers", "T5TokenizerFast"], "transformer": ["diffusers", "WanTransformer3DModel"],
         "transformer_2": [None, None], "vae": ["diffusers", "AutoencoderKLWan"]}))
+
+
+def write_two(base, two):
+    shutil.copytree(base, two)
+    write_transformer(two / "transformer_2")
+    index = json.loads((base / "model_index.json").read_text())
+    (two / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": 0.875, "transformer_2": index["transformer"]}))
 
 
 if __name__ == "__main__":
@@ -43,3 +54,4 @@ if __name__ == "__main__":
     context[:, :6] = torch.randn(1, 6, 32)
     save_file({"x": torch.randn(1, 16, 3, 4, 6), "sigma": torch.tensor([0.8333]), "context": context,
                "noise": torch.randn(1, 16, 3, 4, 6)}, root / "reference.safetensors")
+    write_two(root / "base", root / "two")

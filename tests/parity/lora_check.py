@@ -13,9 +13,9 @@ reference, results = load_file(root / "reference.safetensors"), load_file(ours /
 results |= load_file(ours / "exported_results.safetensors")  # of the program's merged export
 
 
-def pipeline():
-    model = WanTransformer3DModel.from_pretrained(root, subfolder="transformer")
-    return WanPipeline(tokenizer=None, text_encoder=None, vae=None, scheduler=UniPCMultistepScheduler(), transformer=model)
+def pipeline(of=root, parts=("transformer",)):
+    models = {part: WanTransformer3DModel.from_pretrained(of, subfolder=part) for part in parts}
+    return WanPipeline(tokenizer=None, text_encoder=None, vae=None, scheduler=UniPCMultistepScheduler(), **models)
 
 
 @torch.no_grad()
@@ -57,3 +57,13 @@ for name in ("lora", "two_targets", "exported"):
 
 merged = WanTransformer3DModel.from_pretrained(ours / "merged", subfolder="transformer")
 close("merged by sgmd-export", forward(merged), results["exported"])
+
+# A file of each expert, as the card beside them says.
+both = pipeline(root / "two", ("transformer", "transformer_2"))
+both.load_lora_weights(str(ours), weight_name="two_high_noise.safetensors")
+both.load_lora_weights(str(ours), weight_name="two_low_noise.safetensors", load_into_transformer_2=True)
+for part in ("transformer", "transformer_2"):
+    merged = WanTransformer3DModel.from_pretrained(ours / "two_merged", subfolder=part)
+    close(f"{part}: load_lora_weights", forward(getattr(both, part)), forward(merged))
+    base = WanTransformer3DModel.from_pretrained(root / "two", subfolder=part)
+    assert not torch.allclose(forward(base), forward(merged), rtol=1e-2, atol=1e-2), part

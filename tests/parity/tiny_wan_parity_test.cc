@@ -44,10 +44,10 @@ class TinyWan : public testing::Test {
   }
 
   // Largest error of a saved trajectory, relative to the sample it is in.
-  double TrajectoryError(const path& ours) const {
+  double TrajectoryError(const path& ours, const std::string& reference = "reference.safetensors") const {
     double worst = 0;
     for (int i = 0; i <= kSteps; ++i) {
-      const at::Tensor expected = Read(kReference / "reference.safetensors", StrCat("x_", i));
+      const at::Tensor expected = Read(kReference / reference, StrCat("x_", i));
       const at::Tensor error = (Read(ours, StrCat("x_", i)) - expected).abs().max() / expected.abs().max();
       worst = std::max(worst, error.to(at::kDouble).item<double>());
     }
@@ -113,6 +113,22 @@ TEST_F(TinyWan, SamplesAsDiffusersDoesFromTheSameNoiseAndEmbeddings) {
   EXPECT_LE(difference.max().item<float>(), 1) << "levels of 255";
   EXPECT_LE(difference.mean().item<float>(), 0.01);
   EXPECT_GT(expected.std().item<float>(), 0.5) << "the frames must show something";
+}
+
+TEST_F(TinyWan, SamplesFromTwoExpertsWithAGuidanceOfEach) {
+  const std::string model = (kReference / "experts").string();
+  const auto sample = [&](const std::string& more) {
+    EXPECT_EQ(Run(StrCat("sgmd-sample --model ", model, kTeacher, more, " --noise ", kInputs, " --embeddings ", kInputs,
+                         " --save-trajectory ", In("trajectory.safetensors"), " --out ", In("latents.safetensors"))),
+              0)
+        << output_;
+    return TrajectoryError(folder_ / "trajectory.safetensors", "experts.safetensors");
+  };
+  const double error = sample("--guidance-low 3");
+  std::printf("largest relative error of a sample: %.1e\n", error);
+  EXPECT_LE(error, 1e-4);
+  EXPECT_GT(sample(""), 1e-3) << "guidance 5 for both";
+  EXPECT_GT(sample("--guidance-low 3 --boundary 0.6"), 1e-3);
 }
 
 TEST_F(TinyWan, EncodesPromptsAsTheReferenceDoes) {

@@ -18,11 +18,15 @@ double MaxRelativeError(const at::Tensor& ours, const at::Tensor& reference) {
   return ((ours - reference).abs().max() / reference.abs().max()).item<double>();
 }
 
-// Every case of `form` (case<i>.pixels ... of vae_reference.py) through `vae`.
-void ExpectLikeReference(const WanVae& vae, const std::string& form) {
+// Every case of the file `form` (case<i>.pixels ... of vae_reference.py) through `vae`, in tiles where it says so.
+void ExpectLikeReference(WanVae vae, const std::string& form) {
   const SafetensorsFile data = SafetensorsFile::Open(kReference / (form + ".safetensors"));
   for (int i = 0; i < 3; ++i) {
     const auto tensor = [&](const char* what) { return CopyToTensor(data.At(StrCat("case", i, ".", what))); };
+    if (form.ends_with("_tiled")) {
+      const at::Tensor sizes = tensor("tiling") * vae.config().spatial_factor();
+      vae.TileSpace({.tile = sizes[0].item<std::int64_t>(), .stride = sizes[1].item<std::int64_t>()});
+    }
     const double encode = MaxRelativeError(vae.Encode(tensor("pixels")), tensor("latents"));
     const double decode = MaxRelativeError(vae.Decode(tensor("noise")), tensor("decoded"));
     std::printf("%s case %d: encode %.2e, decode %.2e\n", form.c_str(), i, encode, decode);
@@ -42,6 +46,10 @@ TEST_P(VaeParity, OfAPipelineRootAndItsVaeFolder) {
   const WanVae vae = WanVae::Load(kReference / GetParam() / "vae", at::kCPU);
   const at::Tensor latents = at::ones({1, vae.channels(), 2, 2, 2});
   EXPECT_TRUE(at::equal(vae.Decode(latents), WanVae::Load(kReference / GetParam(), at::kCPU).Decode(latents)));
+}
+
+TEST_P(VaeParity, InTiles) {
+  ExpectLikeReference(WanVae::Load(kReference / GetParam(), at::kCPU), std::string(GetParam()) + "_tiled");
 }
 
 INSTANTIATE_TEST_SUITE_P(, VaeParity, testing::Values("plain", "residual", "other"),

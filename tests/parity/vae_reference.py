@@ -3,6 +3,7 @@
 <out>/<form>/vae/              as save_pretrained writes it
 <out>/<form>_original.safetensors   the same weights under original names, no config.json (plain and residual only)
 <out>/<form>.safetensors       case<i>.pixels, .latents (normalised, of the pixels), .noise (latents), .decoded (of the noise)
+<out>/<form>_tiled.safetensors      the same in tiles, and case<i>.tiling [tile, stride] in latent pixels
 """
 import pathlib
 import re
@@ -23,6 +24,10 @@ FORMS = {
 }
 # videos, frames, latent height, latent width
 CASES = [(1, 1, 3, 5), (2, 5, 4, 2), (1, 13, 5, 3)]
+
+# videos, frames, latent height, latent width, tile, stride: a last tile of full size, a last one shorter than what is shared, and more
+# than half shared
+TILED_CASES = [(1, 5, 7, 6, 4, 3), (2, 1, 9, 7, 6, 4), (1, 5, 7, 6, 5, 2)]
 
 PARTS = {"norm1": "residual.0", "conv1": "residual.2", "norm2": "residual.3", "conv2": "residual.6", "conv_shortcut": "shortcut"}
 
@@ -66,6 +71,30 @@ def randomise(vae: AutoencoderKLWan) -> None:
     vae.decoder.conv_out.weight.mul_(1.3)  # mostly inside [-1, 1], and sometimes clamped
 
 
+def tile_by(vae: AutoencoderKLWan, tile: int, stride: int, pixels: int) -> None:
+    """Latent pixels that are so many `pixels`: those of a frame, or of its patches, which diffusers cuts when it encodes."""
+    vae.enable_tiling(tile * pixels, tile * pixels, stride * pixels, stride * pixels)
+
+
+def tiled(form: str, vae: AutoencoderKLWan, mean: torch.Tensor, std: torch.Tensor, scale: int) -> dict[str, torch.Tensor]:
+    data = {}
+    for i, (videos, frames, height, width, tile, stride) in enumerate(TILED_CASES):
+        pixels = torch.rand(videos, 3, frames, height * scale, width * scale) * 2 - 1
+        tile_by(vae, tile, stride, scale // (vae.config.patch_size or 1))
+        latents = (vae.encode(pixels).latent_dist.mode() - mean) / std
+        noise = torch.randn_like(latents)
+        tile_by(vae, tile, stride, scale)
+        decoded = vae.decode(noise * std + mean).sample
+        vae.disable_tiling()
+        whole = vae.decode(noise * std + mean).sample
+        difference = (decoded - whole).abs().max().item()
+        print(f"{form} tiled case {i}: decoded {tuple(decoded.shape)}, largest difference to the whole {difference:.3f}")
+        assert decoded.shape == whole.shape == pixels.shape and difference > 0.05
+        data.update({f"case{i}.pixels": pixels, f"case{i}.latents": latents, f"case{i}.noise": noise, f"case{i}.decoded": decoded,
+                     f"case{i}.tiling": torch.tensor([tile, stride])})
+    return data
+
+
 def main(out: pathlib.Path) -> None:
     # The block takes no cache, yet the encoder hands it one: with attention between its stages the reference does not run as it is.
     attend = WanAttentionBlock.forward
@@ -95,6 +124,8 @@ def main(out: pathlib.Path) -> None:
             assert 0 < clamped < 0.5 and decoded.std() > 0.05
             data.update({f"case{i}.pixels": pixels, f"case{i}.latents": latents, f"case{i}.noise": noise, f"case{i}.decoded": decoded})
         save_file({k: v.contiguous() for k, v in data.items()}, out / f"{form}.safetensors")
+        in_tiles = tiled(form, vae, mean, std, scale)
+        save_file({k: v.contiguous() for k, v in in_tiles.items()}, out / f"{form}_tiled.safetensors")
 
 
 if __name__ == "__main__":

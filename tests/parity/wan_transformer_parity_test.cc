@@ -24,10 +24,13 @@ TEST_P(WanTransformerParity, ForwardAndGradients) {
   const fs::path folder = fs::path(SGMD_PARITY_DIR) / GetParam();
   const SafetensorsFile reference = SafetensorsFile::Open(folder.string() + ".safetensors");
   const auto tensor = [&](const std::string& name) { return CopyToTensor(reference.At(name)); };
-  WanTransformer model = WanTransformer::Load(folder, at::kCPU);
-  model.SetRequiresGrad(true);
   const at::Tensor x = tensor("x").requires_grad_(true);
-  const at::Tensor output = model.Forward(x, tensor("sigma"), {tensor("context")});
+  WanTransformer model = WanTransformer::Load(folder, at::kCPU, x.scalar_type());
+  model.SetRequiresGrad(true);
+  Conditioning condition{tensor("context")};
+  if (model.config().takes_image()) condition.image = tensor("image");
+  if (model.config().takes_clip()) condition.clip = tensor("clip");
+  const at::Tensor output = model.Forward(x, tensor("sigma"), condition);
   ASSERT_EQ(output.sizes(), tensor("output").sizes());
   const double forward = RelativeError(output.detach(), tensor("output"));
   output.backward(tensor("upstream"));
@@ -46,7 +49,8 @@ TEST_P(WanTransformerParity, ForwardAndGradients) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, WanTransformerParity,
-                         testing::Values("small", "real_head", "coarse_patches", "deep_patches_sharded"),
+                         testing::Values("small", "real_head", "coarse_patches", "deep_patches_sharded", "image",
+                                         "image_clip", "image_clip_real_head"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(WanTransformerParityFiles, OneCaseIsSharded) {

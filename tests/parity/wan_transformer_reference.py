@@ -1,7 +1,8 @@
 """Random WanTransformer3DModels of several sizes as diffusers saves them, with inputs, outputs and gradients.
 
 <out>/<case>/ is the model folder (one of them sharded), <out>/<case>.safetensors its inputs and reference results:
-x, sigma, context (padded), upstream, output, grad.x, grad.<Diffusers name>.
+x, sigma, context (padded), upstream, output, grad.x, grad.<Diffusers name>; of models for image-to-video image, the mask and
+the latents of the first frame, and clip, its CLIP tokens.
 """
 import json
 import pathlib
@@ -22,10 +23,22 @@ CASES = {
                             text_dim=20, freq_dim=64, patch_size=(1, 4, 4)), 12, 12, (3, 7, 8, 12), "10GB"),
     "deep_patches_sharded": (dict(num_attention_heads=3, attention_head_dim=16, num_layers=2, ffn_dim=64, in_channels=48,
                                   out_channels=48, text_dim=16, freq_dim=256, patch_size=(2, 2, 1)), 9, 1, (2, 6, 4, 5), "100KB"),
+    "image": (dict(num_attention_heads=2, attention_head_dim=12, num_layers=2, ffn_dim=40, in_channels=36, out_channels=16,
+                   text_dim=16, freq_dim=32), 7, 5, (2, 3, 6, 8), "10GB"),
+    # diffusers takes the text to have 512 rows where there are CLIP tokens
+    "image_clip": (dict(num_attention_heads=2, attention_head_dim=12, num_layers=2, ffn_dim=40, in_channels=36, out_channels=16,
+                        text_dim=16, freq_dim=32, image_dim=20, added_kv_proj_dim=24), 512, 5, (2, 3, 6, 8), "10GB"),
+    "image_clip_real_head": (dict(num_attention_heads=2, attention_head_dim=128, num_layers=1, ffn_dim=96, in_channels=36, out_channels=16,
+                                  text_dim=24, freq_dim=256, image_dim=1280, added_kv_proj_dim=256), 512, 11, (1, 3, 6, 10), "10GB"),
 }
+# The gradients of keys are differences of nearly equal numbers where most of 512 rows are alike: in float32 diffusers itself is 2e-4
+# away from its float64.
+IN_FLOAT64 = {"image_clip"}
+CLIP_TOKENS = 257
 
 
 def write_case(out, name, config, text_len, rows, latent, max_shard_size):
+    torch.set_default_dtype(torch.float32)
     model = WanTransformer3DModel(**config)
     with torch.no_grad():
         for p in model.parameters():  # norms and biases too, so that none is at its neutral value
@@ -35,15 +48,25 @@ def write_case(out, name, config, text_len, rows, latent, max_shard_size):
     saved = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**saved, "text_len": text_len}))
 
+    if name in IN_FLOAT64:
+        torch.set_default_dtype(torch.float64)
+        model.to(torch.float64)
     batch, frames, height, width = latent
-    x = torch.randn(batch, config["in_channels"], frames, height, width, requires_grad=True)
+    x = torch.randn(batch, config["out_channels"], frames, height, width, requires_grad=True)
     sigma = torch.tensor([1.0, 0.8333, 0.02][:batch])
     context = torch.zeros(batch, text_len, config["text_dim"])
     context[:, :rows] = torch.randn(batch, rows, config["text_dim"])
-    output = model(x, sigma * 1000.0, context, return_dict=False)[0]
+    inputs, clip, more = x, None, {}
+    if config["in_channels"] > config["out_channels"]:
+        more["image"] = torch.randn(batch, config["in_channels"] - config["out_channels"], frames, height, width)
+        inputs = torch.cat([x, more["image"]], dim=1)
+    if config.get("image_dim"):
+        clip = more["clip"] = torch.randn(batch, CLIP_TOKENS, config["image_dim"])
+    output = model(inputs, sigma * 1000.0, context, clip, return_dict=False)[0]
     upstream = torch.randn_like(output)
     output.backward(upstream)
     tensors = {"x": x.detach(), "sigma": sigma, "context": context, "output": output.detach(), "upstream": upstream, "grad.x": x.grad}
+    tensors |= more
     tensors |= {f"grad.{key}": p.grad for key, p in model.named_parameters()}
     save_file({key: t.contiguous() for key, t in tensors.items()}, out / f"{name}.safetensors")
 

@@ -15,6 +15,14 @@
 namespace sgmd {
 namespace {
 
+// With a first frame and CLIP tokens where the model takes them.
+Conditioning ConditionFor(const WanConfig& config, const TinyInputs& in) {
+  Conditioning condition{in.context};
+  if (config.takes_image()) condition.image = Noise({2, config.in_dim - config.out_dim, 2, 4, 4}, 9);
+  if (config.takes_clip()) condition.clip = Noise({2, 5, config.image_dim}, 10);
+  return condition;
+}
+
 // Output, gradient of the input, then of everything trained, after two micro-batches.
 std::vector<at::Tensor> Train(WanTransformer& model, Recomputation recompute) {
   model.SetBlockCheckpointing(recompute);
@@ -24,7 +32,7 @@ std::vector<at::Tensor> Train(WanTransformer& model, Recomputation recompute) {
   for (const std::uint64_t seed : {5, 6}) {
     const TinyInputs in;
     const at::Tensor x = Noise(in.x.sizes(), seed).to(model.parameters()[0].second.scalar_type()).requires_grad_(true);
-    const at::Tensor y = model.Forward(x, in.sigma, {in.context});
+    const at::Tensor y = model.Forward(x, in.sigma, ConditionFor(model.config(), in));
     y.square().mean().backward();
     results.insert(results.end(), {y.detach(), x.grad()});
   }
@@ -89,6 +97,14 @@ TEST(Checkpointing, GivesTheBitsOfPlainTrainingOfAdapters) {
     for (const auto& [name, p] : model.adapters()) p.add_(Noise(p.sizes(), 8) * 0.1);
   }
   ExpectSame(Train(model, true), Train(model, false));
+}
+
+TEST(Checkpointing, GivesTheBitsOfPlainTrainingWithAFirstFrame) {
+  for (const WanConfig& config : {TinyImageConfig(3, 0), TinyImageConfig(3, 10)}) {
+    WanTransformer model = RandomModel(config);
+    ExpectSame(Train(model, true), Train(model, false));
+    ExpectSame(Train(model, {true, kKeepAttention}), Train(model, false));
+  }
 }
 
 TEST(Checkpointing, GivesTheBitsOfPlainTrainingInBfloat16) {

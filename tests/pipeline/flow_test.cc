@@ -122,6 +122,45 @@ TEST(SamplePlan, AStepRunAgainAfterARollbackDrawsAnew) {
   EXPECT_TRUE(at::equal(PlanSample(e, bank, 3, 1).noise, PlanSample(e, bank, 3, 1).noise));
 }
 
+TEST(SamplePlan, HasNewNoiseForEachStepBeforeTheExitWhereTheRolloutTakesIt) {
+  TinyRun run(1);
+  Experiment e = run.experiment();
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
+  std::set<double> sums;  // of every noise that is drawn: none comes twice
+  std::size_t drawn = 0;
+  for (int step = 0; step < 8; ++step) {
+    e.schedule.rollout = RolloutForm::kEuler;
+    const SamplePlan euler = PlanSample(e, bank, step, 1);
+    EXPECT_TRUE(euler.step_noise.empty());
+    e.schedule.rollout = RolloutForm::kRenoise;
+    for (const SamplePlan& plan : {PlanSample(e, bank, step, 1), PlanFreshSample(e, bank, step, 1, 0)}) {
+      ASSERT_EQ(plan.step_noise.size(), static_cast<std::size_t>(plan.exit_step));
+      std::vector<at::Tensor> noises = plan.step_noise;
+      noises.insert(noises.end(), {plan.noise, plan.score_noise});
+      for (const at::Tensor& noise : noises) {
+        EXPECT_EQ(noise.sizes(), plan.noise.sizes());
+        sums.insert(noise.sum().item<double>());
+      }
+      drawn += noises.size();
+    }
+    const SamplePlan plan = PlanSample(e, bank, step, 1);
+    EXPECT_TRUE(at::equal(plan.noise, euler.noise)) << "nothing else changes";
+    EXPECT_EQ(plan.exit_step, euler.exit_step);
+    for (std::size_t i = 0; i < plan.step_noise.size(); ++i)
+      EXPECT_TRUE(at::equal(plan.step_noise[i], PlanSample(e, bank, step, 1).step_noise[i]));
+  }
+  EXPECT_EQ(sums.size(), drawn);
+}
+
+TEST(SamplePlan, NewNoiseIsAnotherOneAfterARollback) {
+  TinyRun run(1, "[schedule]\nrollout = \"renoise\"\nexit_weights = [0, 0, 0, 1]\n");
+  Experiment e = run.experiment();
+  const PromptBank bank = PromptBank::Open(e.model.prompts);
+  const SamplePlan first = PlanSample(e, bank, 3, 1);
+  e.rollbacks = 1;
+  EXPECT_FALSE(at::equal(PlanSample(e, bank, 3, 1).step_noise.at(2), first.step_noise.at(2)));
+}
+
 TEST(Guidance, IsUnconditionalPlusScaledDifference) {
   TempFolder folder;
   WriteTinyModel(folder.path());
@@ -131,6 +170,40 @@ TEST(Guidance, IsUnconditionalPlusScaledDifference) {
   const at::Tensor vc = model.Forward(x, sigma, {c}), vu = model.Forward(x, sigma, {u});
   EXPECT_TRUE(at::allclose(GuidedVelocity(model, x, sigma, {c}, {u}, 2.5), vu + 2.5 * (vc - vu), 1e-4, 1e-5));
   EXPECT_TRUE(at::equal(GuidedVelocity(model, x, sigma, {c}, {u}, 1.0), vc));
+}
+
+// Over the published grid: every step by the formula, the last one without noise.
+TEST(RenoiseSample, TakesEachCleanEstimateToTheNextLevelWithNewNoise) {
+  TempFolder folder;
+  WriteTinyModel(folder.path());
+  const WanTransformer model = WanTransformer::Load(folder.path(), at::kCPU);
+  const std::vector<double> sigmas = StudentSigmas({1000, 750, 500, 250}, 5);
+  const at::Tensor noise = Noise({2, 3, 4, 4, 4}, 1), context = Noise({2, 8, 8}, 2);
+  std::vector<std::int64_t> asked, told;
+  const auto fresh = [&](std::int64_t step) {
+    asked.push_back(step);
+    return Noise(noise.sizes(), 10 + step);
+  };
+  const at::Tensor found =
+      RenoiseSample(model, noise, sigmas, fresh, {context}, {}, 1.0, [&](std::int64_t done) { told.push_back(done); });
+  EXPECT_EQ(asked, (std::vector<std::int64_t>{1, 2, 3}));
+  EXPECT_EQ(told, (std::vector<std::int64_t>{1, 2, 3, 4}));
+  at::Tensor x = noise;
+  for (int i = 0; i < 4; ++i) {
+    const at::Tensor x0 =
+        CleanFromVelocity(x, model.Forward(x, at::full({2}, sigmas[i]), {context}), at::full({2}, sigmas[i]));
+    x = i == 3 ? x0 : AddNoise(x0, Noise(noise.sizes(), 11 + i), at::full({2}, sigmas[i + 1]));
+  }
+  EXPECT_TRUE(at::allclose(found, x, 1e-5, 1e-6));
+  EXPECT_FALSE(at::allclose(found, EulerSample(model, noise, sigmas, {context}, {}, 1.0), 1e-2, 1e-2));
+}
+
+// With the true velocity x0 is exact, whatever the noise.
+TEST(RenoiseStep, KeepsTheCleanSample) {
+  const at::Tensor x0 = Noise({1, 1, 1, 1, 4}, 1), e = Noise({1, 1, 1, 1, 4}, 2), fresh = Noise({1, 1, 1, 1, 4}, 3);
+  const at::Tensor x = 0.25 * x0 + 0.75 * e, v = e - x0;
+  EXPECT_TRUE(at::allclose(RenoiseStep(x, v, 0.75, 0.5, fresh), 0.5 * x0 + 0.5 * fresh, 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(RenoiseStep(x, v, 0.75, 0, {}), x0, 1e-5, 1e-6));
 }
 
 TEST(EulerStep, IntegratesAConstantVelocityExactly) {

@@ -1,5 +1,6 @@
 // The roles together, by the serial loop and by themselves.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -7,8 +8,10 @@
 #include "common/error/error.h"
 #include "common/log/log.h"
 #include "common/storage/atomic_folder.h"
+#include "pipeline/flow/flow_matching.h"
 #include "pipeline/training/fake_score.h"
 #include "pipeline/training/generator.h"
+#include "pipeline/training/role_model.h"
 #include "pipeline/training/teacher.h"
 #include "tests/support/serial_loop.h"
 #include "tests/support/tiny_run.h"
@@ -80,6 +83,26 @@ TEST(ExitGraph, IsOfTheWeightsThatRolledOut) {
   EXPECT_ANY_THROW(generator.Accumulate(plan, rollout.exit, gradient));
 }
 
+// The oracle of the processes rolls out with new noise by the formula: so does the generator, bit for bit.
+TEST(Rollout, WithNewNoiseAtEachStepIsThatOfTheFormula) {
+  TinyRun run(1, "[schedule]\nrollout = \"renoise\"\nexit_weights = [0, 0, 0, 1]\n");
+  const Experiment e = run.experiment();
+  Generator generator(e, at::kCPU);
+  const SamplePlan plan = PlanSample(e, generator.bank(), 0, 0);
+  const Generator::Rollout found = generator.RollOut(plan);
+  EXPECT_EQ(generator.work().ForwardEquivalents(), 4 * e.data.micro_batch);
+  const c10::NoGradGuard no_grad;
+  const std::vector<double> sigmas = StudentSigmas(e.schedule.student_steps, e.schedule.student_shift);
+  const Conditioning condition = ConditionOn(plan.prompts, generator.bank(), generator.model());
+  const auto clean = [&](const at::Tensor& x, double s) {
+    return x - s * generator.model().Forward(x, at::full({x.size(0)}, s), condition);
+  };
+  at::Tensor x = plan.noise;
+  for (int i = 0; i < 3; ++i) x = (1 - sigmas[i + 1]) * clean(x, sigmas[i]) + sigmas[i + 1] * plan.step_noise[i];
+  EXPECT_TRUE(at::equal(found.exit.x, x));
+  EXPECT_TRUE(at::equal(found.x_g, clean(x, sigmas[3])));
+}
+
 TEST(RoundedScores, AreBfloat16AndCountAsFloat32) {
   TinyRun run(1, "[precision]\nscores = \"bfloat16\"\n"), plain(1);
   const Experiment e = run.experiment();
@@ -125,7 +148,7 @@ TEST(Alignment, RefusesWeightsOfAnotherModel) {
 TEST(SerialLoop, HasOtherWeightsWithEachOption) {
   const std::string plain = StateAfter(3, "");
   for (const char* option :
-       {"[schedule]\nexit = \"step\"\n", "[inner]\nsource = \"fresh_after\"\n",
+       {"[schedule]\nexit = \"step\"\n", "[schedule]\nrollout = \"renoise\"\n", "[inner]\nsource = \"fresh_after\"\n",
         "[objective]\nweighting = \"paper\"\nweight_cap = 10\n", "[objective]\nalignment = 0.03\n"}) {
     EXPECT_NE(StateAfter(3, option), plain) << option;
     EXPECT_EQ(StateAfter(3, option), StateAfter(3, option)) << option;

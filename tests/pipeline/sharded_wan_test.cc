@@ -23,18 +23,20 @@ namespace {
 constexpr int kMicroBatches = 4, kSteps = 3;
 
 // A block has four grains, so that each of four ranks holds some of it.
-WanConfig Config() {
+WanConfig Config(bool image = false) {
   WanConfig c = TinyWanConfig(3);
   c.dim = 96;
   c.ffn_dim = 800;
+  if (image) c.in_dim = 2 * c.out_dim + WanConfig::kMaskChannels, c.image_dim = 10;
   return c;
 }
 
-// What is compared: a precision, and whether adapters are trained over a frozen base.
+// What is compared: a precision, whether adapters are trained over a frozen base, and whether the model takes a first
+// frame and its CLIP tokens.
 struct Form {
   const char* name;
   at::ScalarType compute;
-  bool adapted;
+  bool adapted, image = false;
 
   WanPrecision precision() const { return {adapted ? compute : at::kFloat, compute}; }
   LoraConfig lora() const { return adapted ? LoraConfig{2, 4.0} : LoraConfig{}; }
@@ -44,7 +46,7 @@ std::ostream& operator<<(std::ostream& out, const Form& form) { return out << fo
 
 // The same whole model in every thread, adapters that do something included.
 WanTransformer Whole(const Form& form) {
-  WanTransformer model = RandomModel(Config(), form.precision());
+  WanTransformer model = RandomModel(Config(form.image), form.precision());
   if (form.adapted) {
     model = model.WithAdapters(form.lora(), 5);
     const c10::NoGradGuard no_grad;
@@ -58,17 +60,22 @@ WanTransformer Whole(const Form& form) {
 }
 
 struct Inputs {
-  at::Tensor x, sigma, text, target;
+  at::Tensor x, sigma, text, target, image, clip;
+
+  Conditioning Condition(const Form& form) const {
+    return form.image ? Conditioning{text, image, clip} : Conditioning{text};
+  }
 };
 Inputs InputsOf(int step, int micro_batch) {
   const auto seed = [&](const char* what) { return SeedFor(7, step, micro_batch, what); };
   // An odd number of tokens, which two ranks cannot share evenly.
-  return {Noise({2, 2, 3, 6, 6}, seed("x")), Uniform({2}, seed("sigma")), Noise({2, 4, 6}, seed("text")),
-          Noise({2, 2, 3, 6, 6}, seed("target"))};
+  return {Noise({2, 2, 3, 6, 6}, seed("x")),     Uniform({2}, seed("sigma")),
+          Noise({2, 4, 6}, seed("text")),        Noise({2, 2, 3, 6, 6}, seed("target")),
+          Noise({2, 6, 3, 6, 6}, seed("image")), Noise({2, 5, 10}, seed("clip"))};
 }
 
-at::Tensor LossOf(const VelocityModel& model, const Inputs& in) {
-  return (model.Forward(in.x, in.sigma, {in.text}) - in.target).square().mean() / kMicroBatches;
+at::Tensor LossOf(const VelocityModel& model, const Inputs& in, const Form& form) {
+  return (model.Forward(in.x, in.sigma, in.Condition(form)) - in.target).square().mean() / kMicroBatches;
 }
 
 OptimizerConfig Optimizer() {
@@ -86,9 +93,9 @@ struct Outcome {
 };
 
 // dL/dx at fixed parameters, as the fake score gives it.
-at::Tensor InputGradient(const VelocityModel& model, const Inputs& in) {
+at::Tensor InputGradient(const VelocityModel& model, const Inputs& in, const Form& form) {
   const at::Tensor x = in.x.clone().requires_grad_();
-  model.Forward(x, in.sigma, {in.text}).square().sum().backward();
+  model.Forward(x, in.sigma, in.Condition(form)).square().sum().backward();
   return x.grad();
 }
 
@@ -104,20 +111,20 @@ Outcome Alone(const Form& form) {
   {
     const c10::NoGradGuard no_grad;
     const Inputs in = InputsOf(0, 0);
-    outcome.forward = model.Forward(in.x, in.sigma, {in.text});
+    outcome.forward = model.Forward(in.x, in.sigma, in.Condition(form));
   }
   for (int step = 0; step < kSteps; ++step) {
-    for (int m = 0; m < kMicroBatches; ++m) LossOf(model, InputsOf(step, m)).backward();
+    for (int m = 0; m < kMicroBatches; ++m) LossOf(model, InputsOf(step, m), form).backward();
     outcome.norms.push_back(optimizer.Step().gradient_norm);
   }
   model.SetRequiresGrad(false);
-  outcome.input_gradient = InputGradient(model, InputsOf(9, 9));
+  outcome.input_gradient = InputGradient(model, InputsOf(9, 9), form);
   outcome.weights = model.trained();
   return outcome;
 }
 
 Outcome OfRank(Collectives& group, const Form& form, Collectives* sequence = nullptr) {
-  ShardedWan model(Config(), {form.precision(), form.lora(), true, sequence}, group, at::kCPU);
+  ShardedWan model(Config(form.image), {form.precision(), form.lora(), true, sequence}, group, at::kCPU);
   ShardedParameters& parameters = model.parameters();
   const WanTransformer start = Whole(form);
   for (const auto& [name, tensor] : start.parameters()) parameters.Set(name, tensor);
@@ -128,16 +135,16 @@ Outcome OfRank(Collectives& group, const Form& form, Collectives* sequence = nul
   {
     const c10::NoGradGuard no_grad;
     const Inputs in = InputsOf(0, 0);
-    outcome.forward = model.Forward(in.x, in.sigma, {in.text});
+    outcome.forward = model.Forward(in.x, in.sigma, in.Condition(form));
   }
   for (int step = 0; step < kSteps; ++step) {
     const int sharing = sequence == nullptr ? 1 : sequence->ranks();
     for (int m = group.rank() / sharing; m < kMicroBatches; m += group.ranks() / sharing)
-      LossOf(model, InputsOf(step, m)).backward();
+      LossOf(model, InputsOf(step, m), form).backward();
     outcome.norms.push_back(optimizer.Step().gradient_norm);
   }
   parameters.SetRequiresGrad(false);
-  outcome.input_gradient = InputGradient(model, InputsOf(9, 9));
+  outcome.input_gradient = InputGradient(model, InputsOf(9, 9), form);
   std::vector<at::Tensor> shards;
   for (const auto& [name, shard] : parameters.Trained()) shards.push_back(shard);
   parameters.ForEachWhole(shards, [&](const std::string& name, const at::Tensor& whole) {
@@ -177,7 +184,10 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Combine(testing::Values(1, 2, 4),
                      testing::Values(Form{"Float32", at::kFloat, false}, Form{"Bfloat16", at::kBFloat16, false},
                                      Form{"AdaptedFloat32", at::kFloat, true},
-                                     Form{"AdaptedBfloat16", at::kBFloat16, true})),
+                                     Form{"AdaptedBfloat16", at::kBFloat16, true},
+                                     Form{"ImageFloat32", at::kFloat, false, true},
+                                     Form{"ImageBfloat16", at::kBFloat16, false, true},
+                                     Form{"AdaptedImageBfloat16", at::kBFloat16, true, true})),
     [](const auto& info) { return std::to_string(std::get<0>(info.param)) + std::get<1>(info.param).name; });
 
 // What each of `ranks` ranks ends with, two and two sharing the tokens of a micro-batch.
@@ -209,7 +219,8 @@ void ExpectSame(const Outcome& found, const Outcome& expected) {
 
 // The degree decides the last bits of sums over tokens; how many micro-batches are taken at once does not.
 TEST(SharedTokens, GiveTheSameBitsForOneMicroBatchAtOnceAndForTwo) {
-  for (const Form& form : {Form{"Float32", at::kFloat, false}, Form{"AdaptedBfloat16", at::kBFloat16, true}}) {
+  for (const Form& form : {Form{"Float32", at::kFloat, false}, Form{"AdaptedBfloat16", at::kBFloat16, true},
+                           Form{"ImageFloat32", at::kFloat, false, true}}) {
     const std::vector<Outcome> two = WithSharedTokens(2, form), four = WithSharedTokens(4, form);
     for (const std::vector<Outcome>* each : {&two, &four}) {
       for (const Outcome& found : *each) ExpectSame(found, two.front());
@@ -222,8 +233,10 @@ double LargestError(const at::Tensor& found, const at::Tensor& expected) {
   return ((found - expected).abs().max() / expected.abs().max()).item<double>();
 }
 
-TEST(SharedTokens, GiveWhatOneProcessGivesButForRounding) {
-  const Form form{"Float32", at::kFloat, false};
+class SharedTokensOf : public testing::TestWithParam<Form> {};
+
+TEST_P(SharedTokensOf, GiveWhatOneProcessGivesButForRounding) {
+  const Form form = GetParam();
   const Outcome alone = Alone(form), shared = WithSharedTokens(2, form).front();
   EXPECT_LT(LargestError(shared.forward, alone.forward), 1e-5);
   EXPECT_LT(LargestError(shared.input_gradient, alone.input_gradient), 1e-5);
@@ -232,6 +245,10 @@ TEST(SharedTokens, GiveWhatOneProcessGivesButForRounding) {
   for (const auto& [name, tensor] : shared.weights)
     EXPECT_TRUE(at::allclose(tensor, expected.at(name), 1e-3, 1e-5)) << name;
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, SharedTokensOf,
+                         testing::Values(Form{"Text", at::kFloat, false}, Form{"Image", at::kFloat, false, true}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 // Kernels add in another order where there are more threads: the same one for any number of grains.
 TEST(GrainNorm, IsThatOfAnyNumberOfRanksWithAnyThreads) {

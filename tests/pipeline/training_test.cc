@@ -112,6 +112,52 @@ TEST(AdamW, ClipsByTheGlobalNormAndWarmsUp) {
   }
 }
 
+TEST(RateFraction, RisesOverTheWarmUpAndFallsToItsEnd) {
+  OptimizerConfig config;
+  EXPECT_EQ(RateFraction(config, 1), 1);
+  config.warmup_steps = 10;
+  EXPECT_EQ(RateFraction(config, 3), 0.3);
+  EXPECT_EQ(RateFraction(config, 10), 1);
+  EXPECT_EQ(RateFraction(config, 1000), 1);
+  config.decay_steps = 110;
+  config.final_fraction = 0.2;
+  for (const RateDecay decay : {RateDecay::kLinear, RateDecay::kCosine}) {
+    config.decay = decay;
+    EXPECT_EQ(RateFraction(config, 3), 0.3);
+    EXPECT_DOUBLE_EQ(RateFraction(config, 10), 1);
+    EXPECT_DOUBLE_EQ(RateFraction(config, 60), 0.6);  // half of the way
+    EXPECT_EQ(RateFraction(config, 110), 0.2);
+    EXPECT_EQ(RateFraction(config, 111), 0.2);
+  }
+  config.decay = RateDecay::kLinear;
+  EXPECT_DOUBLE_EQ(RateFraction(config, 35), 0.8);
+  config.decay = RateDecay::kCosine;
+  EXPECT_DOUBLE_EQ(RateFraction(config, 35), 0.2 + 0.8 * (1 + std::sqrt(0.5)) / 2);
+}
+
+TEST(AdamW, UsesTheFallingRateAlsoAfterACheckpoint) {
+  TempFolder folder;
+  OptimizerConfig config = Config(0.9);
+  config.decay = RateDecay::kLinear;
+  config.decay_steps = 4;
+  const auto rate = [](AdamW& adamw, at::Tensor& p) {
+    p.mutable_grad() = at::full({3}, 0.5);
+    return adamw.Step().learning_rate;
+  };
+  at::Tensor p = at::ones({3}).requires_grad_(true);
+  AdamW straight({{"p", p}}, config);
+  EXPECT_DOUBLE_EQ(rate(straight, p), 0.1 * 0.75);
+  SaveTensors(folder / "s.safetensors", straight.State());
+  at::Tensor q = p.detach().clone().requires_grad_(true);
+  AdamW resumed({{"p", q}}, config);
+  resumed.LoadState(SafetensorsFile::Open(folder / "s.safetensors"));
+  for (const double expected : {0.05, 0.025, 0.0, 0.0}) {
+    EXPECT_DOUBLE_EQ(rate(straight, p), expected);
+    EXPECT_DOUBLE_EQ(rate(resumed, q), expected);
+  }
+  EXPECT_TRUE(at::equal(p, q));
+}
+
 TEST(AdamW, SkipsAStepWhoseGradientIsNotFinite) {
   OptimizerConfig config;
   config.learning_rate = 0.1;

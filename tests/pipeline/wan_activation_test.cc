@@ -25,7 +25,7 @@ class MemoryMeter : public c10::MemoryReportingInfoBase {
   std::int64_t alive = 0, peak = 0;
 };
 
-WanConfig Config() {
+WanConfig Config(bool image = false) {
   WanConfig c;
   c.in_dim = c.out_dim = 4;
   c.dim = 96;
@@ -35,6 +35,7 @@ WanConfig Config() {
   c.text_len = 32;
   c.num_heads = 2;
   c.num_layers = 6;
+  if (image) c.in_dim = 2 * c.out_dim + WanConfig::kMaskChannels, c.image_dim = 80;
   return c;
 }
 
@@ -44,6 +45,7 @@ struct Case {
   std::int64_t side = 16;  // tokens are 4 x side x side
   bool keep_attention = false;
   Kernels kernels = Kernels::kFused;
+  bool image = false;  // a model that takes a first frame and CLIP tokens
 };
 constexpr std::int64_t kRank = 8, kSamples = 2;
 
@@ -51,7 +53,7 @@ WanTransformer ModelFor(const Case& c) {
   const bool adapters = c.backward == Backward::kAdapters;
   const WanPrecision precision = c.half ? WanPrecision(adapters ? at::kBFloat16 : at::kFloat, at::kBFloat16, c.kernels)
                                         : WanPrecision(at::kFloat, at::kFloat, c.kernels);
-  WanTransformer model(Config(), at::kCPU, precision);
+  WanTransformer model(Config(c.image), at::kCPU, precision);
   model.Initialise(1);
   LoraConfig lora;
   lora.rank = kRank;
@@ -62,16 +64,25 @@ WanTransformer ModelFor(const Case& c) {
   return model;
 }
 
+Conditioning ConditionFor(const Case& c) {
+  Conditioning condition{Noise({kSamples, 32, 64}, 3)};
+  if (!c.image) return condition;
+  condition.image = Noise({kSamples, 8, 4, 2 * c.side, 2 * c.side}, 4);
+  condition.clip = Noise({kSamples, WanConfig::kClipTokens, 80}, 5);
+  return condition;
+}
+
 // The most bytes alive in a pass. Gradients of parameters are not activations: they are made before the meter starts.
 double PeakOf(const Case& c) {
   at::set_num_threads(1);
   const WanTransformer model = ModelFor(c);
   const at::Tensor x =
       Noise({kSamples, 4, 4, 2 * c.side, 2 * c.side}, 2).requires_grad_(c.backward == Backward::kInput);
-  const at::Tensor sigma = at::full({kSamples}, 0.5), context = Noise({kSamples, 32, 64}, 3);
+  const at::Tensor sigma = at::full({kSamples}, 0.5);
+  const Conditioning condition = ConditionFor(c);
   const c10::AutoGradMode mode(c.backward != Backward::kNone);
   const auto pass = [&] {
-    const at::Tensor loss = model.Forward(x, sigma, {context}).square().sum();
+    const at::Tensor loss = model.Forward(x, sigma, condition).square().sum();
     if (c.backward != Backward::kNone) loss.backward();
   };
   pass();
@@ -84,20 +95,20 @@ double PeakOf(const Case& c) {
 // What is alive between a forward pass and its backward pass.
 double KeptOf(const Case& c) {
   const WanTransformer model = ModelFor(c);
-  const at::Tensor x = Noise({kSamples, 4, 4, 2 * c.side, 2 * c.side}, 2), sigma = at::full({kSamples}, 0.5),
-                   context = Noise({kSamples, 32, 64}, 3);
-  model.Forward(x, sigma, {context}).square().sum().backward();
+  const at::Tensor x = Noise({kSamples, 4, 4, 2 * c.side, 2 * c.side}, 2), sigma = at::full({kSamples}, 0.5);
+  const Conditioning condition = ConditionFor(c);
+  model.Forward(x, sigma, condition).square().sum().backward();
   const auto meter = std::make_shared<MemoryMeter>();
   const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, meter);
-  const at::Tensor kept = model.Forward(x, sigma, {context});
+  const at::Tensor kept = model.Forward(x, sigma, condition);
   return static_cast<double>(meter->alive);
 }
 
 // What launch/plan/memory_plan.cc counts as copies of weights: a bfloat16 pass over float32 weights keeps them.
 double WeightCopies(const Case& c) {
   if (c.backward != Backward::kFull) return 0;
-  const double block = static_cast<double>(BlockParameterCount(Config())),
-               all = static_cast<double>(ParameterCount(Config()));
+  const double block = static_cast<double>(BlockParameterCount(Config(c.image))),
+               all = static_cast<double>(ParameterCount(Config(c.image)));
   return c.checkpoint_blocks ? (c.half ? 6 : 4) * block : c.half ? 2 * all : 0;
 }
 
@@ -105,7 +116,7 @@ void ExpectFormula(const Case& c) {
   const double peak = PeakOf(c);
   const PassSettings pass{c.backward, kSamples,  c.half ? 2 : 4,  c.checkpoint_blocks,
                           kRank,      c.kernels, c.keep_attention};
-  const double formula = ActivationBytes(Config(), 4 * c.side * c.side, pass) + WeightCopies(c);
+  const double formula = ActivationBytes(Config(c.image), 4 * c.side * c.side, pass) + WeightCopies(c);
   std::printf("formula %.2f MB, peak %.2f MB\n", formula / 1e6, peak / 1e6);
   EXPECT_LE(peak, 1.05 * formula);
   EXPECT_GE(peak, 0.75 * formula);
@@ -125,6 +136,15 @@ TEST(WanActivation, FormulaHoldsForCheckpointedAdapters) {
 TEST(WanActivation, FormulaHoldsForTrainingInBfloat16) { ExpectFormula({.half = true, .side = 6}); }
 TEST(WanActivation, FormulaHoldsForCheckpointedAdaptersInBfloat16) {
   ExpectFormula({.backward = Backward::kAdapters, .checkpoint_blocks = true, .half = true, .side = 6});
+}
+
+TEST(WanActivation, FormulaHoldsForImageToVideo) {
+  for (const Backward backward : {Backward::kFull, Backward::kAdapters, Backward::kInput, Backward::kNone}) {
+    ExpectFormula({.backward = backward, .image = true});
+    ExpectFormula({.backward = backward, .kernels = Kernels::kReference, .image = true});
+  }
+  ExpectFormula({.checkpoint_blocks = true, .image = true});
+  ExpectFormula({.half = true, .side = 6, .image = true});
 }
 
 TEST(WanActivation, FormulaHoldsForReferenceKernels) {

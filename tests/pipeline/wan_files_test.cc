@@ -143,7 +143,7 @@ TEST_F(WanFiles, ListsEveryTensorThatDoesNotFit) {
   SaveTensors(folder_ / "diffusion_pytorch_model.safetensors", tensors);
   EXPECT_THAT(Refusal(folder_.path()),
               AllOf(HasSubstr("missing: blocks.1.cross_attn.k.weight"),
-                    HasSubstr("unexpected: blocks.0.attn2.add_k_proj.weight"),
+                    HasSubstr("unexpected: blocks.0.cross_attn.k_img.weight (there blocks.0.attn2.add_k_proj.weight)"),
                     HasSubstr("shape of head.head.bias (there proj_out.bias): file [3], model [8]")));
 }
 
@@ -165,20 +165,6 @@ TEST_F(WanFiles, RefusesPicklesAndSaysHowToConvertThem) {
   EXPECT_THAT(Refusal(folder_.path()),
               AllOf(HasSubstr("Python pickles"), HasSubstr("save_file(torch.load("), HasSubstr("-Diffusers")));
   EXPECT_THAT(Refusal(folder_ / "pytorch_model.bin"), HasSubstr("Python pickle"));
-}
-
-TEST_F(WanFiles, RefusesTheTwoExpertsOfA14B) {
-  for (const char* part : {"high_noise_model", "low_noise_model"}) {
-    WriteConfig(folder_ / "original" / part, model_.config().ToJson());
-    EXPECT_THAT(Refusal(folder_ / "original" / part), HasSubstr("A14B is two models"));
-  }
-  EXPECT_THAT(Refusal(folder_ / "original"), AllOf(HasSubstr("A14B is two models"), HasSubstr("Wan2.1-T2V-14B")));
-  WriteConfig(folder_ / "pipe/transformer", model_.config().ToDiffusersJson());
-  WriteFileAtomically(folder_ / "pipe/model_index.json", R"({"boundary_ratio": 0.875})");
-  EXPECT_THAT(Refusal(folder_ / "pipe"), HasSubstr("A14B is two models"));
-  fs::remove(folder_ / "pipe/model_index.json");
-  fs::create_directory(folder_ / "pipe/transformer_2");
-  EXPECT_THAT(Refusal(folder_ / "pipe/transformer"), HasSubstr("A14B is two models"));
 }
 
 TEST_F(WanFiles, AsksForWhatIsMissing) {
@@ -268,15 +254,40 @@ TEST_F(WanConfigFile, TakesTI2VAsTextToVideo) {
   EXPECT_EQ(Read(With(With(diffusers_, "in_channels", 48), "out_channels", 48)).ToJson(), Read(ti2v).ToJson());
 }
 
+TEST_F(WanConfigFile, ReadsImageToVideoInBothForms) {
+  const auto original = With(With(With(original_, "model_type", "i2v"), "in_dim", 36), "image_dim", 1280);
+  const auto image = With(With(With(diffusers_, "in_channels", 36), "image_dim", 1280), "added_kv_proj_dim", 1536);
+  EXPECT_EQ(Read(original).ToJson(), Read(image).ToJson());
+  EXPECT_EQ(nlohmann::json::parse(Read(original).ToDiffusersJson()), image);
+  EXPECT_EQ(nlohmann::json::parse(Read(original).ToJson())["image_dim"], 1280);
+  const auto without = With(diffusers_, "in_channels", 36);  // Wan2.2
+  EXPECT_EQ(nlohmann::json::parse(Read(without).ToDiffusersJson()), without);
+  EXPECT_TRUE(Read(without).takes_image());
+  EXPECT_FALSE(Read(without).takes_clip());
+  EXPECT_EQ(Read(nlohmann::json::parse(Read(without).ToJson())), Read(without));
+}
+
+// Their files are alike, and only one of them has CLIP tokens.
+TEST_F(WanConfigFile, TellsOriginalWan21FromAnExpertOfWan22ByTheFolder) {
+  const auto published = With(With(original_, "model_type", "i2v"), "in_dim", 36);
+  EXPECT_EQ(Read(published).image_dim, 1280);
+  for (const char* expert : {"high_noise_model", "low_noise_model"}) {
+    std::filesystem::create_directory(folder_ / expert);
+    WriteFileAtomically(folder_ / expert / "config.json", published.dump());
+    EXPECT_EQ(WanConfig::FromFile(folder_ / expert / "config.json").image_dim, 0);
+  }
+}
+
 TEST_F(WanConfigFile, RefusesOtherKindsAndNamesWhatIsSupported) {
-  for (const char* type : {"i2v", "flf2v", "vace"}) {
+  for (const char* type : {"flf2v", "vace", "s2v"}) {
     EXPECT_THAT(Refusal(With(original_, "model_type", type)),
                 AllOf(HasSubstr(StrCat('"', type, '"')), HasSubstr("Wan2.2-TI2V-5B")));
   }
-  EXPECT_THAT(Refusal(With(original_, "in_dim", 36)),
-              AllOf(HasSubstr("36 channels in and 16 out"), HasSubstr("Wan2.1-T2V-1.3B")));
+  EXPECT_THAT(Refusal(With(original_, "in_dim", 32)),
+              AllOf(HasSubstr("32 channels in and 16 out"), HasSubstr("Wan2.1-T2V-1.3B")));
   EXPECT_THAT(Refusal(With(diffusers_, "image_dim", 1280)), HasSubstr("image_dim"));
   EXPECT_THAT(Refusal(With(diffusers_, "added_kv_proj_dim", 5120)), HasSubstr("added_kv_proj_dim"));
+  EXPECT_THAT(Refusal(With(diffusers_, "pos_embed_seq_len", 514)), HasSubstr("pos_embed_seq_len"));
   EXPECT_THAT(Refusal(With(diffusers_, "_class_name", "WanVACETransformer3DModel")),
               HasSubstr("WanVACETransformer3DModel"));
   EXPECT_THAT(Refusal(With(original_, "window_size", {8, 8})), HasSubstr("window"));

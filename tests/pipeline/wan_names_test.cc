@@ -44,7 +44,7 @@ TEST(WanNames, KeepsWhatFollowsTheModule) {
 }
 
 TEST(WanNames, NamesWhatItDoesNotKnow) {
-  for (const char* name : {"blocks.0.cross_attn.k_img.weight", "img_emb.proj.1.weight", "blocks.x.norm3.weight",
+  for (const char* name : {"blocks.0.self_attn.k_img.weight", "img_emb.emb_pos", "blocks.x.norm3.weight",
                            "blocks.3.norm33.weight", "", "blocks."}) {
     EXPECT_FALSE(FindDiffusersName(name)) << name;
     try {
@@ -68,6 +68,7 @@ struct Published {
   std::int64_t dim, heads, layers, ffn, channels;
   std::size_t tensors;
   std::int64_t parameters;
+  std::int64_t channels_in = 0, image_dim = 0;  // of image-to-video
 };
 
 class FullSize : public testing::TestWithParam<Published> {};
@@ -80,6 +81,8 @@ TEST_P(FullSize, HasThePublishedTensors) {
   c.num_layers = m.layers;
   c.ffn_dim = m.ffn;
   c.in_dim = c.out_dim = m.channels;
+  if (m.channels_in > 0) c.in_dim = m.channels_in;
+  c.image_dim = m.image_dim;
   const WanTransformer model(c, at::kMeta);
   EXPECT_EQ(model.parameters().size(), m.tensors);
   EXPECT_EQ(model.ParameterCount(), m.parameters);
@@ -87,7 +90,7 @@ TEST_P(FullSize, HasThePublishedTensors) {
   for (const auto& [name, p] : model.parameters()) shapes[name] = p.sizes().vec();
   const std::int64_t d = m.dim, last = m.layers - 1;
   using Shape = std::vector<std::int64_t>;
-  EXPECT_EQ(shapes.at("patch_embedding.weight"), (Shape{d, m.channels, 1, 2, 2}));
+  EXPECT_EQ(shapes.at("patch_embedding.weight"), (Shape{d, c.in_dim, 1, 2, 2}));
   EXPECT_EQ(shapes.at("text_embedding.0.weight"), (Shape{d, 4096}));
   EXPECT_EQ(shapes.at("time_embedding.0.weight"), (Shape{d, 256}));
   EXPECT_EQ(shapes.at("time_projection.1.weight"), (Shape{6 * d, d}));
@@ -97,12 +100,36 @@ TEST_P(FullSize, HasThePublishedTensors) {
   EXPECT_EQ(shapes.at(StrCat("blocks.", last, ".ffn.2.weight")), (Shape{d, m.ffn}));
   EXPECT_EQ(shapes.at("head.modulation"), (Shape{1, 2, d}));
   EXPECT_EQ(shapes.at("head.head.weight"), (Shape{4 * m.channels, d}));
+  EXPECT_EQ(shapes.contains(StrCat("blocks.", last, ".cross_attn.k_img.weight")), c.takes_clip());
+  if (!c.takes_clip()) return;
+  EXPECT_EQ(shapes.at(StrCat("blocks.", last, ".cross_attn.v_img.weight")), (Shape{d, d}));
+  EXPECT_EQ(shapes.at(StrCat("blocks.", last, ".cross_attn.norm_k_img.weight")), (Shape{d}));
+  EXPECT_EQ(shapes.at("img_emb.proj.1.weight"), (Shape{1280, 1280}));
+  EXPECT_EQ(shapes.at("img_emb.proj.3.weight"), (Shape{d, 1280}));
+  EXPECT_EQ(shapes.at("img_emb.proj.4.bias"), (Shape{d}));
+}
+
+// Every tensor there is has a name in diffusers, and the way back leads to it.
+TEST(FullSizeImageToVideo, TranslatesEveryName) {
+  WanConfig c;
+  c.in_dim = 36;
+  c.image_dim = 1280;
+  std::set<std::string> names;
+  const WanTransformer model(c, at::kMeta);
+  for (const auto& [name, p] : model.parameters()) {
+    EXPECT_TRUE(names.insert(DiffusersName(name)).second) << name;
+    EXPECT_EQ(OriginalName(DiffusersName(name)), name);
+  }
+  EXPECT_TRUE(names.contains("condition_embedder.image_embedder.ff.net.0.proj.weight"));
+  EXPECT_TRUE(names.contains("blocks.0.attn2.norm_added_k.weight"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, FullSize,
                          testing::Values(Published{"T2V_1_3B", 1536, 12, 30, 8960, 16, 825, 1'418'996'800},
                                          Published{"T2V_14B", 5120, 40, 40, 13824, 16, 1095, 14'288'491'584},
-                                         Published{"TI2V_5B", 3072, 24, 30, 14336, 48, 825, 4'999'787'712}),
+                                         Published{"TI2V_5B", 3072, 24, 30, 14336, 48, 825, 4'999'787'712},
+                                         Published{"I2V_14B", 5120, 40, 40, 13824, 16, 1303, 16'394'878'784, 36, 1280},
+                                         Published{"I2V_A14B", 5120, 40, 40, 13824, 16, 1095, 14'288'901'184, 36}),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

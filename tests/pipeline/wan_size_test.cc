@@ -19,6 +19,8 @@ TEST(WanSize, ParameterCountsOfThePublishedModels) {
   EXPECT_EQ(ParameterCount(kWan1_3B), 1418996800);
   EXPECT_EQ(ParameterCount(kWan14B), 14288491584);
   EXPECT_EQ(ParameterCount(kWan5B), 4999787712);
+  EXPECT_EQ(ParameterCount(kWanI2V14B), 16394878784);
+  EXPECT_EQ(ParameterCount(kWanI2VA14B), 14288901184);
   ExpectRounded(2e-9 * static_cast<double>(BlockParameterCount(kWan14B)), 0.70, 0.01);  // GB of a bf16 block
 }
 
@@ -29,12 +31,14 @@ TEST(WanSize, LoraParameterCountsAtRank64) {
   EXPECT_EQ(LoraParameterCount(kWan1_3B, 64, {"q"}), 30 * 2 * 64 * (1536 + 1536));
   EXPECT_EQ(LoraParameterCount(kWan1_3B, 64, {"self_attn.q"}), 30 * 64 * (1536 + 1536));
   EXPECT_THROW(LoraParameterCount(kWan1_3B, 64, {"norm_q"}), Error);
+  EXPECT_EQ(LoraParameterCount(kWanI2V14B, 64, kAllTargets), LoraParameterCount(kWan14B, 64, kAllTargets));
 }
 
 TEST(WanSize, TokensOfTheRecipesLatents) {
   EXPECT_EQ(TokenCount(kWan1_3B, kLatent480p), 32760);
   EXPECT_EQ(TokenCount(kWan14B, kLatent720p), 75600);
   EXPECT_EQ(TokenCount(kWan5B, kLatent5B), 27280);
+  EXPECT_EQ(TokenCount(kWanI2V14B, kLatent480p), 32760);  // of the channels of the videos, not of what goes in
 }
 
 TEST(WanSize, LatentsThatDoNotFitTheModelAreRefused) {
@@ -59,6 +63,18 @@ TEST(WanSize, ForwardFlopsOfTheTable) {
     ExpectRounded(1e-12 * flops.cross_attention, row.cross, 0.1);
     ExpectRounded(1e-12 * flops.total(), row.total, 1);
   }
+}
+
+// 257 CLIP tokens: two Linears a block and their embedding, and an attention beside that to the text.
+TEST(WanSize, ForwardFlopsOfImageToVideo) {
+  const double n = 32760, d = 5120, patches = 2 * n * 4 * 20 * d;
+  const ForwardFlops text = ForwardFlopsOf(kWan14B, 32760), image = ForwardFlopsOf(kWanI2VA14B, 32760),
+                     clip = ForwardFlopsOf(kWanI2V14B, 32760);
+  EXPECT_DOUBLE_EQ(image.linear, text.linear + patches);
+  EXPECT_EQ(image.cross_attention, text.cross_attention);
+  EXPECT_DOUBLE_EQ(clip.linear, image.linear + 257 * (40 * 4 * d * d + 2 * 1280 * (1280 + d)));
+  EXPECT_DOUBLE_EQ(clip.cross_attention, text.cross_attention + 40 * 4 * n * 257 * d);
+  EXPECT_EQ(clip.self_attention, text.self_attention);
 }
 
 TEST(WanSize, CheckpointedActivationsOfTheTable) {

@@ -81,6 +81,16 @@ TEST(StrictPipeline, WithRoundedScoresMatchesTheSerialLoopAndItsReplay) {
   EXPECT_EQ(TinyRun::NewestState(run.run().string() + "-replay"), TinyRun::NewestState(run.run()));
 }
 
+TEST(StrictPipeline, WithNewNoiseAtEachStepMatchesTheSerialLoopAndItsReplay) {
+  TinyRun run(7, "[schedule]\nrollout = \"renoise\"\n[inner]\nsource = \"fresh\"\n", "[teacher]\nreplicas = 2\n"),
+      euler(7, "[inner]\nsource = \"fresh\"\n");
+  ExpectSerialWeights(run);
+  EXPECT_NE(run.SerialState(), euler.SerialState());
+  const Process replay = run.Launch({"replay", run.topology()});
+  ASSERT_EQ(replay.Wait(kPatience), 0) << replay.Output();
+  EXPECT_EQ(TinyRun::NewestState(run.run().string() + "-replay"), TinyRun::NewestState(run.run()));
+}
+
 TEST(StrictPipeline, WithFreshInnerSamplesMatchesTheSerialLoop) {
   TinyRun run(12, "[inner]\nsource = \"fresh\"\nupdates = 2\n");
   ExpectSerialWeights(run);

@@ -3,8 +3,10 @@
 #include <signal.h>
 
 #include <chrono>
+#include <regex>
 #include <thread>
 
+#include "common/storage/atomic_folder.h"
 #include "launch/run/exit_codes.h"
 #include "launch/run/run_history.h"
 #include "tests/support/tiny_run.h"
@@ -100,8 +102,19 @@ TEST(Crash, TheOnlyTeacherThatIsToldToEndIsStartedAgain) {
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
 }
 
-TEST(Crash, OfTheGeneratorOfAnAlignedRunChangesNothing) {
-  TinyRun run(60, "[objective]\nalignment = 0.25\n");
+struct Option {
+  const char *name, *experiment, *optimizer;  // lines of the experiment, and of both its optimizers
+};
+
+std::ostream& operator<<(std::ostream& out, const Option& option) { return out << option.name; }
+
+class DeathOfTheGenerator : public testing::TestWithParam<Option> {};
+
+TEST_P(DeathOfTheGenerator, ChangesNothing) {
+  TinyRun run(60, GetParam().experiment);
+  const std::filesystem::path file = run.folder() / "experiment.toml";
+  const std::string rate = "learning_rate = 1e-3\n";
+  WriteFileAtomically(file, std::regex_replace(ReadFile(file), std::regex(rate), rate + GetParam().optimizer));
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_TRUE(run.WaitForCheckpoint(5, kPatience)) << up.Output();
   ASSERT_TRUE(run.Kill("sgmd-generator"));
@@ -109,6 +122,13 @@ TEST(Crash, OfTheGeneratorOfAnAlignedRunChangesNothing) {
   EXPECT_NE(up.Output().find("resuming at step"), std::string::npos) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
 }
+
+INSTANTIATE_TEST_SUITE_P(Crash, DeathOfTheGenerator,
+                         testing::Values(Option{"Aligned", "[objective]\nalignment = 0.25\n", ""},
+                                         Option{"NewNoiseAtEachStepAndAFallingRate",
+                                                "[schedule]\nrollout = \"renoise\"\n",
+                                                "warmup_steps = 3\ndecay = \"cosine\"\ndecay_steps = 50\n"}),
+                         [](const auto& info) { return info.param.name; });
 
 TEST(Crash, LauncherKilledLeavesNoOrphanAndResumes) {
   TinyRun run(100);

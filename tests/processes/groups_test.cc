@@ -92,6 +92,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"Bfloat16", 2, 2, "[precision]\ncompute = \"bfloat16\"\n"},
         Case{"Bfloat16Adapters", 2, 2, "[precision]\ncompute = \"bfloat16\"\n[lora]\nrank = 2\n"},
         Case{"Diversity", 2, 2, "[diversity]\nweight = 0.5\nnoise_bank = 16\n"},
+        Case{"NewNoiseAtEachStep", 2, 2, "[schedule]\nrollout = \"renoise\"\nexit_weights = [1, 1, 1, 1]\n"},
         Case{"Paired", 2, 2, "[inner]\nsource = \"paired\"\n"},
         Case{"Fresh", 2, 2, "[inner]\nsource = \"fresh\"\nupdates = 2\n[schedule]\nexit_weights = [1, 1, 1, 1]\n"},
         Case{"Replay", 2, 2, "[inner]\nsource = \"replay\"\nupdates = 2\nmax_age = 2\n"},

@@ -76,6 +76,21 @@ TEST(Previews, DrainARunThatStopsMoving) {
   EXPECT_THAT(up.Output(), HasSubstr("as [evaluator] stop_when says: the student's motion falls"));
 }
 
+TEST(Previews, AreDecodedInTilesWhereTheTopologySaysSo) {
+  LatentRun run(5, kEvaluator + "vae_tile = 16\n");
+  const Process up = run.Launch({"up", run.topology()});
+  ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
+  ASSERT_EQ(run.Metrics().size(), 2U) << up.Output();
+  const nlohmann::json in_tiles = run.Metrics().back();
+  std::filesystem::remove_all(run.evaluation());
+  const Process whole = run.Start({SGMD_BIN_DIR "/sgmd-evaluator", "--run", run.run(), "--vae-tile", "0",
+                                   "--teacher-steps", "3", "--every-checkpoint"});
+  ASSERT_EQ(whole.Wait(kPatience), 0) << whole.Output();
+  const double saturation = run.Metrics().back()["saturation"];
+  EXPECT_NE(in_tiles["saturation"], saturation);
+  EXPECT_NEAR(in_tiles["saturation"], saturation, 0.5 * saturation);
+}
+
 TEST(Previews, NeedAVae) {
   LatentRun run(4, "[evaluator]\nenabled = true\n");
   const Process up = run.Launch({"up", run.topology()});

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "pipeline/evaluation/video_reader.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_vae.h"
 
@@ -63,6 +64,30 @@ TEST_F(VaeProgram, WritesAFileAVideo) {
   const Ended decode = RunVae("decode --vae pipeline --latents l.safetensors --out still.png");
   ASSERT_EQ(decode.status, 0) << decode.output;
   EXPECT_TRUE(std::filesystem::exists(folder_ / "still-0.png") && std::filesystem::exists(folder_ / "still-1.png"));
+}
+
+// What diffusers gives in tiles the parity tests have.
+TEST_F(VaeProgram, TakesLargeFramesInTiles) {
+  SaveLatents({1, 16, 2, 4, 6});
+  const Ended decode = RunVae("decode --vae pipeline --latents l.safetensors --out clip.mp4 --vae-tile 24");
+  ASSERT_EQ(decode.status, 0) << decode.output;
+  EXPECT_THAT(decode.output, AllOf(HasSubstr("video clip.mp4 5 frames"), HasSubstr("12/12")));  // 2 x 3 tiles, 2 chunks
+  const Ended encode = RunVae("encode --vae pipeline --video clip.mp4 --out back.safetensors --vae-tile 24");
+  ASSERT_EQ(encode.status, 0) << encode.output;
+  WanVae vae = TinyVae(false);
+  const at::Tensor pixels = ToPixels(ReadVideo(folder_ / "clip.mp4")), whole = vae.Encode(pixels);
+  vae.TileSpace({.tile = 24, .stride = 16});
+  const at::Tensor back = CopyToTensor(SafetensorsFile::Open(folder_ / "back.safetensors").At("latents"));
+  EXPECT_TRUE(at::allclose(back, vae.Encode(pixels), 1e-4, 1e-5));
+  EXPECT_FALSE(at::allclose(back, whole, 1e-4, 1e-5));
+}
+
+TEST_F(VaeProgram, SaysWhichTilesThereAre) {
+  SaveLatents({1, 16, 1, 2, 2});
+  const Ended refused = RunVae("decode --vae pipeline --latents l.safetensors --out clip.png --vae-tile 20");
+  EXPECT_NE(refused.status, 0);
+  EXPECT_THAT(refused.output, AllOf(HasSubstr("--vae-tile"), HasSubstr("multiples of 8"), HasSubstr("give 16 or 24")));
+  EXPECT_THAT(RunVae("decode --help").output, HasSubstr("--vae-tile"));
 }
 
 TEST_F(VaeProgram, SaysWhatIsWrongAndLeavesNoHalfFile) {

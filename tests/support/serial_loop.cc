@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 
 #include <chrono>
 #include <map>
@@ -11,6 +12,7 @@
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/training/fake_score.h"
 #include "pipeline/training/generator.h"
+#include "pipeline/training/role_model.h"
 #include "pipeline/training/teacher.h"
 
 namespace sgmd {
@@ -57,7 +59,7 @@ class SerialLoop {
     for (const std::int32_t m : RollsOut(e, step) ? SamplesByExit(e, step) : std::vector<std::int32_t>{}) {
       Scored& s = scored_[{step, m}];
       s.plan = PlanSample(e, generator.bank(), step, m);
-      s.rollout = generator.RollOut(s.plan, keep_exit_graph_);
+      s.rollout = RollOut(s.plan, keep_exit_graph_);
       s.x_s = AddNoise(s.rollout.x_g, s.plan.score_noise, s.plan.score_sigma);
       s.velocity = teacher_.Score(s.x_s, s.plan.score_sigma, s.plan.prompts);
       fake.samples().AddScored(step, m, {s.rollout.x_g, s.plan.prompts});
@@ -65,11 +67,27 @@ class SerialLoop {
     if (e.inner.source == InnerSource::kFresh) RollOutFresh(step);
   }
 
+  // With new noise at each step by the formula itself: x <- (1 - s') (x - s v) + s' e, and x_g = x - s v at the exit.
+  Generator::Rollout RollOut(const SamplePlan& plan, bool keep_graph = false) {
+    if (e.schedule.rollout == RolloutForm::kEuler) return generator.RollOut(plan, keep_graph);
+    const c10::NoGradGuard no_grad;
+    const std::vector<double> sigmas = StudentSigmas(e.schedule.student_steps, e.schedule.student_shift);
+    const auto clean = [&](const at::Tensor& x, double sigma) {
+      const at::Tensor levels = at::full({x.size(0)}, sigma);
+      return x - sigma * generator.model().Forward(x, levels,
+                                                   ConditionOn(plan.prompts, generator.bank(), generator.model()));
+    };
+    at::Tensor x = plan.noise;
+    for (std::int64_t i = 0; i < plan.exit_step; ++i)
+      x = (1 - sigmas[i + 1]) * clean(x, sigmas[i]) + sigmas[i + 1] * plan.step_noise.at(i);
+    return {{x}, clean(x, sigmas[plan.exit_step])};
+  }
+
   void RollOutFresh(std::int64_t step) {
     for (std::int64_t update = 0; update < e.inner.updates; ++update) {
       for (std::int64_t m = 0; m < e.data.micro_batches; ++m) {
         const SamplePlan fresh = PlanFreshSample(e, generator.bank(), step, m, update);
-        fake.samples().AddFresh(step, update, m, {generator.RollOut(fresh).x_g, fresh.prompts});
+        fake.samples().AddFresh(step, update, m, {RollOut(fresh).x_g, fresh.prompts});
       }
     }
   }

@@ -19,4 +19,13 @@ inline WanConfig TinyWanConfig(std::int64_t layers) {
   return c;
 }
 
+/// The same for image-to-video, with CLIP tokens of width `image_dim`, or none with 0.
+inline WanConfig TinyImageConfig(std::int64_t layers, std::int64_t image_dim) {
+  WanConfig c = TinyWanConfig(layers);
+  c.model_type = "i2v";
+  c.in_dim = 2 * c.out_dim + WanConfig::kMaskChannels;
+  c.image_dim = image_dim;
+  return c;
+}
+
 }  // namespace sgmd

@@ -12,6 +12,7 @@
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "common/storage/checkpoint_layout.h"
+#include "common/storage/model_folder.h"
 #include "common/storage/tensor_part.h"
 #include "pipeline/data/bouncing_balls.h"
 #include "pipeline/data/prompt_bank.h"
@@ -82,8 +83,7 @@ std::string StateOf(const std::filesystem::path& folder) {
 
 }  // namespace
 
-void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed, std::int64_t width,
-                    std::int64_t channels) {
+WanConfig TinyModelConfig(std::int64_t width, std::int64_t channels) {
   WanConfig config;
   config.in_dim = config.out_dim = channels;
   config.dim = width;
@@ -94,6 +94,15 @@ void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed, std
   config.num_heads = 2;
   config.num_layers = 2;
   config.patch_size = {2, 2, 2};
+  return config;
+}
+
+void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed, std::int64_t width,
+                    std::int64_t channels) {
+  WriteTinyModel(folder, TinyModelConfig(width, channels), seed);
+}
+
+void WriteTinyModel(const std::filesystem::path& folder, const WanConfig& config, std::uint64_t seed) {
   WanTransformer model(config);
   model.Initialise(seed);
   const c10::NoGradGuard no_grad;
@@ -103,6 +112,11 @@ void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed, std
   std::filesystem::create_directories(folder);
   model.Save(folder);
   WriteWordPromptBank(folder / "prompt_bank.safetensors", BouncingBallPrompts(), "", config.text_dim);
+}
+
+void WriteTinyExperts(const std::filesystem::path& folder, std::int64_t width, std::int64_t channels) {
+  WriteTinyModel(folder / kHighNoiseExpert, 1, width, channels);
+  WriteTinyModel(folder / kLowNoiseExpert, 3, width, channels);
 }
 
 void WriteTinyRun(const std::filesystem::path& folder, std::int64_t steps, const std::string& experiment,

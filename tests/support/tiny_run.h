@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/config/topology.h"
+#include "pipeline/models/wan_config.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -16,6 +17,13 @@ namespace sgmd {
 /// `width`: the model's dim, a multiple of 24. `channels`: of its latents.
 void WriteTinyModel(const std::filesystem::path& folder, std::uint64_t seed = 1, std::int64_t width = 24,
                     std::int64_t channels = 3);
+
+/// Sizes of such a model, and one of any sizes.
+WanConfig TinyModelConfig(std::int64_t width = 24, std::int64_t channels = 3);
+void WriteTinyModel(const std::filesystem::path& folder, const WanConfig& config, std::uint64_t seed);
+
+/// Writes two such models as the experts of one, in the layout of original repositories.
+void WriteTinyExperts(const std::filesystem::path& folder, std::int64_t width = 24, std::int64_t channels = 3);
 
 /// Writes model/, experiment.toml and topology.toml of a run of `steps` steps in `folder`/run. `experiment` lines are
 /// appended to the experiment file, `topology` lines to the topology file.

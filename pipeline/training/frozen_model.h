@@ -1,0 +1,35 @@
+// A transformer that is run as it is, on one rank of a group.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "pipeline/flow/velocity_model.h"
+#include "pipeline/models/wan_transformer.h"
+#include "pipeline/parallel/collectives.h"
+#include "pipeline/parallel/sharded_wan.h"
+
+namespace sgmd {
+
+/// In a group of one it is a WanTransformer; in a larger one a ShardedWan without its sequence ranks, which computes
+/// the same bits. All ranks make the same passes in the same order, each with samples of its own.
+class FrozenModel : public VelocityModel {
+ public:
+  /// As WanTransformer::Load.
+  FrozenModel(const std::filesystem::path& model, WanPrecision precision, at::Device device, const RankGroup& group);
+
+  at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const override;
+  /// Takes part in a forward pass of the others. By the ranks that have no sample in it.
+  void SkipForward() const;
+
+  const WanConfig& config() const { return whole_ ? whole_->config() : shard_->config(); }
+
+ private:
+  std::shared_ptr<Collectives> group_;
+  std::unique_ptr<WanTransformer> whole_;  // in a group of one
+  std::unique_ptr<ShardedWan> shard_;      // in a larger one
+};
+
+}  // namespace sgmd
