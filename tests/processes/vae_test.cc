@@ -87,7 +87,7 @@ TEST_F(VaeProgram, SaysWhichTilesThereAre) {
   const Ended refused = RunVae("decode --vae pipeline --latents l.safetensors --out clip.png --vae-tile 20");
   EXPECT_NE(refused.status, 0);
   EXPECT_THAT(refused.output, AllOf(HasSubstr("--vae-tile"), HasSubstr("multiples of 8"), HasSubstr("give 16 or 24")));
-  EXPECT_THAT(RunVae("decode --help").output, HasSubstr("--vae-tile"));
+  EXPECT_THAT(RunVae("--help").output, HasSubstr("--vae-tile"));
 }
 
 TEST_F(VaeProgram, SaysWhatIsWrongAndLeavesNoHalfFile) {
