@@ -150,7 +150,7 @@ void CheckBeforeLoading(const SampleOptions& o, const std::filesystem::path& vae
   if (o.vae_tile == 0) return;
   if (vae.empty())
     throw Error("there is no VAE whose frames could be cut", "--vae-tile", "leave it out, or give --vae");
-  Tiling(o, PixelsPerLatent(config.in_dim)[1]);
+  Tiling(o, PixelsPerLatent(config.out_dim)[1]);
 }
 
 }  // namespace

@@ -58,8 +58,9 @@ class Batch {
   std::int64_t first_;  // of the videos
   UniPc solver_;
   std::size_t step_ = 0;
-  at::Tensor x_, negative_;
+  at::Tensor x_;
   Conditioning condition_;
+  at::Tensor negative_;
   std::vector<at::Tensor> samples_;
 };
 
