@@ -8,6 +8,7 @@
 #include "nodes/encoder/bank_job.h"
 #include "pipeline/data/prompt_bank.h"
 #include "tests/support/error_of.h"
+#include "tests/support/image_run.h"
 #include "tests/support/temp_folder.h"
 
 namespace sgmd {
@@ -65,6 +66,47 @@ TEST_F(PromptFileTest, SaysWhatItCannotRead) {
   EXPECT_THAT(Refusal("p.txt", "ok\nbad \xff\n"), HasSubstr("p.txt:2: not UTF-8"));
   EXPECT_THAT(Refusal("p.txt", "\n \n"), HasSubstr("no prompts here"));
   EXPECT_THAT(Refusal("p.tsv", "a"), HasSubstr("known are .txt, .jsonl and .csv"));
+}
+
+TEST_F(PromptFileTest, KeepsATextThatComesAgainWherePicturesTellThemApart) {
+  WriteFileAtomically(folder_ / "p.txt", "a cat\na dog\na cat\n");
+  const PromptFile file = PromptFile::Read(folder_ / "p.txt", /*keep_duplicates=*/true);
+  EXPECT_THAT(file.prompts, ElementsAre("a cat", "a dog", "a cat"));
+  EXPECT_EQ(file.duplicates, 0);
+}
+
+TEST(PictureList, NamesAPictureForEachPromptRelativeToItself) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder / "in");
+  WriteFileAtomically(folder / "in/a.png", "a");
+  WriteFileAtomically(folder / "in/b.png", "a");
+  WriteFileAtomically(folder / "in/list.txt", "a.png\r\n\nb.png\na.png\n");
+  const std::vector<BankPicture> pictures = ReadPictureList(folder / "in/list.txt", 3);
+  ASSERT_EQ(pictures.size(), 3U);
+  EXPECT_EQ(pictures[0].file.filename(), "a.png");
+  EXPECT_EQ(pictures[0].name, DigestText("a").Hex());
+  EXPECT_EQ(pictures[1].name, pictures[0].name) << "named by what is in it";
+  EXPECT_THAT(ErrorOf([&] { ReadPictureList(folder / "in/list.txt", 2); }), HasSubstr("3 pictures for 2 prompts"));
+  WriteFileAtomically(folder / "in/list.txt", "a.png\nc.png\n");
+  EXPECT_THAT(ErrorOf([&] { ReadPictureList(folder / "in/list.txt", 2); }),
+              AllOf(HasSubstr("no such picture: c.png"), HasSubstr("list.txt:2")));
+}
+
+TEST(BankJob, RefusesToReplaceABankWhosePromptsHadOtherPictures) {
+  const TempFolder folder;
+  BankJobOptions options;
+  options.out = folder / "bank.safetensors";
+  options.negative = "blurred";
+  WriteWordPromptBank(options.out, {"a cat", "a dog"}, "blurred", 4);
+  AddFirstFrames(options.out, {{2, 2, 2, 2}, 0});
+  const PromptBank bank = PromptBank::Open(options.out);
+  options.prompts = bank.texts();
+  for (const std::string& image : bank.images()) options.pictures.push_back({"", image});
+  RequireNothingLost(options);
+  std::swap(options.pictures.front(), options.pictures.back());
+  EXPECT_THAT(ErrorOf([&] { RequireNothingLost(options); }), HasSubstr("2 of its 4 prompts"));
+  options.pictures.clear();
+  EXPECT_THAT(ErrorOf([&] { RequireNothingLost(options); }), HasSubstr("4 of its 4 prompts"));
 }
 
 TEST(BankJob, RefusesToReplaceABankWhosePromptsItHasNot) {
