@@ -1,4 +1,15 @@
 # The three kinds of target in this tree. Each takes: SOURCES files..., LINK libraries...
+#
+# Reading headers is most of the time of a build, so that all targets use one of four sets of precompiled headers. A folder says
+# by SGMD_HEADERS which target's set its libraries and programs use: sgmd_error (the standard library) or sgmd_pipeline (ATen too).
+# Tests use signals_test's, or with LibTorch pipeline_test's.
+
+# sgmd_share_headers(name owner): the target uses the owner's precompiled headers, where it is not the owner itself.
+function(sgmd_share_headers name owner)
+  if(owner AND NOT name STREQUAL owner)
+    target_precompile_headers(${name} REUSE_FROM ${owner})
+  endif()
+endfunction()
 
 # sgmd_library(name SOURCES a.cc LINK lib): a static library; headers are included from the repository root.
 function(sgmd_library name)
@@ -6,6 +17,7 @@ function(sgmd_library name)
   add_library(${name} STATIC ${ARG_SOURCES})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${ARG_LINK} Threads::Threads)
+  sgmd_share_headers(${name} "${SGMD_HEADERS}")
 endfunction()
 
 # sgmd_program(name SOURCES main.cc LINK lib): an executable in bin/, installed with the relocatable tree.
@@ -13,6 +25,7 @@ function(sgmd_program name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  sgmd_share_headers(${name} "${SGMD_HEADERS}")
   set_target_properties(${name} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib;$ORIGIN/../torch/lib")
   install(TARGETS ${name} RUNTIME_DEPENDENCY_SET sgmd_dependencies RUNTIME DESTINATION bin)
 endfunction()
@@ -25,6 +38,11 @@ function(sgmd_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock_main)
   target_compile_definitions(${name} PRIVATE SGMD_BIN_DIR="${CMAKE_BINARY_DIR}/bin" SGMD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  if(ARG_LABEL STREQUAL unit)
+    sgmd_share_headers(${name} signals_test)
+  else()
+    sgmd_share_headers(${name} pipeline_test)
+  endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   if(ARG_UNDER)
     set_target_properties(${name} PROPERTIES CROSSCOMPILING_EMULATOR ${ARG_UNDER})

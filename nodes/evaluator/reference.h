@@ -11,12 +11,12 @@
 namespace sgmd {
 
 struct EvaluationSettings {
-  std::filesystem::path features;   // see LoadVideoFeatures
-  std::int64_t samples = 512;       // videos behind each figure, >= 10 for each dimension of the features
-  std::int64_t teacher_steps = 50;  // of the reference, >= 1
-  std::optional<double> guidance;   // w of the teacher that students are compared with; else that of its scores
-  std::uint64_t seed = 1000;        // of noise and data; arms and the floor take the next one
-  std::filesystem::path reference;  // file that keeps the teacher's videos; runs of one teacher may share it
+  std::filesystem::path features;    // see LoadVideoFeatures
+  std::int64_t samples = 512;        // videos behind each figure, >= 10 for each dimension of the features
+  std::int64_t teacher_steps = 50;   // of the reference, >= 1
+  std::optional<double> guidance{};  // w of the teacher that students are compared with; else that of its scores
+  std::uint64_t seed = 1000;         // of noise and data; arms and the floor take the next one
+  std::filesystem::path reference;   // file that keeps the teacher's videos; runs of one teacher may share it
 };
 
 /// As [evaluator] of the topology says; the reference is kept in the run folder.

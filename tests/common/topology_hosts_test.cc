@@ -47,16 +47,17 @@ TEST_F(TopologyHosts, EachProcessHasItsPlaceAndTheRestIsOnTheHead) {
                                  "devices = [\"cuda:2\", \"cuda:0\", \"cuda:1\"]\n",
                                  kCache, kTransport));
   std::string places;
-  for (const Placement& place : Placements({t, {}})) places += Spell(place.node) + " " + place.DeviceOfHost() + "\n";
+  for (const Placement& place : Placements({t, {}, {}, {}}))
+    places += Spell(place.node) + " " + place.DeviceOfHost() + "\n";
   EXPECT_EQ(places,
             "broker a/cpu\ngenerator a/cpu\nfake_score b/cpu\nteacher.0 a/cuda:2\nteacher.1 b/cuda:0\n"
             "teacher.2 b/cuda:1\nteacher.3 a/cuda:2\nteacher.4 b/cuda:0\n");
-  EXPECT_EQ(PlacementOf({t, {}}, {Role::kEvaluator}).host, "a");
-  EXPECT_EQ(PlacementOf({t, {}}, {Role::kTeacher, 7}).host, "b") << "of a run that was scaled";
+  EXPECT_EQ(PlacementOf({t, {}, {}, {}}, {Role::kEvaluator}).host, "a");
+  EXPECT_EQ(PlacementOf({t, {}, {}, {}}, {Role::kTeacher, 7}).host, "b") << "of a run that was scaled";
   EXPECT_TRUE(t.transport.encrypt);
   WriteFileAtomically(folder_ / "again.toml", ToToml(t));
   EXPECT_EQ(ToToml(ReadTopology(folder_ / "again.toml")), ToToml(t));
-  EXPECT_EQ(PlacementOf({OnOneHost(t), {}}, {Role::kFakeScore}).host, "");
+  EXPECT_EQ(PlacementOf({OnOneHost(t), {}, {}, {}}, {Role::kFakeScore}).host, "");
   EXPECT_THAT(OnOneHost(t).transport.data, testing::StartsWith("ipc://"));
   EXPECT_TRUE(OnOneHost(t).transport.encrypt) << "what was asked for is not dropped silently";
 }
@@ -64,7 +65,7 @@ TEST_F(TopologyHosts, EachProcessHasItsPlaceAndTheRestIsOnTheHead) {
 TEST_F(TopologyHosts, WithoutThemNothingIsNew) {
   const Topology t = Read("", "");
   EXPECT_EQ(HostsOf(t), std::vector<std::string>{""});
-  EXPECT_EQ(PlacementOf({t, {}}, {Role::kTeacher, 3}).host, "");
+  EXPECT_EQ(PlacementOf({t, {}, {}, {}}, {Role::kTeacher, 3}).host, "");
   EXPECT_FALSE(t.transport.encrypt);
   EXPECT_EQ(t.cache.folder, folder_ / "run/cache");
 }
@@ -87,7 +88,8 @@ TEST_F(TopologyHosts, ADeviceHasOneRankOfAGroup) {
   EXPECT_EQ(ErrorOf("[generator]\ndevices = [\"cpu\", \"cpu\"]\n"), "no error") << "a CPU has room for several";
   const Topology t = Read("", "[generator]\ndevices = [\"cuda:2\", \"cuda:3\"]\n");
   std::string places;
-  for (const Placement& place : Placements({t, {}})) places += Spell(place.node) + " " + place.DeviceOfHost() + "\n";
+  for (const Placement& place : Placements({t, {}, {}, {}}))
+    places += Spell(place.node) + " " + place.DeviceOfHost() + "\n";
   EXPECT_EQ(places, "broker cpu\ngenerator cuda:2\ngenerator/1 cuda:3\nfake_score cpu\nteacher.0 cpu\n");
 }
 
@@ -96,11 +98,11 @@ TEST_F(TopologyHosts, AGroupOfTeacherRanksHasTheNextDevicesOfOneHost) {
   const Topology t = Read("hosts = [\"a\", \"b\"]",
                           devices + "hosts = [\"a\", \"a\", \"b\", \"b\"]\nreplicas = 2\n" + kCache + kTransport);
   std::string places;
-  for (const Placement& place : Placements({t, {}})) {
+  for (const Placement& place : Placements({t, {}, {}, {}})) {
     if (place.node.role == Role::kTeacher) places += Spell(place.node) + " " + place.DeviceOfHost() + "\n";
   }
   EXPECT_EQ(places, "teacher.0 a/cuda:0\nteacher.0/1 a/cuda:1\nteacher.1 b/cuda:0\nteacher.1/1 b/cuda:1\n");
-  EXPECT_EQ(UserOf({t, {}}, "teacher.1/1"), "teacher@b");
+  EXPECT_EQ(UserOf({t, {}, {}, {}}, "teacher.1/1"), "teacher@b");
   EXPECT_THAT(ErrorOf(devices + "hosts = [\"a\", \"b\", \"a\", \"b\"]\n"),
               AllOf(HasSubstr("t.toml:8:9: a teacher's ranks would be on \"a\" and \"b\""),
                     HasSubstr("a group is on one host")));

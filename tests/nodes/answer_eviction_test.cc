@@ -53,7 +53,11 @@ Counts CountPlaces(const AnswerTable& table) {
 
 std::uintmax_t BytesOnDisk(const std::filesystem::path& folder) {
   std::uintmax_t bytes = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) bytes += entry.file_size();
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::error_code gone;  // RocksDB deletes files meanwhile
+    const std::uintmax_t size = entry.file_size(gone);
+    if (!gone) bytes += size;
+  }
   return bytes;
 }
 
