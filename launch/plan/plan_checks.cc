@@ -4,10 +4,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
+#include <optional>
 
 #include "common/error/error.h"
-#include "common/storage/safetensors.h"
 #include "launch/plan/memory_plan.h"
+#include "pipeline/models/bank_fit.h"
 #include "pipeline/models/wan_size.h"
 
 namespace sgmd {
@@ -25,17 +26,24 @@ TomlTable SectionOfExperiment(const LaunchPlan& plan, const TomlOverrides& overr
 
 }  // namespace
 
-void RequirePromptBank(const LaunchPlan& plan, const TomlOverrides& overrides) {
-  std::string why;
+void RequirePromptBank(const LaunchPlan& plan, const RoleConfigs& configs, const TomlOverrides& overrides) {
+  const Experiment& e = plan.experiment;
+  const auto fail = [&](const std::string& why, const std::string& hint) {
+    TomlTable model = SectionOfExperiment(plan, overrides, "model");
+    model.Fail("prompts", why, hint);
+  };
+  std::optional<BankIndex> bank;
   try {
-    if (SafetensorsFile::Open(plan.experiment.model.prompts).metadata().contains("sgmd.prompts")) return;
-    why = "its metadata has no \"sgmd.prompts\"";
+    bank = BankIndex::Open(e.model.prompts);
   } catch (const Error& error) {
-    why = error.message();
+    fail(StrCat(e.model.prompts.string(), " is not a prompt bank: ", error.message()), "sgmd-encode makes one");
   }
-  TomlTable model = SectionOfExperiment(plan, overrides, "model");
-  model.Fail("prompts", StrCat(plan.experiment.model.prompts.string(), " is not a prompt bank: ", why),
-             "sgmd-encode makes one");
+  try {
+    for (const Role role : {Role::kTeacher, Role::kFakeScore, Role::kGenerator})
+      RequireFits(*bank, configs.Of(role), e.data.latent);
+  } catch (const Error& error) {
+    fail(StrCat(e.model.prompts.string(), " does not fit the model: ", error.message()), error.hint());
+  }
 }
 
 double AlignmentBytes(const Experiment& e, const RoleConfigs& configs) {

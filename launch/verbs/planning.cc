@@ -51,9 +51,9 @@ bool SetsTeachers(const PlanningOptions& o) {
 }
 
 void RequireServable(const LaunchPlan& plan, const PlanningOptions& o) {
-  if (!o.no_weights) RequirePromptBank(plan, o.overrides);
   const RoleConfigs configs(plan.experiment);
   RequireModelsFit(plan, configs, o.overrides);
+  if (!o.no_weights) RequirePromptBank(plan, configs, o.overrides);
   RequireSequenceFits(plan, configs, o.overrides);
   RequireAlignmentFits(plan, configs, o.overrides);
 }

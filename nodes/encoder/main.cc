@@ -31,7 +31,8 @@ For image-to-video each prompt has its first frame, a picture:
 
 images.txt has the path of a picture a line, for each prompt in their order, relative to its own folder. A picture is
 resized to --size by the Lanczos filter whatever its proportions, as diffusers does. --encoder is then the model's
-repository, whose vae/ and, of Wan2.1, image_encoder/ are taken; or they are named by themselves.
+repository, whose vae/ and, of Wan2.1, image_encoder/ are taken; or they are named by themselves. Of TI2V-5B, which is
+given the picture in the place of the first frame, no --frames are needed: --size 1280 704.
 
 Then, in an experiment:  [model] prompts = "prompt_bank.safetensors"
                          prompt_encoder = the digest that is printed (optional: another encoder's bank is then an error))";
@@ -39,7 +40,7 @@ Then, in an experiment:  [model] prompts = "prompt_bank.safetensors"
 struct Options {
   std::filesystem::path prompts, encoder, tokenizer, images, vae, image_encoder;
   std::vector<std::int64_t> size{832, 480};  // width, height
-  std::int64_t frames = 81;
+  std::int64_t frames = 0;
   std::string device = "cpu", dtype = "bfloat16";
   int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   sgmd::BankJobOptions job;
@@ -114,10 +115,9 @@ void AddPictureOptions(CLI::App& app, Options& o) {
       ->check(CLI::PositiveNumber)
       ->needs(images)
       ->capture_default_str();
-  app.add_option("--frames", o.frames, "Frames of the videos, 1 + 4 k")
+  app.add_option("--frames", o.frames, "Frames of the videos, 1 + 4 k (default: 81; 1 with TI2V-5B's VAE)")
       ->check(CLI::PositiveNumber)
-      ->needs(images)
-      ->capture_default_str();
+      ->needs(images);
   app.add_option("--vae", o.vae, "VAE folder or file (default: of the repository that --encoder is of)")->needs(images);
   app.add_option("--image-encoder", o.image_encoder,
                  "CLIP vision encoder for Wan2.1 (default: of that repository, where it has one)")

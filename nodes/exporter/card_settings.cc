@@ -165,6 +165,14 @@ std::string GivenGrid(const StudentSchedule& schedule) {
                 CardList(sigmas), ")\n");
 }
 
+// Of a model that makes videos either way.
+std::string WithAFirstFrame(const Export& e) {
+  if (!e.student.config.may_hold_image()) return "";
+  return "`WanImageToVideoPipeline` loads the same folder for videos that begin with a picture. A student whose "
+         "prompts "
+         "had no first frames was not trained for that.\n\n";
+}
+
 std::string InDiffusers(const Export& e) {
   const DiffusersScheduler scheduler = DiffusersScheduler::Of(e.schedule);
   const std::string pipeline = PipelineOf(e.student);
@@ -174,7 +182,7 @@ std::string InDiffusers(const Export& e) {
   switch (e.form) {
     case ExportForm::kDiffusers:
       return StrCat("```python\nfrom diffusers import ", pipeline, "\npipe = ", pipeline,
-                    ".from_pretrained(\"<this folder>\")\n", call);
+                    ".from_pretrained(\"<this folder>\")\n", call, WithAFirstFrame(e));
     case ExportForm::kLora:
       return StrCat(
           "```python\nfrom diffusers import ", scheduler.name, ", ", pipeline, "\npipe = ", pipeline,

@@ -6,7 +6,6 @@
 
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
-#include "pipeline/flow/first_frame.h"
 #include "pipeline/image/first_frame_encoder.h"
 #include "pipeline/image/picture.h"
 #include "pipeline/vae/video_size.h"
@@ -14,10 +13,11 @@
 namespace sgmd {
 namespace {
 
-// In pixels.
-VideoExtent ExtentOf(const std::vector<std::int64_t>& latent) {
+// In pixels, of what is encoded: the picture and the grey frames behind it, or the picture that is held.
+VideoExtent ExtentOf(const WanConfig& config, const std::vector<std::int64_t>& latent) {
   const auto cell = PixelsPerLatent(latent[0]);
-  return {(latent[1] - 1) * cell[0] + 1, latent[2] * cell[1], latent[3] * cell[2]};
+  const std::int64_t frames = config.may_hold_image() ? 1 : (latent[1] - 1) * cell[0] + 1;
+  return {frames, latent[2] * cell[1], latent[3] * cell[2]};
 }
 
 }  // namespace
@@ -25,7 +25,8 @@ VideoExtent ExtentOf(const std::vector<std::int64_t>& latent) {
 void CheckImages(const SampleOptions& o, const WanConfig& config, const std::filesystem::path& vae,
                  const std::filesystem::path& image_encoder) {
   if (o.images.empty()) return;
-  if (!config.takes_image()) throw Error("the model makes videos of a text alone", "--image", "leave it out");
+  if (!config.takes_image() && !config.may_hold_image())
+    throw Error("the model makes videos of a text alone", "--image", "leave it out");
   if (vae.empty()) throw Error("a first frame needs the model's VAE", "--image", "give --vae");
   if (config.takes_clip() && image_encoder.empty())
     throw Error("the model takes CLIP tokens of the first frame", "--image", "give --image-encoder");
@@ -43,8 +44,8 @@ void AddImages(const SampleOptions& o, const WanConfig& config, const std::files
   const auto videos = static_cast<std::size_t>(condition.text.size(0)), count = o.images.size();
   if (count != 1 && count != videos)
     throw Error(StrCat(count, " pictures for ", videos, " prompts"), "--image", "give one, or one for each prompt");
-  const FirstFrameEncoder encoder(vae, config.takes_clip() ? image_encoder : std::filesystem::path(), ExtentOf(shape),
-                                  at::Device(o.device));
+  const FirstFrameEncoder encoder(vae, config.takes_clip() ? image_encoder : std::filesystem::path(),
+                                  ExtentOf(config, shape), at::Device(o.device));
   std::optional<ProgressLine> line;
   std::vector<at::Tensor> images, clip;
   for (std::size_t i = 0; i < count; ++i) {
@@ -52,7 +53,7 @@ void AddImages(const SampleOptions& o, const WanConfig& config, const std::files
       if (!line) line.emplace("encoding first frames", static_cast<std::int64_t>(count) * total);
       line->Update(static_cast<std::int64_t>(i) * total + done);
     });
-    images.push_back(FirstFrameCondition(encoded.latents));
+    images.push_back(encoded.latents);
     if (encoded.clip.defined()) clip.push_back(encoded.clip);
   }
   images.resize(videos, images.front());

@@ -17,6 +17,7 @@
 #include "nodes/sampler/trajectories.h"
 #include "pipeline/device/open_device.h"
 #include "pipeline/evaluation/video_file.h"
+#include "pipeline/flow/first_frame.h"
 #include "pipeline/flow/flow_matching.h"
 #include "pipeline/flow/random.h"
 #include "pipeline/tensors/tensor_bytes.h"
@@ -170,12 +171,15 @@ void Sample(const SampleOptions& o) {
   AddImages(o, config, vae, image_encoder, shape, text.condition);
   const at::Tensor noise = InitialNoise(o, std::move(shape), text.condition.text.size(0));
   std::optional<ProgressLine> line;
-  const auto samples =
+  auto samples =
       Integrate(parts.experts, how, noise, text.condition, text.negative, [&](std::int64_t done, std::int64_t total) {
         if (!line) line.emplace("sampling", total);
         if (done > 0) line->Update(done);
       });
   line.reset();
+  // The grids of diffusers and Wan tell the model a rounded time, with which a step leads almost to the picture.
+  if (const at::Tensor& image = text.condition.image; image.defined() && config.may_hold_image())
+    samples.back() = WithFirstFrame(samples.back(), image);
 
   if (!o.trajectory.empty()) SaveTrajectory(o, how.grid, samples);
   std::vector<at::Tensor> pictures;

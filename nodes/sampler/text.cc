@@ -7,6 +7,7 @@
 #include "common/error/error.h"
 #include "common/metrics/progress.h"
 #include "pipeline/data/prompt_bank.h"
+#include "pipeline/models/bank_fit.h"
 #include "pipeline/tensors/tensor_bytes.h"
 #include "pipeline/text/negative_prompt.h"
 #include "pipeline/text/prompt_cleaning.h"
@@ -66,8 +67,9 @@ TextConditions FromBank(const std::filesystem::path& path, const SampleOptions& 
   const std::vector<Digest> prompts = EntriesOf(bank, options.prompts);
   const Digest negative = options.negative_prompt ? DigestText(*options.negative_prompt) : bank.negative();
   TextConditions text{{bank.Gather(prompts, config.text_len)}, bank.Gather({negative}, config.text_len)};
-  if (!config.takes_image() || !options.images.empty()) return text;
-  bank.RequireFirstFrames({shape, config.image_dim});
+  const FirstFrames frames = FirstFramesFor(config, shape, bank);
+  if (frames.latent.empty() || !options.images.empty()) return text;
+  bank.RequireFirstFrames(frames);
   text.condition = bank.ConditionsOf(prompts, config.text_len);
   return text;
 }

@@ -9,7 +9,8 @@ namespace sgmd {
 /// What a batch of B samples is conditioned on. Any floating dtypes; undefined is what there is no condition of.
 struct Conditioning {
   at::Tensor text;        // embeddings [B, text_len, text_dim]
-  at::Tensor image = {};  // for image-to-video: the mask and the latents of the first frame [B, 4 + C, F, H, W]
+  at::Tensor image = {};  // for image-to-video: latents of the first frame and grey ones behind it [B, C, F, H, W];
+                          // for TI2V-5B's image-to-video: of the first frame alone [B, C, 1, H, W]
   at::Tensor clip = {};   // for Wan2.1's image-to-video: CLIP tokens of the first frame [B, 257, 1280]
 
   Conditioning To(at::Device device) const;

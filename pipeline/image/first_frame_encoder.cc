@@ -29,6 +29,7 @@ Digest DigestOf(const WanVae& vae) {
 FirstFrameEncoder::FirstFrameEncoder(const std::filesystem::path& vae, const std::filesystem::path& clip,
                                      const VideoExtent& extent, at::Device device)
     : vae_(WanVae::Load(vae, device)), extent_(extent) {
+  if (extent_.frames == 0) extent_.frames = vae_.config().z_dim == VaeConfig::Wan22().z_dim ? 1 : 81;
   vae_.CheckPixels({1, 3, extent_.frames, extent_.height, extent_.width});
   if (!clip.empty()) clip_ = ClipVision::Load(clip, device);
 }

@@ -6,13 +6,13 @@
 
 #include "pipeline/models/attention.h"
 #include "pipeline/models/checkpointing.h"
+#include "pipeline/models/token_spans.h"
 
 namespace sgmd {
 namespace {
 
 at::Tensor OwnRows(const at::Tensor& rows, const TokenShare* share) {
-  if (share == nullptr) return rows;
-  const auto [first, count] = share->RangeOf(share->rank(), rows.size(0));
+  const auto [first, count] = OwnTokens(rows.size(0), share);
   return rows.narrow(0, first, count);
 }
 
@@ -94,34 +94,40 @@ std::vector<at::Tensor> WanBlockInputs::List() const {
   return {x, e0, text_value, text_key, clip_value, clip_key};
 }
 
-WanBlockInputs WanBlockInputs::Of(const std::vector<at::Tensor>& list) {
+WanBlockInputs WanBlockInputs::Of(const std::vector<at::Tensor>& list, std::int64_t held) {
   WanBlockInputs in{list[0], list[1], list[2], list[3]};
   if (list.size() > 4) in.clip_value = list[4], in.clip_key = list[5];
+  in.held = held;
   return in;
 }
 
 at::Tensor RunBlock(const WanConfig& config, const WanBlock& block, const WanBlockInputs& in, const at::Tensor& rope,
                     Kernels kernels, const TokenShare* share) {
-  // 0 shift_sa, 1 scale_sa, 2 gate_sa, 3 shift_ff, 4 scale_ff, 5 gate_ff; each [B, 1, D]
-  const auto m = (block.modulation + Wide(in.e0)).chunk(6, 1);
+  const TokenSpans spans(block.modulation, in.e0, in.held, rope.size(0), share);
   // Each tensor is let go when it has been read: without a graph little is alive at once.
-  at::Tensor y = AdaptiveNorm(kernels, in.x, m[1], m[0], config.eps);
+  at::Tensor y =
+      spans.Each([&](const TokenSpan& s) { return AdaptiveNorm(kernels, s.Of(in.x), s.m[1], s.m[0], config.eps); });
   y = Attend(config, block.self_attn, y, y, y, rope, kernels, share);
-  StreamAndNorm x =
-      AddThenNorm(kernels, in.x, std::exchange(y, {}), m[2], block.norm3_weight, block.norm3_bias, config.eps);
+  StreamAndNorm x = spans.Each([&](const TokenSpan& s) {
+    return AddThenNorm(kernels, s.Of(in.x), s.Of(y), s.m[2], block.norm3_weight, block.norm3_bias, config.eps);
+  });
+  y.reset();
   y = Attend(config, block.cross_attn, std::exchange(x.norm, {}), in.text_key, in.text_value, {}, kernels, share,
              in.clip_key.defined() ? &in : nullptr);
-  x = AddThenNorm(kernels, x.stream, std::exchange(y, {}), {}, m[4], m[3], config.eps);
+  x = spans.Each([&](const TokenSpan& s) {
+    return AddThenNorm(kernels, s.Of(x.stream), s.Of(y), {}, s.m[4], s.m[3], config.eps);
+  });
+  y.reset();
   y = block.ffn_in(std::exchange(x.norm, {}));
   y = Gelu(kernels, y);
   y = block.ffn_out(y);
-  return AddGated(kernels, x.stream, y, m[5]);
+  return spans.Each([&](const TokenSpan& s) { return AddGated(kernels, s.Of(x.stream), s.Of(y), s.m[5]); });
 }
 
 at::Tensor RunBlockCheckpointed(const WanConfig& config, const WanBlock& block, const WanBlockInputs& in,
                                 const at::Tensor& rope, Kernels kernels, bool keep_attention) {
-  const auto run = [config, block, rope, kernels](const std::vector<at::Tensor>& inputs) {
-    return RunBlock(config, block, WanBlockInputs::Of(inputs), rope, kernels);
+  const auto run = [config, block, rope, kernels, held = in.held](const std::vector<at::Tensor>& inputs) {
+    return RunBlock(config, block, WanBlockInputs::Of(inputs, held), rope, kernels);
   };
   return Checkpoint(run, in.List(), block.Tensors(), keep_attention);
 }

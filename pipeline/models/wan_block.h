@@ -55,13 +55,14 @@ struct WanBlock {
 /// recomputed.
 struct WanBlockInputs {
   at::Tensor x;                               // residual stream [B, N, D]
-  at::Tensor e0;                              // time modulation [B, 6, D]
+  at::Tensor e0;                              // time modulation [B, 6, D]; with held tokens theirs first: [B, 12, D]
   at::Tensor text_value, text_key;            // embedded text [B, text_len, D], compute dtype
   at::Tensor clip_value = {}, clip_key = {};  // embedded CLIP tokens [B, 257, D] likewise, or undefined
+  std::int64_t held = 0;                      // tokens of a held first frame, which come first of all tokens
 
-  /// Those that are defined, in this order: four, or six with CLIP tokens; and back.
+  /// The tensors that are defined, in this order: four, or six with CLIP tokens; and back.
   std::vector<at::Tensor> List() const;
-  static WanBlockInputs Of(const std::vector<at::Tensor>& list);
+  static WanBlockInputs Of(const std::vector<at::Tensor>& list, std::int64_t held);
 };
 
 /// The residual stream after the block, [B, N, D]. `rope` complex [N, head_dim/2]. `kernels` compute what is no matrix

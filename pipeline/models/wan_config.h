@@ -10,7 +10,7 @@ namespace sgmd {
 
 /// Keys of the original `config.json`; those that original files leave out have the family's values as defaults.
 struct WanConfig {
-  /// "t2v", "i2v", or "ti2v" (TI2V-5B in its text-to-video form). Shapes nothing.
+  /// "t2v", "i2v", or "ti2v" (TI2V-5B). Shapes nothing.
   std::string model_type = "t2v";
   std::int64_t in_dim = 16;     // channels in: of the latents, and with image-to-video of the first frame's condition
   std::int64_t out_dim = 16;    // channels of the latents, and out
@@ -35,6 +35,8 @@ struct WanConfig {
   std::int64_t patch_volume() const { return patch_size[0] * patch_size[1] * patch_size[2]; }
   bool takes_image() const { return in_dim > out_dim; }
   bool takes_clip() const { return image_dim > 0; }
+  /// Whether a first frame may be given in the place of the latents' own: TI2V-5B.
+  bool may_hold_image() const { return model_type == "ti2v"; }
 
   /// Reads both forms (wan_facts §6); the Diffusers form has no text_len, 512 is taken unless the key is there all the
   /// same. Original files of image-to-video have no image_dim: it is 1280 (Wan2.1), and 0 of one of two experts

@@ -53,9 +53,25 @@ WanAttention AttentionFrom(const WanConfig& config, const std::string& name, con
   return a;
 }
 
-// The latents with the condition of the first frame behind them, where the model takes one: [B, in_dim, F, H, W].
+// The latents with what the model is told of the first frame: [B, in_dim, F, H, W].
 at::Tensor WithImage(const WanConfig& config, const at::Tensor& x, const at::Tensor& image) {
-  return config.takes_image() ? at::cat({x, image.to(x.options())}, 1) : x;
+  if (!image.defined()) return x;
+  return config.takes_image() ? at::cat({x, FirstFrameCondition(image.to(x.options()))}, 1) : WithFirstFrame(x, image);
+}
+
+// Time modulations: e [B, D] of the head, e0 of the blocks: [B, 6, D], or with a held frame, whose time is 0, [B, 12, D].
+struct TimeEmbedding {
+  at::Tensor e, e0;
+};
+TimeEmbedding EmbedTime(const WanConfig& c, WanArithmetic arithmetic, const WanStem& stem, const at::Tensor& sigma,
+                        bool holds) {
+  const at::Tensor times = holds ? at::cat({at::zeros({1}, sigma.options()), sigma}) : sigma;
+  const at::Tensor sinusoid = TimestepSinusoid(times * 1000.0, c.freq_dim).to(arithmetic.wide);
+  const at::Tensor e = stem.time_out(at::silu(stem.time_in(sinusoid))).to(arithmetic.compute);
+  const at::Tensor e0 = stem.time_projection(at::silu(e)).view({-1, 6, c.dim});
+  if (!holds) return {e, e0};
+  const at::Tensor rest = e0.slice(0, 1);
+  return {e.slice(0, 1), at::cat({e0.slice(0, 0, 1).expand_as(rest), rest}, 1)};
 }
 
 // [B, in_dim, F, H, W] -> [B, N, D]. A convolution whose kernel equals its stride is a linear map of disjoint patches,
@@ -80,13 +96,18 @@ at::Tensor Unpatchify(const WanConfig& config, const at::Tensor& tokens, at::Int
 
 void CheckImages(const WanConfig& c, const at::Tensor& x, const Conditioning& condition) {
   const auto& [text, image, clip] = condition;
-  TORCH_CHECK(image.defined() == c.takes_image() && clip.defined() == c.takes_clip(),
-              "a condition with image: ", image.defined(), " and CLIP tokens: ", clip.defined(),
-              ", the model takes image: ", c.takes_image(), " and CLIP tokens: ", c.takes_clip());
+  TORCH_CHECK(
+      (image.defined() ? c.takes_image() || c.may_hold_image() : !c.takes_image()) && clip.defined() == c.takes_clip(),
+      "a condition with image: ", image.defined(), " and CLIP tokens: ", clip.defined(),
+      ", the model takes image: ", c.takes_image(), " and CLIP tokens: ", c.takes_clip());
   if (!image.defined()) return;
   std::vector<std::int64_t> shape = x.sizes().vec();
-  shape[1] = c.in_dim - c.out_dim;
-  TORCH_CHECK(image.sizes() == at::IntArrayRef(shape), "the condition of the first frame must be ",
+  if (c.may_hold_image()) {
+    TORCH_CHECK(c.patch_size[0] == 1 && shape[2] > 1,
+                "a first frame is held by a model whose patches are of one frame, ", "in a video of several");
+    shape[2] = 1;
+  }
+  TORCH_CHECK(image.sizes() == at::IntArrayRef(shape), "the latents of the first frame must be ",
               at::IntArrayRef(shape), ", got ", image.sizes());
   TORCH_CHECK(!clip.defined() || (clip.dim() == 3 && clip.size(0) == x.size(0) && clip.size(2) == c.image_dim),
               "CLIP tokens must be [B, M, ", c.image_dim, "], got ", clip.sizes());
@@ -168,23 +189,23 @@ at::Tensor WanForward(const WanConfig& c, WanArithmetic arithmetic, const WanSte
   const auto compute = at::TensorOptions(arithmetic.compute).device(device);
   const at::Tensor& rope = ropes.For(grid, c, arithmetic.wide, device);
 
-  const at::Tensor sinusoid = TimestepSinusoid(sigma * 1000.0, c.freq_dim).to(arithmetic.wide);
-  const at::Tensor e = stem.time_out(at::silu(stem.time_in(sinusoid))).to(compute);     // [B, D]
-  const at::Tensor e0 = stem.time_projection(at::silu(e)).view({x.size(0), 6, c.dim});  // [B, 6, D]
+  const bool holds = c.may_hold_image() && condition.image.defined();
+  const auto [e, e0] = EmbedTime(c, arithmetic, stem, sigma, holds);
   const at::Tensor text =
       stem.text_out(Gelu(arithmetic.kernels, stem.text_in(condition.text.to(compute))));  // [B, text_len, D]
   const at::Tensor clip = c.takes_clip() ? EmbedClip(stem.clip, condition.clip.to(compute)) : at::Tensor();
 
   at::Tensor tokens = EmbedPatches(c, stem, WithImage(c, x.to(compute), condition.image), share);
   for (std::int64_t number = 0; number < c.num_layers; ++number) {
-    tokens = run(number, {tokens, e0, text, text, clip, clip}, rope);
+    tokens = run(number, {tokens, e0, text, text, clip, clip, holds ? grid[1] * grid[2] : 0}, rope);
     CountWork();
     if (tokens.requires_grad()) tokens.register_hook([](const at::Tensor&) { CountWork(); });  // in the backward pass
   }
   const auto m = (head.modulation + Wide(e).unsqueeze(1)).chunk(2, 1);  // shift, scale; from e, not e0
   at::Tensor out = head.linear(AdaptiveNorm(arithmetic.kernels, tokens, m[1], m[0], c.eps));
   if (share != nullptr) out = share->All(out, rope.size(0));
-  return Unpatchify(c, out, grid).to(arithmetic.wide);
+  out = Unpatchify(c, out, grid).to(arithmetic.wide);
+  return holds ? LeadingTo(condition.image, x, sigma, out) : out;
 }
 
 at::Tensor TimestepSinusoid(const at::Tensor& timestep, std::int64_t dim) {

@@ -68,8 +68,7 @@ class RopeTables {
   std::map<std::array<std::int64_t, 3>, at::Tensor> tables_;
 };
 
-/// WanTransformer::Forward, with the blocks that `run` runs. The condition has an image and CLIP tokens exactly where
-/// the model takes them. Counts work as it goes, in the backward pass too. With
+/// WanTransformer::Forward, with the blocks that `run` runs. Counts work as it goes, in the backward pass too. With
 /// `share` each rank computes its tokens; x, condition and the result are whole on every rank, and so is the gradient
 /// of x, where that of the result is; gradients of parameters are what the rank's tokens add to them.
 at::Tensor WanForward(const WanConfig& config, WanArithmetic arithmetic, const WanStem& stem, const WanHead& head,

@@ -51,6 +51,7 @@ struct UnitCall : torch::CustomClassHolder {
   std::int64_t number = -1;  // of the block; -1: what is outside of them
   at::Tensor rope;
   std::size_t inputs = 0;  // of the block: the first of the tensors of its node
+  std::int64_t held = 0;   // WanBlockInputs::held
   mutable KeptAttention attention;
 
   std::string Unit() const { return number < 0 ? "" : BlockPrefix(number); }
@@ -60,7 +61,7 @@ struct UnitCall : torch::CustomClassHolder {
     if (parts->lora.rank > 0) Adapt(block, views);
     std::optional<KeepingAttention> keeping;
     if (parts->keep_attention && for_graph) keeping.emplace(attention);
-    return RunBlock(parts->config, block, WanBlockInputs::Of(inputs), rope, parts->arithmetic.kernels,
+    return RunBlock(parts->config, block, WanBlockInputs::Of(inputs, held), rope, parts->arithmetic.kernels,
                     parts->share.get());
   }
   void Adapt(WanBlock& block, const ShardedParameters::Views& views) const {
@@ -174,6 +175,7 @@ at::Tensor Block(const std::shared_ptr<ShardedWanParts>& parts, std::int64_t num
   variable_list tensors = in.List();
   const variable_list inputs = tensors;
   call->inputs = inputs.size();
+  call->held = in.held;
   const std::vector<at::Tensor> shards = parts->parameters.TrainedOf(call->Unit());
   tensors.insert(tensors.end(), shards.begin(), shards.end());
   if (!NeedGradients(tensors)) return call->Run(parts->parameters.Gather(call->Unit()), inputs, /*for_graph=*/false);

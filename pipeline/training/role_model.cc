@@ -10,11 +10,6 @@ WanPrecision PrecisionOf(const Experiment& experiment, bool frozen) {
   return {frozen ? at::kBFloat16 : at::kFloat, at::kBFloat16, kernels};
 }
 
-void RequireFits(const PromptBank& bank, const WanConfig& config, const std::vector<std::int64_t>& latent) {
-  bank.RequireFits(config.text_dim, config.text_len);
-  bank.RequireFirstFrames({config.takes_image() ? latent : std::vector<std::int64_t>(), config.image_dim});
-}
-
 void CountTrainingBackward(const TrainedModel& model, std::int64_t samples, Work& work) {
   (model.adapted() ? work.backward_input : work.backward_full) += samples;
   if (model.recomputes()) work.recomputed += samples;

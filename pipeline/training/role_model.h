@@ -5,6 +5,7 @@
 
 #include "common/config/experiment.h"
 #include "pipeline/data/prompt_bank.h"
+#include "pipeline/models/bank_fit.h"
 #include "pipeline/models/wan_transformer.h"
 #include "pipeline/training/trained_model.h"
 #include "pipeline/training/work.h"
@@ -14,10 +15,6 @@ namespace sgmd {
 /// [precision] of a role's model. With bfloat16 what is frozen is also kept in it; what is trained keeps float32
 /// masters.
 WanPrecision PrecisionOf(const Experiment& experiment, bool frozen);
-
-/// Throws Error unless a model of `config` can read every entry of the bank: its text, and a first frame for videos
-/// with latents of `latent` [C, F, H, W] exactly where the model takes one.
-void RequireFits(const PromptBank& bank, const WanConfig& config, const std::vector<std::int64_t>& latent);
 
 /// The prompts' embeddings, padded to the model's text length, and their first frames, on its device.
 template <typename Model>

@@ -1,10 +1,12 @@
 """Whole pipelines for image-to-video, tiny and with random weights, and what diffusers' WanImageToVideoPipeline makes of them.
 
-<out>/wan22/, <out>/wan21/    two experts without CLIP tokens (as Wan2.2-I2V-A14B), one transformer with them (as Wan2.1-I2V-14B):
+<out>/<model>/            wan22: two experts without CLIP tokens (as Wan2.2-I2V-A14B); wan21: one transformer with them (as
+                          Wan2.1-I2V-14B); wan22_5b: one that holds the first frame (as Wan2.2-TI2V-5B)
   pipeline/               as save_pretrained writes it
-  reference.safetensors   the sample after every step of each prompt, and the condition of the first frame
+  inputs.safetensors      noise, and the text embeddings "context" and "negative"
+  reference.safetensors   the sample after every step of each prompt, of wan22_5b without its first frame; latents of the first
+                          picture, of wan22_5b alone, and its CLIP tokens
 <out>/first.png           of another size than the videos; <out>/second.png
-<out>/inputs.safetensors  noise, and the text embeddings "context" and "negative"
 """
 import pathlib
 import shutil
@@ -22,9 +24,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 STEPS, GUIDANCE, BOUNDARY = 6, 3.5, 0.9  # as in tiny_wan_image_parity_test.cc
 
 
-def transformer(**more):
-    model = WanTransformer3DModel(patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=36, out_channels=16,
-                                  text_dim=32, freq_dim=32, ffn_dim=48, num_layers=2, **more).eval()
+def transformer(in_channels=36, out_channels=16, **more):
+    model = WanTransformer3DModel(patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=in_channels,
+                                  out_channels=out_channels, text_dim=32, freq_dim=32, ffn_dim=48, num_layers=2, **more).eval()
     for p in model.parameters():
         p.add_(torch.randn_like(p) * 0.05)
     return model
@@ -41,10 +43,25 @@ def experts():
     return dict(image_encoder=None, image_processor=None, transformer=transformer(), transformer_2=transformer(), boundary_ratio=BOUNDARY)
 
 
-def run(folder, parts, images, inputs):
+def holding_parts():
+    return dict(image_encoder=None, image_processor=None, transformer=transformer(48, 48), expand_timesteps=True)
+
+
+def make_vae(holds):
+    if not holds:
+        return AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2).eval()
+    return AutoencoderKLWan(base_dim=4, decoder_base_dim=4, z_dim=48, is_residual=True, in_channels=12, out_channels=12, patch_size=2,
+                            latents_mean=[0.01 * (i - 24) for i in range(48)], latents_std=[0.5 + 0.01 * i for i in range(48)],
+                            scale_factor_spatial=16).eval()
+
+
+def run(folder, parts, images, context, negative):
     root = folder / "pipeline"
-    context, negative = inputs["context"], inputs["negative"]
-    vae = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2).eval()
+    holds = parts.get("expand_timesteps", False)
+    vae = make_vae(holds)
+    inputs = {"noise": torch.randn(2, vae.config.z_dim, 2, 4, 6), "context": context, "negative": negative}
+    save_file(inputs, folder / "inputs.safetensors")
+    size = dict(height=4 * vae.config.scale_factor_spatial, width=6 * vae.config.scale_factor_spatial)
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0)
     pipe = WanImageToVideoPipeline(tokenizer=None, text_encoder=None, vae=vae, scheduler=scheduler, **parts)
     pipe.save_pretrained(root)
@@ -58,11 +75,12 @@ def run(folder, parts, images, inputs):
             return tensors
 
         pipe(image, prompt_embeds=context[i : i + 1], negative_prompt_embeds=negative[i : i + 1], latents=steps[0], num_inference_steps=STEPS,
-             guidance_scale=GUIDANCE, height=32, width=48, num_frames=5, output_type="latent", callback_on_step_end=remember)
+             guidance_scale=GUIDANCE, num_frames=5, **size, output_type="latent", callback_on_step_end=remember)
         samples.append(steps)
-    tensors = {f"x_{step}": torch.cat([steps[step] for steps in samples]) for step in range(STEPS + 1)}
-    pixels = pipe.video_processor.preprocess(images[0], height=32, width=48)
-    tensors["condition"] = pipe.prepare_latents(pixels, 1, 16, 32, 48, 5, torch.float32, "cpu", None, steps[0])[1]
+    tensors = {f"x_{step}": torch.cat([steps[step] for steps in samples])[:, :, int(holds):] for step in range(STEPS + 1)}
+    pixels = pipe.video_processor.preprocess(images[0], **size)
+    condition = pipe.prepare_latents(pixels, 1, vae.config.z_dim, *size.values(), 5, torch.float32, "cpu", None, steps[0])[1]
+    tensors["image"] = condition[:, -vae.config.z_dim:]  # without the mask
     if parts["image_encoder"] is not None:
         tensors["clip"] = pipe.encode_image(images[0], "cpu")
     save_file({key: t.contiguous() for key, t in tensors.items()}, folder / "reference.safetensors")
@@ -75,11 +93,11 @@ def main(out):
     for name, image in zip(("first", "second"), images):
         image.save(out / f"{name}.png")
     context, negative = make_text_encoder(out / "wan22/pipeline")
-    shutil.copytree(out / "wan22/pipeline", out / "wan21/pipeline")
-    inputs = {"noise": torch.randn(2, 16, 2, 4, 6), "context": context, "negative": negative}
-    save_file(inputs, out / "inputs.safetensors")
-    run(out / "wan22", experts(), images, inputs)
-    run(out / "wan21", clip_parts(), images, inputs)
+    models = {"wan22": experts, "wan21": clip_parts, "wan22_5b": holding_parts}
+    for name in models.keys() - {"wan22"}:
+        shutil.copytree(out / "wan22/pipeline", out / name / "pipeline")
+    for name, parts in models.items():
+        run(out / name, parts(), images, context, negative)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Random WanTransformer3DModels of several sizes as diffusers saves them, with inputs, outputs and gradients.
 
 <out>/<case>/ is the model folder (one of them sharded), <out>/<case>.safetensors its inputs and reference results:
-x, sigma, context (padded), upstream, output, grad.x, grad.<Diffusers name>; of models for image-to-video image, the mask and
-the latents of the first frame, and clip, its CLIP tokens.
+x, sigma, context (padded), upstream, output, grad.x, grad.<Diffusers name>; of models for image-to-video image, the
+latents of the first frame, and clip, its CLIP tokens. Of a model that holds the first frame (as TI2V-5B) output and upstream are of the
+frames behind it.
 """
 import json
 import pathlib
@@ -30,11 +31,14 @@ CASES = {
                         text_dim=16, freq_dim=32, image_dim=20, added_kv_proj_dim=24), 512, 5, (2, 3, 6, 8), "10GB"),
     "image_clip_real_head": (dict(num_attention_heads=2, attention_head_dim=128, num_layers=1, ffn_dim=96, in_channels=36, out_channels=16,
                                   text_dim=24, freq_dim=256, image_dim=1280, added_kv_proj_dim=256), 512, 11, (1, 3, 6, 10), "10GB"),
+    "held_image": (dict(num_attention_heads=2, attention_head_dim=12, num_layers=2, ffn_dim=40, in_channels=48, out_channels=48,
+                        text_dim=16, freq_dim=32), 7, 5, (2, 3, 6, 8), "10GB"),
 }
 # The gradients of keys are differences of nearly equal numbers where most of 512 rows are alike: in float32 diffusers itself is 2e-4
 # away from its float64.
 IN_FLOAT64 = {"image_clip"}
-CLIP_TOKENS = 257
+CLIP_TOKENS, MASK_CHANNELS = 257, 4
+HELD = {"held_image"}
 
 
 def write_case(out, name, config, text_len, rows, latent, max_shard_size):
@@ -56,13 +60,23 @@ def write_case(out, name, config, text_len, rows, latent, max_shard_size):
     sigma = torch.tensor([1.0, 0.8333, 0.02][:batch])
     context = torch.zeros(batch, text_len, config["text_dim"])
     context[:, :rows] = torch.randn(batch, rows, config["text_dim"])
-    inputs, clip, more = x, None, {}
+    inputs, clip, more, timestep = x, None, {}, sigma * 1000.0
     if config["in_channels"] > config["out_channels"]:
-        more["image"] = torch.randn(batch, config["in_channels"] - config["out_channels"], frames, height, width)
-        inputs = torch.cat([x, more["image"]], dim=1)
+        more["image"] = torch.randn(x.shape)
+        mask = torch.zeros(batch, MASK_CHANNELS, frames, height, width)
+        mask[:, :, 0] = 1
+        inputs = torch.cat([x, mask, more["image"]], dim=1)
+    if name in HELD:
+        more["image"] = torch.randn(x[:, :, :1].shape)
+        inputs = torch.cat([more["image"], x[:, :, 1:]], dim=2)
+        times = timestep.view(-1, 1, 1, 1).repeat(1, frames, height // 2, width // 2)
+        times[:, 0] = 0
+        timestep = times.flatten(1)
     if config.get("image_dim"):
         clip = more["clip"] = torch.randn(batch, CLIP_TOKENS, config["image_dim"])
-    output = model(inputs, sigma * 1000.0, context, clip, return_dict=False)[0]
+    output = model(inputs, timestep, context, clip, return_dict=False)[0]
+    if name in HELD:
+        output = output[:, :, 1:]
     upstream = torch.randn_like(output)
     output.backward(upstream)
     tensors = {"x": x.detach(), "sigma": sigma, "context": context, "output": output.detach(), "upstream": upstream, "grad.x": x.grad}

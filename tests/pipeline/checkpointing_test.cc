@@ -18,7 +18,8 @@ namespace {
 // With a first frame and CLIP tokens where the model takes them.
 Conditioning ConditionFor(const WanConfig& config, const TinyInputs& in) {
   Conditioning condition{in.context};
-  if (config.takes_image()) condition.image = Noise({2, config.in_dim - config.out_dim, 2, 4, 4}, 9);
+  if (config.takes_image()) condition.image = Noise({2, config.out_dim, 2, 4, 4}, 9);
+  if (config.may_hold_image()) condition.image = Noise({2, config.out_dim, 1, 4, 4}, 9);
   if (config.takes_clip()) condition.clip = Noise({2, 5, config.image_dim}, 10);
   return condition;
 }
@@ -100,7 +101,9 @@ TEST(Checkpointing, GivesTheBitsOfPlainTrainingOfAdapters) {
 }
 
 TEST(Checkpointing, GivesTheBitsOfPlainTrainingWithAFirstFrame) {
-  for (const WanConfig& config : {TinyImageConfig(3, 0), TinyImageConfig(3, 10)}) {
+  WanConfig holding = TinyWanConfig(3);
+  holding.model_type = "ti2v";
+  for (const WanConfig& config : {TinyImageConfig(3, 0), TinyImageConfig(3, 10), holding}) {
     WanTransformer model = RandomModel(config);
     ExpectSame(Train(model, true), Train(model, false));
     ExpectSame(Train(model, {true, kKeepAttention}), Train(model, false));

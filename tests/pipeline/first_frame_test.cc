@@ -12,6 +12,7 @@
 #include "pipeline/flow/random.h"
 #include "pipeline/flow/sampling.h"
 #include "pipeline/image/picture.h"
+#include "pipeline/models/bank_fit.h"
 #include "pipeline/training/teacher.h"
 #include "tests/support/error_of.h"
 #include "tests/support/image_run.h"
@@ -23,11 +24,11 @@ namespace {
 using testing::HasSubstr;
 
 TEST(FirstFrame, IsMarkedInFourChannelsBeforeItsLatents) {
-  const at::Tensor latents = Noise({2, 3, 4, 5}, 1), condition = FirstFrameCondition(latents);
-  ASSERT_EQ(condition.sizes(), (std::vector<std::int64_t>{6, 3, 4, 5}));
-  EXPECT_TRUE(condition.slice(0, 0, 4).select(1, 0).eq(1).all().item<bool>());
-  EXPECT_TRUE(condition.slice(0, 0, 4).slice(1, 1).eq(0).all().item<bool>());
-  EXPECT_TRUE(at::equal(condition.slice(0, 4), latents));
+  const at::Tensor latents = Noise({3, 2, 3, 4, 5}, 1), condition = FirstFrameCondition(latents);
+  ASSERT_EQ(condition.sizes(), (std::vector<std::int64_t>{3, 6, 3, 4, 5}));
+  EXPECT_TRUE(condition.slice(1, 0, 4).select(2, 0).eq(1).all().item<bool>());
+  EXPECT_TRUE(condition.slice(1, 0, 4).slice(2, 1).eq(0).all().item<bool>());
+  EXPECT_TRUE(at::equal(condition.slice(1, 4), latents));
 }
 
 class BankOfFirstFrames : public testing::Test {
@@ -50,7 +51,7 @@ TEST_F(BankOfFirstFrames, HasEntriesOfTextsAndFrames) {
   EXPECT_FALSE(at::equal(all.text[0], all.text[1]));
   EXPECT_TRUE(at::equal(all.image[0], all.image[1]));
   EXPECT_FALSE(at::equal(all.image[0], all.image[3]));
-  EXPECT_EQ(all.image.sizes(), (std::vector<std::int64_t>{4, 6, 2, 4, 4}));
+  EXPECT_EQ(all.image.sizes(), (std::vector<std::int64_t>{4, 2, 2, 4, 4}));
   EXPECT_EQ(all.clip.sizes(), (std::vector<std::int64_t>{4, kTinyClipTokens, 10}));
   EXPECT_TRUE(at::equal(bank.Gather(bank.prompts(), 4), all.text));
   EXPECT_EQ(bank.GatherNegative(2, 4).size(0), 2);
@@ -64,7 +65,7 @@ TEST_F(BankOfFirstFrames, IsWhatTheModelAsksForOrRefused) {
   EXPECT_THAT(ErrorOf([&] {
                 bank.RequireFirstFrames({{2, 2, 4, 6}, 10});
               }),
-              HasSubstr("are for latents of [2, 2, 4, 4], the videos have [2, 2, 4, 6]"));
+              HasSubstr("are latents of [2, 2, 4, 4], the model takes [2, 2, 4, 6]"));
   EXPECT_THAT(ErrorOf([&] {
                 bank.RequireFirstFrames({{2, 2, 4, 4}, 0});
               }),
@@ -83,7 +84,7 @@ TEST(EntryOfABank, IsTheTextThePictureAndWhatMadeItsCondition) {
 TEST(FirstFrame, GoesIntoBothHalvesOfGuidance) {
   const WanTransformer model = RandomModel(TinyImageConfig(2, 10));
   const TinyInputs in;
-  const Conditioning condition{in.context, Noise({2, 6, 2, 4, 4}, 9), Noise({2, 5, 10}, 10)}, negative{-in.context};
+  const Conditioning condition{in.context, Noise({2, 2, 2, 4, 4}, 9), Noise({2, 5, 10}, 10)}, negative{-in.context};
   const at::Tensor c = model.Forward(in.x, in.sigma, condition),
                    u = model.Forward(in.x, in.sigma, {-in.context, condition.image, condition.clip});
   EXPECT_TRUE(at::allclose(GuidedVelocity(model, in.x, in.sigma, condition, negative, 3), u + 3 * (c - u), 1e-4, 1e-5));
@@ -94,9 +95,68 @@ TEST(FirstFrame, GoesIntoBothHalvesOfGuidance) {
   EXPECT_THROW(model.Forward(in.x, in.sigma, {in.context, condition.image}), c10::Error);
 }
 
+class HeldFirstFrame : public testing::Test {
+ protected:
+  HeldFirstFrame() : model_(RandomModel(HoldingConfig())) {}
+  static WanConfig HoldingConfig() {
+    WanConfig config = TinyWanConfig(2);
+    config.model_type = "ti2v";
+    return config;
+  }
+  at::Tensor Velocity(const at::Tensor& x) const { return model_.Forward(x, in_.sigma, {in_.context, image_}); }
+
+  WanTransformer model_;
+  TinyInputs in_;
+  at::Tensor image_ = Noise({2, 2, 1, 4, 4}, 9);
+};
+
+TEST_F(HeldFirstFrame, IsWhatEveryPredictionBeginsWith) {
+  const at::Tensor clean = in_.x - in_.sigma.view({2, 1, 1, 1, 1}) * Velocity(in_.x);
+  EXPECT_TRUE(at::allclose(clean.slice(2, 0, 1), image_, 1e-5, 1e-5));
+}
+
+TEST_F(HeldFirstFrame, DecidesTheOthersAndItsNoiseDoesNot) {
+  const at::Tensor v = Velocity(in_.x).slice(2, 1);
+  const at::Tensor other = at::cat({in_.x.slice(2, 0, 1) + 1, in_.x.slice(2, 1)}, 2);
+  EXPECT_TRUE(at::equal(Velocity(other).slice(2, 1), v));
+  image_ = -image_;
+  EXPECT_FALSE(at::allclose(Velocity(in_.x).slice(2, 1), v, 1e-3, 1e-3));
+  EXPECT_FALSE(at::allclose(model_.Forward(in_.x, in_.sigma, {in_.context}).slice(2, 1), v, 1e-3, 1e-3))
+      << "without a picture it makes a video of the text";
+}
+
+TEST_F(HeldFirstFrame, GivesAPredictionNoGradient) {
+  const at::Tensor x = in_.x.clone().requires_grad_(true);
+  model_.SetRequiresGrad(true);
+  (x - in_.sigma.view({2, 1, 1, 1, 1}) * Velocity(x)).slice(2, 0, 1).sum().backward();
+  EXPECT_LE(x.grad().abs().max().item<double>(), 1e-5);
+  for (const auto& [name, p] : model_.parameters())
+    EXPECT_TRUE(!p.grad().defined() || p.grad().eq(0).all().item<bool>()) << name;
+}
+
+TEST_F(BankOfFirstFrames, OfAHeldOneIsForVideosOfSeveralFrames) {
+  WriteWordPromptBank(path_, {"a ball"}, "bad", 6);
+  AddFirstFrames(path_, {{2, 1, 4, 4}, 0});
+  const PromptBank bank = PromptBank::Open(path_);
+  WanConfig config = TinyWanConfig(1);
+  config.model_type = "ti2v";
+  RequireFits(bank, config, {2, 2, 4, 4});
+  EXPECT_THAT(ErrorOf([&] {
+                RequireFits(bank, config, {2, 1, 4, 4});
+              }),
+              HasSubstr("cannot stand in videos of 1 latent frames"));
+  config.model_type = "t2v";
+  EXPECT_THAT(ErrorOf([&] { RequireFits(bank, config, {2, 2, 4, 4}); }), HasSubstr("a text alone"));
+}
+
+TEST_F(HeldFirstFrame, IsOneFrameOfAVideoOfSeveral) {
+  image_ = Noise({2, 2, 2, 4, 4}, 9);
+  EXPECT_THROW(Velocity(in_.x), c10::Error);
+}
+
 // Of one text with two frames.
 TEST(FirstFrame, DecidesTheTeachersScore) {
-  const ImageRun run(2, /*clip=*/true);
+  const ImageRun run(2, FirstFrameForm::kWithClip);
   const Experiment e = run.experiment();
   const PromptBank bank = PromptBank::Open(e.model.prompts);
   std::vector<Digest> entries;

@@ -23,20 +23,24 @@ namespace {
 constexpr int kMicroBatches = 4, kSteps = 3;
 
 // A block has four grains, so that each of four ranks holds some of it.
-WanConfig Config(bool image = false) {
+enum class Image { kNone, kWithClip, kHeld };
+
+WanConfig Config(Image image = Image::kNone) {
   WanConfig c = TinyWanConfig(3);
   c.dim = 96;
   c.ffn_dim = 800;
-  if (image) c.in_dim = 2 * c.out_dim + WanConfig::kMaskChannels, c.image_dim = 10;
+  if (image == Image::kWithClip) c.in_dim = 2 * c.out_dim + WanConfig::kMaskChannels, c.image_dim = 10;
+  if (image == Image::kHeld) c.model_type = "ti2v";
   return c;
 }
 
-// What is compared: a precision, whether adapters are trained over a frozen base, and whether the model takes a first
-// frame and its CLIP tokens.
+// What is compared: a precision, whether adapters are trained over a frozen base, and how the model is given a first
+// frame.
 struct Form {
   const char* name;
   at::ScalarType compute;
-  bool adapted, image = false;
+  bool adapted;
+  Image image = Image::kNone;
 
   WanPrecision precision() const { return {adapted ? compute : at::kFloat, compute}; }
   LoraConfig lora() const { return adapted ? LoraConfig{2, 4.0} : LoraConfig{}; }
@@ -63,7 +67,8 @@ struct Inputs {
   at::Tensor x, sigma, text, target, image, clip;
 
   Conditioning Condition(const Form& form) const {
-    return form.image ? Conditioning{text, image, clip} : Conditioning{text};
+    if (form.image == Image::kNone) return {text};
+    return form.image == Image::kHeld ? Conditioning{text, image.slice(2, 0, 1)} : Conditioning{text, image, clip};
   }
 };
 Inputs InputsOf(int step, int micro_batch) {
@@ -71,7 +76,7 @@ Inputs InputsOf(int step, int micro_batch) {
   // An odd number of tokens, which two ranks cannot share evenly.
   return {Noise({2, 2, 3, 6, 6}, seed("x")),     Uniform({2}, seed("sigma")),
           Noise({2, 4, 6}, seed("text")),        Noise({2, 2, 3, 6, 6}, seed("target")),
-          Noise({2, 6, 3, 6, 6}, seed("image")), Noise({2, 5, 10}, seed("clip"))};
+          Noise({2, 2, 3, 6, 6}, seed("image")), Noise({2, 5, 10}, seed("clip"))};
 }
 
 at::Tensor LossOf(const VelocityModel& model, const Inputs& in, const Form& form) {
@@ -185,9 +190,11 @@ INSTANTIATE_TEST_SUITE_P(
                      testing::Values(Form{"Float32", at::kFloat, false}, Form{"Bfloat16", at::kBFloat16, false},
                                      Form{"AdaptedFloat32", at::kFloat, true},
                                      Form{"AdaptedBfloat16", at::kBFloat16, true},
-                                     Form{"ImageFloat32", at::kFloat, false, true},
-                                     Form{"ImageBfloat16", at::kBFloat16, false, true},
-                                     Form{"AdaptedImageBfloat16", at::kBFloat16, true, true})),
+                                     Form{"ImageFloat32", at::kFloat, false, Image::kWithClip},
+                                     Form{"ImageBfloat16", at::kBFloat16, false, Image::kWithClip},
+                                     Form{"AdaptedImageBfloat16", at::kBFloat16, true, Image::kWithClip},
+                                     Form{"HeldImageFloat32", at::kFloat, false, Image::kHeld},
+                                     Form{"AdaptedHeldImageBfloat16", at::kBFloat16, true, Image::kHeld})),
     [](const auto& info) { return std::to_string(std::get<0>(info.param)) + std::get<1>(info.param).name; });
 
 // What each of `ranks` ranks ends with, two and two sharing the tokens of a micro-batch.
@@ -220,7 +227,8 @@ void ExpectSame(const Outcome& found, const Outcome& expected) {
 // The degree decides the last bits of sums over tokens; how many micro-batches are taken at once does not.
 TEST(SharedTokens, GiveTheSameBitsForOneMicroBatchAtOnceAndForTwo) {
   for (const Form& form : {Form{"Float32", at::kFloat, false}, Form{"AdaptedBfloat16", at::kBFloat16, true},
-                           Form{"ImageFloat32", at::kFloat, false, true}}) {
+                           Form{"ImageFloat32", at::kFloat, false, Image::kWithClip},
+                           Form{"HeldImageFloat32", at::kFloat, false, Image::kHeld}}) {
     const std::vector<Outcome> two = WithSharedTokens(2, form), four = WithSharedTokens(4, form);
     for (const std::vector<Outcome>* each : {&two, &four}) {
       for (const Outcome& found : *each) ExpectSame(found, two.front());
@@ -247,7 +255,9 @@ TEST_P(SharedTokensOf, GiveWhatOneProcessGivesButForRounding) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SharedTokensOf,
-                         testing::Values(Form{"Text", at::kFloat, false}, Form{"Image", at::kFloat, false, true}),
+                         testing::Values(Form{"Text", at::kFloat, false},
+                                         Form{"Image", at::kFloat, false, Image::kWithClip},
+                                         Form{"HeldImage", at::kFloat, false, Image::kHeld}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // Kernels add in another order where there are more threads: the same one for any number of grains.

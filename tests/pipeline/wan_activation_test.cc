@@ -67,7 +67,7 @@ WanTransformer ModelFor(const Case& c) {
 Conditioning ConditionFor(const Case& c) {
   Conditioning condition{Noise({kSamples, 32, 64}, 3)};
   if (!c.image) return condition;
-  condition.image = Noise({kSamples, 8, 4, 2 * c.side, 2 * c.side}, 4);
+  condition.image = Noise({kSamples, 4, 4, 2 * c.side, 2 * c.side}, 4);
   condition.clip = Noise({kSamples, WanConfig::kClipTokens, 80}, 5);
   return condition;
 }

@@ -16,11 +16,11 @@ namespace {
 using testing::HasSubstr;
 
 constexpr double kPatience = 120;
-constexpr bool kClip = true;
+constexpr auto kBeside = FirstFrameForm::kBeside, kWithClip = FirstFrameForm::kWithClip, kHeld = FirstFrameForm::kHeld;
 
 struct Case {
   const char* name;
-  bool clip = false;
+  FirstFrameForm form = kBeside;
   const char* experiment = "";
   const char* topology = "";
   int micro_batches = 3;
@@ -33,7 +33,7 @@ class ImageToVideo : public testing::TestWithParam<Case> {};
 
 TEST_P(ImageToVideo, MatchesTheSerialLoopAndItsReplay) {
   const Case& c = GetParam();
-  ImageRun run(6, c.clip, c.experiment, c.topology, c.micro_batches, c.experts);
+  ImageRun run(6, c.form, c.experiment, c.topology, c.micro_batches, c.experts);
   const Process up = run.Launch({"up", run.topology()});
   ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
   EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
@@ -49,16 +49,17 @@ const char* const kAdapters = "[lora]\nrank = 2\n";
 
 INSTANTIATE_TEST_SUITE_P(
     With, ImageToVideo,
-    testing::Values(Case{"AFirstFrame"}, Case{"ClipTokens", kClip}, Case{"Adapters", kClip, kAdapters},
-                    Case{"GroupsOfRanks", kClip, "", kTwoRanks, 4},
-                    Case{"AdaptersInGroups", kClip, kAdapters, kTwoRanks, 4},
-                    Case{"TwoExperts", false, "", "", 3, true},
-                    Case{"TwoExpertsInGroups", false, "", kTwoRanks, 4, true},
-                    Case{"AnchorsOfTheTeacher", false, "[diversity]\nweight = 0.5\nnoise_bank = 16\n"}),
+    testing::Values(Case{"AFirstFrame"}, Case{"ClipTokens", kWithClip}, Case{"Adapters", kWithClip, kAdapters},
+                    Case{"GroupsOfRanks", kWithClip, "", kTwoRanks, 4},
+                    Case{"AdaptersInGroups", kWithClip, kAdapters, kTwoRanks, 4},
+                    Case{"TwoExperts", kBeside, "", "", 3, true},
+                    Case{"TwoExpertsInGroups", kBeside, "", kTwoRanks, 4, true},
+                    Case{"AnchorsOfTheTeacher", kBeside, "[diversity]\nweight = 0.5\nnoise_bank = 16\n"},
+                    Case{"HeldFirstFrame", kHeld}, Case{"HeldFirstFrameInGroups", kHeld, "", kTwoRanks, 4}),
     [](const auto& info) { return info.param.name; });
 
 TEST(StudentOfImageToVideo, TakesWhatItsTeacherTakes) {
-  ImageRun run(2, kClip, kAdapters);
+  ImageRun run(2, kWithClip, kAdapters);
   ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), kExitFinished);
   const WanConfig config = WanTransformer::Load(run.run() / "student", at::kCPU).config();
   EXPECT_EQ(config.in_dim, 10);
@@ -70,15 +71,17 @@ TEST(StudentOfImageToVideo, TakesWhatItsTeacherTakes) {
   EXPECT_TRUE(same("blocks.0.cross_attn.k_img.weight")) << "adapters are not on the Linears of CLIP tokens";
 }
 
-// What a run says that is to fail before its first step.
+// What the launcher says of a run before it starts anything.
 std::string Refusal(TinyRun& run) {
   const Process up = run.Launch({"up", run.topology(), "--quiet"});
-  EXPECT_EQ(up.Wait(kPatience), kExitFailed);
+  EXPECT_EQ(up.Wait(kPatience), kExitRefused);
+  EXPECT_THAT(up.Output(), HasSubstr("experiment.toml:6:11: "));
+  EXPECT_FALSE(std::filesystem::exists(run.run()));
   return up.Output();
 }
 
 TEST(BankOfAnotherTask, IsRefusedInWords) {
-  ImageRun without(2, false);
+  ImageRun without(2, kBeside);
   WriteWordPromptBank(without.bank(), {"a ball"}, "", 8);
   EXPECT_THAT(Refusal(without), HasSubstr("the prompt bank has no first frames, and the model makes videos of one"));
 
@@ -86,20 +89,35 @@ TEST(BankOfAnotherTask, IsRefusedInWords) {
   AddFirstFrames(with.folder() / "model/prompt_bank.safetensors", {{3, 4, 4, 4}, 0});
   EXPECT_THAT(Refusal(with), HasSubstr("has first frames, and the model makes videos of a text alone"));
 
-  ImageRun smaller(2, false);
+  ImageRun smaller(2, kBeside);
   WriteWordPromptBank(smaller.bank(), {"a ball"}, "", 8);
   AddFirstFrames(smaller.bank(), {{3, 2, 4, 4}, 0});
-  EXPECT_THAT(Refusal(smaller), HasSubstr("are for latents of [3, 2, 4, 4], the videos have [3, 4, 4, 4]"));
+  EXPECT_THAT(Refusal(smaller), HasSubstr("are latents of [3, 2, 4, 4], the model takes [3, 4, 4, 4]"));
 
-  ImageRun no_clip(2, kClip);
+  ImageRun no_clip(2, kWithClip);
   WriteWordPromptBank(no_clip.bank(), {"a ball"}, "", 8);
   AddFirstFrames(no_clip.bank(), {{3, 4, 4, 4}, 0});
   EXPECT_THAT(Refusal(no_clip),
               HasSubstr("has no CLIP tokens of its first frames, the model takes CLIP tokens of width 12"));
 }
 
+// The bank decides what a model is distilled for that makes videos either way.
+TEST(ModelThatMayHoldAFirstFrame, IsDistilledForTextWithABankOfTexts) {
+  ImageRun run(3, kHeld);
+  WriteWordPromptBank(run.bank(), {"a ball", "a cat"}, "", 8);
+  ASSERT_EQ(run.Launch({"up", run.topology()}).Wait(kPatience), kExitFinished);
+  EXPECT_EQ(TinyRun::NewestState(run.run()), run.SerialState());
+}
+
+TEST(BankOfAHeldFirstFrame, HasOneFrame) {
+  ImageRun run(2, kHeld);
+  WriteWordPromptBank(run.bank(), {"a ball"}, "", 8);
+  AddFirstFrames(run.bank(), {{3, 4, 4, 4}, 0});
+  EXPECT_THAT(Refusal(run), HasSubstr("are latents of [3, 4, 4, 4], the model takes [3, 1, 4, 4]"));
+}
+
 TEST(StudentForText, DoesNotGoWithATeacherForImages) {
-  ImageRun run(2, false);
+  ImageRun run(2, kBeside);
   WriteTinyModel(run.folder() / "text", 3);
   const std::string student = StrCat("model.student=\"", (run.folder() / "text").string(), "\"");
   const Process up = run.Launch({"up", run.topology(), "--set", student});

@@ -74,8 +74,9 @@ TEST(Launcher, RefusesAPromptBankThatTheModelCannotRead) {
   TinyRun run(4);
   WriteWordPromptBank(run.folder() / "model" / "prompt_bank.safetensors", {"a ball"}, "", 5);
   const Process up = run.Launch({"up", run.topology(), "--quiet"});
-  EXPECT_EQ(up.Wait(kPatience), kExitFailed);
-  EXPECT_THAT(up.Output(), HasSubstr("the prompt bank has text_dim 5, the model 8"));
+  EXPECT_EQ(up.Wait(kPatience), kExitRefused);
+  EXPECT_THAT(up.Output(),
+              AllOf(HasSubstr("experiment.toml:6:11: "), HasSubstr("the prompt bank has text_dim 5, the model 8")));
 }
 
 TEST(Launcher, RefusesASecondUpInTheSameFolder) {

@@ -49,20 +49,25 @@ inline void AddFirstFrames(const std::filesystem::path& path, const FirstFrames&
   WritePromptBank(path, tensors, texts, metadata.at("sgmd.negative"), metadata, images);
 }
 
-/// A tiny run whose model, or whose two experts, take a first frame, and with `clip` its CLIP tokens.
+/// How the model of a run is given its first frame: beside its latents, with CLIP tokens, or in their place.
+enum class FirstFrameForm { kBeside, kWithClip, kHeld };
+
+/// A tiny run whose model, or whose two experts, are given a first frame.
 class ImageRun : public TinyRun {
  public:
-  explicit ImageRun(std::int64_t steps, bool clip, const std::string& experiment = "", const std::string& topology = "",
-                    int micro_batches = 3, bool experts = false)
+  explicit ImageRun(std::int64_t steps, FirstFrameForm form, const std::string& experiment = "",
+                    const std::string& topology = "", int micro_batches = 3, bool experts = false)
       : TinyRun(steps, experiment, topology) {
     WanConfig config = TinyModelConfig();
-    config.model_type = "i2v";
-    config.in_dim = 2 * config.out_dim + WanConfig::kMaskChannels;
-    config.image_dim = clip ? kTinyClipWidth : 0;
+    const bool held = form == FirstFrameForm::kHeld;
+    config.model_type = held ? "ti2v" : "i2v";
+    if (held) config.patch_size = {1, 2, 2};
+    if (!held) config.in_dim = 2 * config.out_dim + WanConfig::kMaskChannels;
+    config.image_dim = form == FirstFrameForm::kWithClip ? kTinyClipWidth : 0;
     WriteTinyModel(folder() / "model", config, 1);
     for (const char* name : {kHighNoiseExpert, kLowNoiseExpert})
       WriteTinyModel(folder() / "experts" / name, config, name == std::string(kHighNoiseExpert) ? 1 : 3);
-    AddFirstFrames(bank(), {{3, 4, 4, 4}, config.image_dim});
+    AddFirstFrames(bank(), {{3, held ? 1 : 4, 4, 4}, config.image_dim});
     std::string text = ReadFile(folder() / "experiment.toml");
     const std::string teacher = "teacher = \"model\"", batches = "micro_batches = ";
     if (experts) text.replace(text.find(teacher), teacher.size(), "teacher = \"experts\"");
