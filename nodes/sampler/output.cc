@@ -19,16 +19,6 @@ at::Tensor FramesInARow(const at::Tensor& video) {
   return at::cat(row, 1);
 }
 
-void WriteOne(const std::filesystem::path& path, const std::vector<at::Tensor>& videos, double frame_rate) {
-  if (path.extension() == ".png") {
-    std::vector<at::Tensor> rows;
-    for (const at::Tensor& video : videos) rows.push_back(FramesInARow(video));
-    WritePng(path, at::cat(rows, 0));
-  } else {
-    WriteVideo(path, at::cat(videos, 2), frame_rate);
-  }
-}
-
 }  // namespace
 
 bool IsPicture(const std::filesystem::path& path) { return path.extension() != ".safetensors"; }
@@ -46,18 +36,18 @@ void CheckExtensions(const std::vector<std::filesystem::path>& paths) {
   }
 }
 
-std::vector<std::filesystem::path> WriteVideos(const std::filesystem::path& path, const std::vector<at::Tensor>& videos,
-                                               double frame_rate, bool side_by_side) {
-  if (side_by_side || videos.size() == 1) {
-    WriteOne(path, videos, frame_rate);
-    return {path};
+std::filesystem::path Numbered(const std::filesystem::path& path, std::int64_t number) {
+  return path.parent_path() / StrCat(path.stem().string(), "-", number, path.extension().string());
+}
+
+void WriteVideos(const std::filesystem::path& path, const std::vector<at::Tensor>& videos, double frame_rate) {
+  if (path.extension() == ".png") {
+    std::vector<at::Tensor> rows;
+    for (const at::Tensor& video : videos) rows.push_back(FramesInARow(video));
+    WritePng(path, at::cat(rows, 0));
+  } else {
+    WriteVideo(path, at::cat(videos, 2), frame_rate);
   }
-  std::vector<std::filesystem::path> written;
-  for (std::size_t i = 0; i < videos.size(); ++i) {
-    written.push_back(path.parent_path() / StrCat(path.stem().string(), "-", i + 1, path.extension().string()));
-    WriteOne(written.back(), {videos[i]}, frame_rate);
-  }
-  return written;
 }
 
 }  // namespace sgmd

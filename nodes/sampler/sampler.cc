@@ -121,23 +121,56 @@ VaeTiling Tiling(const SampleOptions& o, std::int64_t spatial_factor) {
   return VaeTiling::WithQuarterShared(o.vae_tile, spatial_factor, "--vae-tile");
 }
 
-// uint8 [F, H, W, 3] for every video. With tiles what is decoded stays on the CPU: they are for short memory.
-std::vector<at::Tensor> Pictures(const SampleOptions& o, const std::filesystem::path& vae_path,
-                                 const at::Tensor& latents) {
-  if (vae_path.empty()) return EnlargeToRgb(latents, kEnlargement).unbind(0);
-  WanVae vae = WanVae::Load(vae_path, at::Device(o.device));
-  if (o.vae_tile > 0) vae.TileSpace(Tiling(o, vae.config().spatial_factor()));
-  const at::Device where = o.vae_tile > 0 ? at::kCPU : vae.device();
-  std::optional<ProgressLine> line;
-  std::vector<at::Tensor> pictures;
-  for (std::int64_t i = 0; i < latents.size(0); ++i) {
-    const auto progress = [&](std::int64_t done, std::int64_t total) {
-      if (!line) line.emplace("decoding", latents.size(0) * total);
-      line->Update(i * total + done);
-    };
-    pictures.push_back(EnlargeToRgb(vae.Decode(latents.narrow(0, i, 1).to(where), progress), 1)[0]);
+// What the latents of the videos show, one video after the other.
+class Decoder {
+ public:
+  Decoder(const SampleOptions& o, const std::filesystem::path& vae, const at::Tensor& latents) : latents_(latents) {
+    if (vae.empty()) return;
+    vae_.emplace(WanVae::Load(vae, at::Device(o.device)));
+    where_ = vae_->device();
+    if (o.vae_tile == 0) return;
+    vae_->TileSpace(Tiling(o, vae_->config().spatial_factor()));
+    where_ = at::kCPU;  // what is decoded stays there: tiles are for short memory
   }
-  return pictures;
+
+  // uint8 [F, H, W, 3].
+  at::Tensor Decode(std::int64_t video) {
+    const at::Tensor latent = latents_.narrow(0, video, 1);
+    if (!vae_) return EnlargeToRgb(latent, kEnlargement)[0];
+    const auto progress = [&](std::int64_t done, std::int64_t total) {
+      if (!line_) line_.emplace("decoding", latents_.size(0) * total);
+      line_->Update(video * total + done);
+    };
+    return EnlargeToRgb(vae_->Decode(latent.to(where_), progress), 1)[0];
+  }
+
+ private:
+  at::Tensor latents_;
+  std::optional<WanVae> vae_;
+  at::Device where_ = at::kCPU;
+  std::optional<ProgressLine> line_;
+};
+
+// Each video when it is decoded, so that no more than one is held, and those that are there stay where a later one fails.
+void WritePictures(const SampleOptions& o, const std::filesystem::path& vae, const at::Tensor& latents,
+                   double frame_rate) {
+  Decoder decoder(o, vae, latents);
+  const std::int64_t count = latents.size(0);
+  const auto write = [&](const std::filesystem::path& path, const std::vector<at::Tensor>& videos) {
+    WriteVideos(path, videos, frame_rate);
+    std::cout << "video " << path.string() << std::endl;
+  };
+  std::vector<at::Tensor> together;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const at::Tensor video = decoder.Decode(i);
+    if (o.side_by_side) together.push_back(video);
+    for (const auto& path : o.out) {
+      if (IsPicture(path) && !o.side_by_side) write(count == 1 ? path : Numbered(path, i + 1), {video});
+    }
+  }
+  for (const auto& path : o.out) {
+    if (IsPicture(path) && o.side_by_side) write(path, together);
+  }
 }
 
 void CheckBeforeLoading(const SampleOptions& o, const std::filesystem::path& vae, const WanConfig& config) {
@@ -182,20 +215,13 @@ void Sample(const SampleOptions& o) {
     samples.back() = WithFirstFrame(samples.back(), image);
 
   if (!o.trajectory.empty()) SaveTrajectory(o, how.grid, samples);
-  std::vector<at::Tensor> pictures;
-  if (ShowsPictures(o)) pictures = Pictures(o, vae, samples.back());
   for (const auto& path : o.out) {
-    if (IsPicture(path)) {
-      for (const auto& written :
-           WriteVideos(path, pictures, o.frame_rate.value_or(FrameRate(config.out_dim)), o.side_by_side)) {
-        std::cout << "video " << written.string() << "\n";
-      }
-    } else {
-      SaveTensors(path, {{"latents", samples.back()}, {"noise", noise}},
-                  {{"sgmd.guidance", StrCat("u + ", how.guidance.front(), " (c - u)")}});
-      std::cout << "latents " << path.string() << "\n";
-    }
+    if (IsPicture(path)) continue;
+    SaveTensors(path, {{"latents", samples.back()}, {"noise", noise}},
+                {{"sgmd.guidance", StrCat("u + ", how.guidance.front(), " (c - u)")}});
+    std::cout << "latents " << path.string() << std::endl;
   }
+  if (ShowsPictures(o)) WritePictures(o, vae, samples.back(), o.frame_rate.value_or(FrameRate(config.out_dim)));
 }
 
 }  // namespace sgmd

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <set>
 
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
@@ -255,13 +256,42 @@ TEST(Sample, RefusesTilesWithoutAVae) {
   EXPECT_THAT(ErrorOf([&] { Sample(options); }), AllOf(HasSubstr("no VAE"), HasSubstr("--vae-tile")));
 }
 
-TEST(WriteVideos, NumbersSeveralUnlessTheyGoTogether) {
+class SampleOfTwo : public testing::Test {
+ protected:
+  SampleOfTwo() {
+    WriteTinyModel(folder_ / "model", 1);
+    WriteWordPromptBank(folder_ / "bank.safetensors", {"a ball", "a cat"}, "", TinyModelConfig().text_dim);
+    options_.model = folder_ / "model";
+    options_.prompt_bank = folder_ / "bank.safetensors";
+    options_.student_steps = {1000};
+    options_.latent = {3, 4, 4, 4};
+    options_.out = {folder_ / "a.mp4", folder_ / "b.gif", folder_ / "latents.safetensors"};
+  }
+  std::set<std::string> Made() const {
+    std::set<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+      if (entry.is_regular_file() && entry.file_size() > 100) names.insert(entry.path().filename().string());
+    }
+    names.erase("bank.safetensors");
+    return names;
+  }
+  TempFolder folder_;
+  SampleOptions options_;
+};
+
+TEST_F(SampleOfTwo, NumbersTheVideos) {
+  Sample(options_);
+  EXPECT_THAT(Made(), ElementsAre("a-1.mp4", "a-2.mp4", "b-1.gif", "b-2.gif", "latents.safetensors"));
+}
+
+TEST_F(SampleOfTwo, PutsThemTogetherWhereAskedTo) {
+  options_.side_by_side = true;
+  Sample(options_);
+  EXPECT_THAT(Made(), ElementsAre("a.mp4", "b.gif", "latents.safetensors"));
+}
+
+TEST(CheckExtensions, NamesATypeThatCannotBeWritten) {
   TempFolder folder;
-  const std::vector<at::Tensor> videos(2, at::zeros({3, 16, 16, 3}, at::kByte));
-  EXPECT_THAT(WriteVideos(folder / "a.mp4", videos, 8, false), ElementsAre(folder / "a-1.mp4", folder / "a-2.mp4"));
-  EXPECT_THAT(WriteVideos(folder / "b.gif", videos, 8, true), ElementsAre(folder / "b.gif"));
-  for (const char* name : {"a-1.mp4", "a-2.mp4", "b.gif"})
-    EXPECT_GT(std::filesystem::file_size(folder / name), 100U) << name;
   EXPECT_THAT(ErrorOf([&] { CheckExtensions({folder / "c.webm"}); }),
               HasSubstr("cannot write files of type \".webm\""));
 }
