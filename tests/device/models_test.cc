@@ -20,16 +20,31 @@ namespace {
 constexpr double kFloatBound = 1e-4;
 constexpr double kHalfBound = 0.2;  // one rounding of bfloat16 more or less, where terms cancel
 
+constexpr std::int64_t kClipWidth = 10;
+
+enum class FirstFrame { kNone, kWithClip, kHeld };
+
 struct WanCase {
   const char* name;
   WanPrecision precision;
   bool checkpoint = false, lora = false, gradient_of_input = false;
   double bound = kFloatBound;
+  FirstFrame first_frame = FirstFrame::kNone;
 };
+
+Conditioning ConditionFor(const WanCase& of, const TinyInputs& in) {
+  Conditioning condition{in.context};
+  if (of.first_frame == FirstFrame::kHeld) condition.image = Noise({2, 2, 1, 4, 4}, 9);
+  if (of.first_frame != FirstFrame::kWithClip) return condition;
+  condition.image = Noise({2, 2, 2, 4, 4}, 9);
+  condition.clip = Noise({2, 5, kClipWidth}, 10);
+  return condition;
+}
 
 // With heads that fused attention takes.
 WanTransformer SmallModel(at::Device device, const WanCase& of) {
-  WanConfig wan = TinyWanConfig(2);
+  WanConfig wan = of.first_frame == FirstFrame::kWithClip ? TinyImageConfig(2, kClipWidth) : TinyWanConfig(2);
+  if (of.first_frame == FirstFrame::kHeld) wan.model_type = "ti2v";
   wan.dim = 64;
   wan.ffn_dim = 128;
   WanTransformer model = RandomModel(wan, of.precision, device);
@@ -52,7 +67,7 @@ TEST_P(WanOnAGpu, GivesTheSameVelocityAndGradients) {
     model.SetBlockCheckpointing(of.checkpoint);
     const TinyInputs in;
     const at::Tensor x = in.x.to(device).requires_grad_(of.gradient_of_input);
-    const at::Tensor velocity = model.Forward(x, in.sigma.to(device), {in.context.to(device)});
+    const at::Tensor velocity = model.Forward(x, in.sigma.to(device), ConditionFor(of, in).To(device));
     velocity.square().mean().backward();
     std::vector<at::Tensor> out{velocity};
     if (of.gradient_of_input) out.push_back(x.grad());
@@ -66,15 +81,17 @@ TEST_P(WanOnAGpu, GivesTheSameVelocityAndGradients) {
 
 const WanPrecision kMixed(at::kFloat, at::kBFloat16), kHalf(at::kBFloat16, at::kBFloat16);
 
-INSTANTIATE_TEST_SUITE_P(Forms, WanOnAGpu,
-                         testing::Values(WanCase{"float32", at::kFloat},
-                                         WanCase{"float32_checkpointed", at::kFloat, true},
-                                         WanCase{"float64", at::kDouble, false, false, false, 1e-9},
-                                         WanCase{"bfloat16_over_float32", kMixed, false, false, false, kHalfBound},
-                                         WanCase{"bfloat16_checkpointed", kMixed, true, false, false, kHalfBound},
-                                         WanCase{"adapters_checkpointed", kHalf, true, true, false, kHalfBound},
-                                         WanCase{"gradient_of_the_input", kHalf, true, false, true, kHalfBound}),
-                         [](const auto& of) { return of.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Forms, WanOnAGpu,
+    testing::Values(WanCase{"float32", at::kFloat}, WanCase{"float32_checkpointed", at::kFloat, true},
+                    WanCase{"float64", at::kDouble, false, false, false, 1e-9},
+                    WanCase{"bfloat16_over_float32", kMixed, false, false, false, kHalfBound},
+                    WanCase{"bfloat16_checkpointed", kMixed, true, false, false, kHalfBound},
+                    WanCase{"adapters_checkpointed", kHalf, true, true, false, kHalfBound},
+                    WanCase{"gradient_of_the_input", kHalf, true, false, true, kHalfBound},
+                    WanCase{"first_frame_and_clip", at::kFloat, true, false, false, kFloatBound, FirstFrame::kWithClip},
+                    WanCase{"held_first_frame", at::kFloat, true, false, false, kFloatBound, FirstFrame::kHeld}),
+    [](const auto& of) { return of.param.name; });
 
 TEST(OptimizersOnAGpu, StepSaveAndLoadAsOnTheCpu) {
   ExpectTheSameOnBothDevices(

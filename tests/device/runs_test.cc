@@ -13,6 +13,7 @@
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "tests/support/experts_run.h"
+#include "tests/support/image_run.h"
 
 namespace sgmd {
 namespace {
@@ -79,6 +80,16 @@ TEST_F(DeviceRuns, OfTwoExpertsAreBitwiseTheSame) {
   ExpertsRun one(7, kHalf, kOneGpu, 4), groups(7, kHalf, kGroups, 4);
   for (const ExpertsRun* run : {&one, &groups}) WriteTinyExperts(run->folder() / "experts", kKeptWidth);
   EXPECT_EQ(Finished(groups), Finished(one));
+}
+
+TEST_F(DeviceRuns, WithFirstFramesAreBitwiseTheSame) {
+  constexpr char kShared[] =
+      "[generator]\ndevices = [\"cuda:0\", \"cuda:1\"]\n[fake_score]\ndevices = [\"cuda:0\", \"cuda:1\"]\n"
+      "[teacher]\nranks = 2\ndevices = [\"cuda:0\", \"cuda:1\"]\n";
+  for (const FirstFrameForm form : {FirstFrameForm::kWithClip, FirstFrameForm::kHeld}) {
+    ImageRun one(5, form, kHalf, kOneGpu, 4), groups(5, form, kHalf, kShared, 4);
+    EXPECT_EQ(Finished(groups), Finished(one));
+  }
 }
 
 // Shows that the emulated jitter is there, which the tests above are about.

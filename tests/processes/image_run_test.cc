@@ -98,7 +98,7 @@ TEST(BankOfAnotherTask, IsRefusedInWords) {
   WriteWordPromptBank(no_clip.bank(), {"a ball"}, "", 8);
   AddFirstFrames(no_clip.bank(), {{3, 4, 4, 4}, 0});
   EXPECT_THAT(Refusal(no_clip),
-              HasSubstr("has no CLIP tokens of its first frames, the model takes CLIP tokens of width 12"));
+              HasSubstr("has no CLIP tokens of its first frames, the model takes CLIP tokens of width 16"));
 }
 
 // The bank decides what a model is distilled for that makes videos either way.
@@ -112,8 +112,8 @@ TEST(ModelThatMayHoldAFirstFrame, IsDistilledForTextWithABankOfTexts) {
 TEST(BankOfAHeldFirstFrame, HasOneFrame) {
   ImageRun run(2, kHeld);
   WriteWordPromptBank(run.bank(), {"a ball"}, "", 8);
-  AddFirstFrames(run.bank(), {{3, 4, 4, 4}, 0});
-  EXPECT_THAT(Refusal(run), HasSubstr("are latents of [3, 4, 4, 4], the model takes [3, 1, 4, 4]"));
+  AddFirstFrames(run.bank(), {{4, 4, 4, 4}, 0});
+  EXPECT_THAT(Refusal(run), HasSubstr("are latents of [4, 4, 4, 4], the model takes [4, 1, 4, 4]"));
 }
 
 TEST(StudentForText, DoesNotGoWithATeacherForImages) {

@@ -17,7 +17,7 @@
 namespace sgmd {
 
 /// CLIP tokens of a tiny run, and their width.
-inline constexpr std::int64_t kTinyClipTokens = 5, kTinyClipWidth = 12;
+inline constexpr std::int64_t kTinyClipTokens = 5, kTinyClipWidth = 16;
 
 /// Gives every prompt of a bank two first frames, so that it has twice as many entries: frame i goes with prompts i and
 /// i + 1.
@@ -52,14 +52,16 @@ inline void AddFirstFrames(const std::filesystem::path& path, const FirstFrames&
 /// How the model of a run is given its first frame: beside its latents, with CLIP tokens, or in their place.
 enum class FirstFrameForm { kBeside, kWithClip, kHeld };
 
-/// A tiny run whose model, or whose two experts, are given a first frame.
+/// A tiny run whose model, or whose two experts, are given a first frame. Biases have a multiple of 16 elements: on the
+/// stand-in device the rest of a vector is rounded in another way, and ranks have other rests.
 class ImageRun : public TinyRun {
  public:
   explicit ImageRun(std::int64_t steps, FirstFrameForm form, const std::string& experiment = "",
                     const std::string& topology = "", int micro_batches = 3, bool experts = false)
       : TinyRun(steps, experiment, topology) {
-    WanConfig config = TinyModelConfig();
     const bool held = form == FirstFrameForm::kHeld;
+    const std::int64_t channels = held ? 4 : 3;
+    WanConfig config = TinyModelConfig(24, channels);
     config.model_type = held ? "ti2v" : "i2v";
     if (held) config.patch_size = {1, 2, 2};
     if (!held) config.in_dim = 2 * config.out_dim + WanConfig::kMaskChannels;
@@ -67,9 +69,10 @@ class ImageRun : public TinyRun {
     WriteTinyModel(folder() / "model", config, 1);
     for (const char* name : {kHighNoiseExpert, kLowNoiseExpert})
       WriteTinyModel(folder() / "experts" / name, config, name == std::string(kHighNoiseExpert) ? 1 : 3);
-    AddFirstFrames(bank(), {{3, held ? 1 : 4, 4, 4}, config.image_dim});
+    AddFirstFrames(bank(), {{channels, held ? 1 : 4, 4, 4}, config.image_dim});
     std::string text = ReadFile(folder() / "experiment.toml");
-    const std::string teacher = "teacher = \"model\"", batches = "micro_batches = ";
+    const std::string teacher = "teacher = \"model\"", batches = "micro_batches = ", latent = "latent = [";
+    text.replace(text.find(latent) + latent.size(), 1, std::to_string(channels));
     if (experts) text.replace(text.find(teacher), teacher.size(), "teacher = \"experts\"");
     text.replace(text.find(batches) + batches.size(), 1, std::to_string(micro_batches));
     WriteFileAtomically(folder() / "experiment.toml", text);
