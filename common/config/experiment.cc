@@ -66,6 +66,8 @@ void CheckModel(TomlTable model, Experiment& e, RequiredFiles needed) {
   require("fake_score", e.model.fake_score);
   if (said && !two && needed != RequiredFiles::kNone)
     model.Fail("boundary", "\"boundary\" is above 0, but no model here is two experts", "take the key away");
+  if (e.model.guidance_low > 0 && !two && needed != RequiredFiles::kNone)
+    model.Fail("guidance_low", "\"guidance_low\" is above 0, but no model here is two experts", "take the key away");
   if (needed != RequiredFiles::kAll) return;
   if (!std::filesystem::exists(e.model.prompts)) {
     FailMissing(model, "prompts", StrCat("no prompt bank at ", e.model.prompts.string()), "");

@@ -102,7 +102,7 @@ struct Experiment {
   struct Model {
     std::filesystem::path teacher, student, fake_score, prompts;  // empty student, fake_score: the teacher; see ModelOf
     std::string prompt_encoder;
-    double guidance = 1.0;
+    double guidance = 1.0, guidance_low = 0.0;  // of the low-noise expert; 0: as guidance. GuidanceOf has both
     double boundary = 0.0;  // > 0 where one of the models is two experts (common/storage/model_folder.h)
   } model;
 

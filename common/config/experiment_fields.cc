@@ -45,6 +45,11 @@ void VisitModelAndData(FieldVisitor& v, Experiment& e) {
            "legacy FastVideo state w - 1",
            kNotNegative, Presence::kRequired},
           e.model.guidance);
+  v.Field({"guidance_low",
+           "the same below the boundary of models of two experts, where Wan itself samples Wan2.2-T2V-A14B with 3 "
+           "beside a guidance of 4; 0: as guidance",
+           kNotNegative},
+          e.model.guidance_low);
   v.Field({"boundary",
            "of models of two experts (Wan2.2-A14B): the noise level from which on the high-noise one is used; by "
            "default what the first such folder says (boundary_ratio in model_index.json, else 0.875)",

@@ -8,6 +8,7 @@
 #include "common/error/error.h"
 #include "common/storage/atomic_folder.h"
 #include "common/storage/model_folder.h"
+#include "pipeline/models/role_experts.h"
 #include "pipeline/models/wan_size.h"
 
 namespace sgmd {
@@ -67,7 +68,7 @@ struct Setting {
   // Samples in a pass of the role, and the pass that needs most.
   PassSettings Pass(Role role, const Placement& place) const {
     PassSettings pass;
-    pass.samples = e.data.micro_batch * (role == Role::kTeacher && e.model.guidance != 1.0 ? 2 : 1);
+    pass.samples = e.data.micro_batch * (role == Role::kTeacher && GuidanceOf(e).Guides() ? 2 : 1);
     pass.compute_bytes = half ? 2 : 4;
     pass.checkpoint_blocks = place.checkpoint_blocks;
     pass.keep_attention = place.keep_attention;

@@ -6,6 +6,7 @@
 #include "common/error/text.h"
 #include "common/storage/checkpoint_store.h"
 #include "launch/plan/run_commands.h"
+#include "pipeline/models/role_experts.h"
 
 namespace sgmd {
 namespace {
@@ -40,7 +41,7 @@ std::string PlanText(const LaunchPlan& plan, std::uint64_t epoch, const std::fil
                  e.objective.name == Objective::kSgmd
                      ? StrCat(" (", Spell(e.objective.weighting), ", lambda ", e.objective.lambda, ")")
                      : "",
-                 ", guidance u + ", e.model.guidance, " (c - u), ", e.inner.updates,
+                 ", guidance ", GuidanceOf(e).Formula(), ", ", e.inner.updates,
                  e.inner.updates == 1 ? " inner update on " : " inner updates on ", Spell(e.inner.source), " samples, ",
                  e.lora.rank > 0 ? StrCat("adapters of rank ", e.lora.rank, ", ") : "", Spell(e.precision.compute),
                  ", ", e.outer.max_staleness == 0 ? "strict" : "pipelined", "\n");

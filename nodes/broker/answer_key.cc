@@ -5,7 +5,7 @@
 namespace sgmd {
 
 std::string ScorerFingerprint::Text() const {
-  return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance, ", in ", compute,
+  return StrCat("teacher ", teacher.Hex(), ", guidance ", guidance.Text(), ", in ", compute,
                 scores == "float32" ? "" : ", kept in " + scores, device == "cpu" ? "" : ", on " + device);
 }
 
@@ -13,7 +13,9 @@ namespace {
 
 Hasher Start(const char* what, const ScorerFingerprint& scorer) {
   Hasher hasher;
-  hasher.Text(what).Integer(scorer.teacher.hi).Integer(scorer.teacher.lo).Real(scorer.guidance);
+  hasher.Text(what).Integer(scorer.teacher.hi).Integer(scorer.teacher.lo).Real(scorer.guidance.high);
+  if (scorer.guidance.low != scorer.guidance.high)
+    hasher.Text("below").Real(scorer.guidance.boundary).Real(scorer.guidance.low);
   hasher.Text(scorer.compute);
   if (scorer.device != "cpu") hasher.Text("on").Text(scorer.device);
   return hasher;

@@ -7,18 +7,19 @@
 
 #include "common/digest/digest.h"
 #include "common/transport/envelope.h"
+#include "pipeline/flow/guidance.h"
 
 namespace sgmd {
 
 /// What besides the lease decides a score.
 struct ScorerFingerprint {
-  Digest teacher;                                  // ModelDigest
-  double guidance = 1.0;                           // w in u + w (c - u)
+  Digest teacher;  // ModelDigest
+  Guidance guidance;
   std::string compute = "float32, fused kernels";  // [precision] compute and kernels
   std::string scores = "float32";                  // [precision] scores; no part of an anchor's key
   std::string device = "cpu";                      // the kinds of devices that the teachers compute on
 
-  /// "teacher <digest>, guidance <w>, in <compute>", what scores are kept in where that is not float32, and the device
+  /// "teacher <digest>, guidance <Guidance::Text>, in <compute>", what scores are kept in where that is not float32, and the device
   /// where it is not the CPU.
   std::string Text() const;
 };

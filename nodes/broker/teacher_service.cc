@@ -8,6 +8,7 @@
 #include "common/error/text.h"
 #include "common/log/log.h"
 #include "nodes/broker/answer_cache.h"
+#include "pipeline/models/role_experts.h"
 
 namespace sgmd {
 namespace {
@@ -52,7 +53,7 @@ TeacherService::TeacherService(const LaunchPlan& plan, bool replay, Members& mem
       replay_(replay),
       members_(members),
       latent_shape_(LatentShape(experiment_)),
-      scorer_{ModelDigest(experiment_.model.teacher), experiment_.model.guidance, ArithmeticOf(experiment_),
+      scorer_{ModelDigest(experiment_.model.teacher), GuidanceOf(experiment_), ArithmeticOf(experiment_),
               Spell(experiment_.precision.scores), DevicesOfTeachers(plan)},
       answers_(OpenStore(plan.topology, scorer_, replay)),
       dispatcher_(std::chrono::duration<double>(plan.topology.transport.lease_seconds)) {}

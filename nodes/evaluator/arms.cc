@@ -23,12 +23,12 @@ at::Tensor NoiseOf(const Experiment& e, std::uint64_t seed, std::int64_t step, s
 
 }  // namespace
 
-Arm TeacherArm(const Experiment& e, const WanExperts& teacher, std::int64_t steps, double guidance) {
+Arm TeacherArm(const Experiment& e, const WanExperts& teacher, std::int64_t steps, const Guidance& guidance) {
   return {StrCat("teacher ", steps, " steps"), &teacher, UniformSigmas(steps, e.schedule.student_shift), guidance, {}};
 }
 
 Arm FewStepArm(const Experiment& e, const std::vector<std::int64_t>& student_steps, const WanExperts& model,
-               const std::string& name, double guidance) {
+               const std::string& name, const Guidance& guidance) {
   const std::size_t count = student_steps.size();
   return {StrCat(name, " ", count, count == 1 ? " step" : " steps"),
           &model,

@@ -9,6 +9,7 @@
 #include "common/config/experiment.h"
 #include "nodes/evaluator/picture_grid.h"
 #include "pipeline/data/prompt_bank.h"
+#include "pipeline/flow/guidance.h"
 #include "pipeline/models/wan_experts.h"
 
 namespace sgmd {
@@ -17,17 +18,17 @@ struct Arm {
   std::string title;
   const WanExperts* model = nullptr;
   std::vector<double> sigmas;
-  double guidance = 1.0;  // w in u + w (c - u)
-  at::Tensor videos;      // float32 [samples, C, F, H, W] once drawn
+  Guidance guidance;
+  at::Tensor videos;  // float32 [samples, C, F, H, W] once drawn
   RolloutForm rollout = RolloutForm::kEuler;
 };
 
 /// The many-step teacher (`steps` uniform Euler steps at the student's shift); a model on the grid of `student_steps`
 /// (timesteps before the shift, descending), by Euler; and a student there as it was trained, by [schedule] rollout and
 /// without guidance.
-Arm TeacherArm(const Experiment& experiment, const WanExperts& teacher, std::int64_t steps, double guidance);
+Arm TeacherArm(const Experiment& experiment, const WanExperts& teacher, std::int64_t steps, const Guidance& guidance);
 Arm FewStepArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps, const WanExperts& model,
-               const std::string& name, double guidance);
+               const std::string& name, const Guidance& guidance);
 Arm StudentArm(const Experiment& experiment, const std::vector<std::int64_t>& student_steps, const WanExperts& student,
                const std::string& name = "student");
 

@@ -38,8 +38,8 @@ std::string Table(const std::vector<Column>& columns) {
 }
 
 std::string Settings(const ComparisonOptions& o) {
-  return StrCat("# ", o.experiment.name, "\n\nObjective `", Spell(o.experiment.objective.name), "`, guidance u + ",
-                o.experiment.model.guidance, " (c - u), student steps at shift ", o.experiment.schedule.student_shift,
+  return StrCat("# ", o.experiment.name, "\n\nObjective `", Spell(o.experiment.objective.name), "`, guidance ",
+                GuidanceOf(o.experiment).Formula(), ", student steps at shift ", o.experiment.schedule.student_shift,
                 ". ", o.evaluation.samples, " videos a column, each prompt equally often; in brackets ",
                 100 * kCoverage, " % confidence intervals.\n\n");
 }

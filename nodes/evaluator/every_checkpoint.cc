@@ -23,7 +23,7 @@ void Show(const std::filesystem::path& evaluation, const std::string& name, cons
 }
 
 std::int64_t Evaluations(const Arm& arm) {
-  return static_cast<std::int64_t>(arm.sigmas.size() - 1) * (arm.guidance == 1.0 ? 1 : 2);
+  return static_cast<std::int64_t>(arm.sigmas.size() - 1) * (arm.guidance.Guides() ? 2 : 1);
 }
 
 std::vector<StudentSteps> WithOwnGrid(const Experiment& e, std::vector<StudentSteps> grids) {

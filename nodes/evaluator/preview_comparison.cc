@@ -21,7 +21,7 @@ constexpr std::int64_t kShownFrames = 4, kShownHeight = 120;  // in the picture,
 std::string Identity(const Experiment& e, const Topology::Evaluator& settings, const PreviewSet& set) {
   std::string what = StrCat(
       "previews of ", ModelDigest(e.model.teacher).Hex(), " prompts ", DigestFile(e.model.prompts).Hex(), " guidance ",
-      e.model.guidance, " shift ", e.schedule.student_shift, " steps ", settings.teacher_steps, " videos ",
+      GuidanceOf(e).Text(), " shift ", e.schedule.student_shift, " steps ", settings.teacher_steps, " videos ",
       set.prompts().size(), " compute ", at::toString(set.precision().compute), " seed ", PreviewSet::kSeed);
   for (const std::int64_t size : e.data.latent) what += StrCat(" ", size);
   if (HasTwoExperts(e)) what += StrCat(" boundary ", e.model.boundary);
@@ -41,7 +41,7 @@ std::string Report(const Experiment& e, const Topology::Evaluator& settings, con
                    const Measures& measures) {
   std::string text =
       StrCat("# ", e.name, "\n\nThe student with ", e.schedule.student_steps.size(), " steps beside the teacher with ",
-             settings.teacher_steps, " (guidance u + ", e.model.guidance, " (c - u)), ", prompts.size(),
+             settings.teacher_steps, " (guidance ", GuidanceOf(e).Formula(), "), ", prompts.size(),
              " prompts, from the same noise; in brackets ", 100 * kCoverage,
              " % confidence intervals over the choice of videos.\n\n| | student |\n|---|---|\n");
   for (std::size_t i = 0; i < measures.names.size(); ++i)
@@ -82,7 +82,7 @@ std::vector<at::Tensor> PreviewComparison::TeacherLatents(const Topology::Evalua
   const WanExperts teacher =
       WanExperts::Load(FindExperts(e.model.teacher, e.model.boundary), set_.device(), set_.precision());
   std::vector<at::Tensor> latents = set_.Draw(teacher, UniformSigmas(settings.teacher_steps, e.schedule.student_shift),
-                                              e.model.guidance, StrCat("teacher ", settings.teacher_steps, " steps"));
+                                              GuidanceOf(e), StrCat("teacher ", settings.teacher_steps, " steps"));
   SaveTensors(file, {{"latents", at::cat(latents)}}, {{"sgmd.reference", identity}});
   return latents;
 }

@@ -62,7 +62,7 @@ void PreviewEvaluation::Record(std::int64_t step, const Measures& measures) {
   nlohmann::json line{{"step", step},
                       {"samples", videos()},
                       {"student_steps", experiment().schedule.student_steps},
-                      {"guidance", StrCat("u + ", experiment().model.guidance, " (c - u)")}};
+                      {"guidance", GuidanceOf(experiment()).Formula()}};
   for (const auto& [tag, value] : measures.Fields()) line[tag] = value;
   for (std::size_t i = 0; i < measures.names.size(); ++i)
     events_.Scalar("evaluation/" + measures.names[i], step, measures.estimates[i].value);

@@ -42,8 +42,8 @@ PreviewSet::PreviewSet(const Experiment& experiment, const Topology::Evaluator& 
   }
 }
 
-std::vector<at::Tensor> PreviewSet::Draw(const WanExperts& model, const std::vector<double>& sigmas, double guidance,
-                                         const std::string& title) const {
+std::vector<at::Tensor> PreviewSet::Draw(const WanExperts& model, const std::vector<double>& sigmas,
+                                         const Guidance& guidance, const std::string& title) const {
   const Conditioning negative = Conditioning{bank_.GatherNegative(1, model.config().text_len)}.To(model.device());
   return DrawEach(model, static_cast<std::int64_t>(sigmas.size()) - 1, title,
                   [&](std::int64_t, const at::Tensor& noise, const Conditioning& condition, const auto& on_step) {

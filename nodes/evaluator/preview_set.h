@@ -9,6 +9,7 @@
 
 #include "common/config/topology.h"
 #include "pipeline/data/prompt_bank.h"
+#include "pipeline/flow/guidance.h"
 #include "pipeline/flow/velocity_model.h"
 #include "pipeline/models/wan_experts.h"
 #include "pipeline/vae/wan_vae.h"
@@ -24,7 +25,7 @@ class PreviewSet {
 
   /// The teacher from `sigmas.front()` to the last one by Euler; a function of the model, the experiment's prompts and
   /// the seed of the noise, which is kSeed. float32 [1, C, F, H, W] each, on the CPU. Shows progress under `title`.
-  std::vector<at::Tensor> Draw(const WanExperts& model, const std::vector<double>& sigmas, double guidance,
+  std::vector<at::Tensor> Draw(const WanExperts& model, const std::vector<double>& sigmas, const Guidance& guidance,
                                const std::string& title) const;
   /// The same of a student as it was trained: its own grid, [schedule] rollout, no guidance.
   std::vector<at::Tensor> DrawStudent(const WanExperts& student, const std::string& title) const;

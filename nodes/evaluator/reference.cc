@@ -30,7 +30,7 @@ std::string Reference::Identity() const {
   const Experiment& e = experiment_;
   std::string what =
       StrCat("two sets of ", ModelDigest(e.model.teacher).Hex(), " prompts ", DigestFile(e.model.prompts).Hex(),
-             " guidance ", guidance(), " shift ", e.schedule.student_shift, " steps ", settings_.teacher_steps,
+             " guidance ", guidance().Text(), " shift ", e.schedule.student_shift, " steps ", settings_.teacher_steps,
              " samples ", settings_.samples, " seed ", settings_.seed);
   for (const std::int64_t size : e.data.latent) what += StrCat(" ", size);
   if (HasTwoExperts(e)) what += StrCat(" boundary ", e.model.boundary);

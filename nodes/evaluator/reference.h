@@ -36,8 +36,10 @@ class Reference {
   const Arm& arm() const { return arm_; }      // the many-step teacher: the reference
   const Arm& again() const { return again_; }  // the same from the noise of all others
   const Measurer& measurer() const { return measurer_; }
-  const Measures& floor() const { return floor_; }                                             // of again()
-  double guidance() const { return settings_.guidance.value_or(experiment_.model.guidance); }  // of the teacher
+  const Measures& floor() const { return floor_; }  // of again()
+  Guidance guidance() const {                       // of the teacher
+    return settings_.guidance ? Guidance(*settings_.guidance) : GuidanceOf(experiment_);
+  }
   const std::vector<std::string>& prompts() const { return bank_.texts(); }
 
   /// Throws Error when the prompts are not ones that `model` reads.

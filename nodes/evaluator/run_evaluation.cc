@@ -47,7 +47,7 @@ void RunEvaluation::Record(std::int64_t step, const StudentSteps& grid, const Ar
   nlohmann::json line{{"step", step},
                       {"samples", arm.videos.size(0)},
                       {"student_steps", grid},
-                      {"guidance", StrCat("u + ", experiment().model.guidance, " (c - u)")}};
+                      {"guidance", GuidanceOf(experiment()).Formula()}};
   for (const auto& [tag, value] : measures.Fields()) line[tag] = value;
   const Estimate& floor = reference_.floor().At("frechet_teacher");
   line["frechet_teacher_floor"] = floor.value;

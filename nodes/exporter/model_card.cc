@@ -6,6 +6,7 @@
 #include "common/config/topology.h"
 #include "common/error/error.h"
 #include "common/storage/model_folder.h"
+#include "pipeline/models/role_experts.h"
 
 namespace sgmd {
 namespace {
@@ -103,7 +104,7 @@ std::string Recipe(const StudentSource& s) {
   if (!s.experiment) return "";
   Experiment e = *s.experiment;
   std::string text =
-      StrCat("## Recipe\n\nThe teacher was guided as `u + w (c - u)` on the velocity, w = ", e.model.guidance,
+      StrCat("## Recipe\n\nThe teacher was guided as `u + w (c - u)` on the velocity, w = ", GuidanceOf(e).Text(),
              " (w = 1 is the conditional pass alone; code that writes `c + s (c - u)` means s = w - 1).\n\n");
   for (std::filesystem::path* path : {&e.model.teacher, &e.model.student, &e.model.fake_score, &e.model.prompts})
     *path = path->filename();  // folders of the machine it was made on are nobody's business

@@ -8,13 +8,13 @@ namespace {
 
 // x at sigmas.back(), by `step` from (x, velocity, number of the interval).
 at::Tensor Walk(const VelocityModel& model, const at::Tensor& noise, const std::vector<double>& sigmas,
-                const Conditioning& condition, const Conditioning& negative, double guidance,
+                const Conditioning& condition, const Conditioning& negative, const Guidance& guidance,
                 const std::function<void(std::int64_t)>& on_step, const auto& step) {
   c10::NoGradGuard no_grad;
   at::Tensor x = noise;
   for (std::size_t i = 0; i + 1 < sigmas.size(); ++i) {
     const at::Tensor sigma = at::full({x.size(0)}, sigmas[i], x.options());
-    x = step(x, GuidedVelocity(model, x, sigma, condition, negative, guidance), i);
+    x = step(x, GuidedVelocity(model, x, sigma, condition, negative, guidance.At(sigmas[i])), i);
     if (on_step) on_step(static_cast<std::int64_t>(i) + 1);
   }
   return x;
@@ -41,7 +41,7 @@ at::Tensor RenoiseStep(const at::Tensor& x, const at::Tensor& velocity, double s
 }
 
 at::Tensor EulerSample(const VelocityModel& model, const at::Tensor& noise, const std::vector<double>& sigmas,
-                       const Conditioning& condition, const Conditioning& negative, double guidance,
+                       const Conditioning& condition, const Conditioning& negative, const Guidance& guidance,
                        const std::function<void(std::int64_t)>& on_step) {
   const auto euler = [&](const at::Tensor& x, const at::Tensor& velocity, std::size_t i) {
     return EulerStep(x, velocity, sigmas[i], sigmas[i + 1]);
@@ -51,7 +51,7 @@ at::Tensor EulerSample(const VelocityModel& model, const at::Tensor& noise, cons
 
 at::Tensor RenoiseSample(const VelocityModel& model, const at::Tensor& noise, const std::vector<double>& sigmas,
                          const StepNoise& step_noise, const Conditioning& condition, const Conditioning& negative,
-                         double guidance, const std::function<void(std::int64_t)>& on_step) {
+                         const Guidance& guidance, const std::function<void(std::int64_t)>& on_step) {
   const auto renoise = [&](const at::Tensor& x, const at::Tensor& velocity, std::size_t i) {
     const double next = sigmas[i + 1];
     const at::Tensor fresh = next == 0 ? at::Tensor() : step_noise(static_cast<std::int64_t>(i) + 1);

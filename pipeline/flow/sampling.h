@@ -7,6 +7,7 @@
 #include <functional>
 #include <vector>
 
+#include "pipeline/flow/guidance.h"
 #include "pipeline/flow/velocity_model.h"
 
 namespace sgmd {
@@ -24,7 +25,7 @@ at::Tensor EulerStep(const at::Tensor& x, const at::Tensor& velocity, double sig
 /// Integrates from `noise` (at sigmas.front()) to sigmas.back() without gradients. `on_step` is told how many steps are
 /// done, from 1.
 at::Tensor EulerSample(const VelocityModel& model, const at::Tensor& noise, const std::vector<double>& sigmas,
-                       const Conditioning& condition, const Conditioning& negative, double guidance,
+                       const Conditioning& condition, const Conditioning& negative, const Guidance& guidance,
                        const std::function<void(std::int64_t)>& on_step = {});
 
 /// (1 - s') x0 + s' e with the clean estimate x0 = x - s v: the step of Self-Forcing and FastVideo (wan_facts §5 "SF
@@ -40,6 +41,6 @@ using StepNoise = std::function<at::Tensor(std::int64_t step)>;
 /// As EulerSample, by RenoiseStep. `step_noise` is asked once for each step that does not end at sigma 0, in order.
 at::Tensor RenoiseSample(const VelocityModel& model, const at::Tensor& noise, const std::vector<double>& sigmas,
                          const StepNoise& step_noise, const Conditioning& condition, const Conditioning& negative,
-                         double guidance, const std::function<void(std::int64_t)>& on_step = {});
+                         const Guidance& guidance, const std::function<void(std::int64_t)>& on_step = {});
 
 }  // namespace sgmd

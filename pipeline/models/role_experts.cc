@@ -30,6 +30,11 @@ std::vector<Expert> FindExperts(const std::filesystem::path& model, double bound
   return experts;
 }
 
+Guidance GuidanceOf(const Experiment& e) {
+  const auto& [high, low] = std::pair(e.model.guidance, e.model.guidance_low);
+  return low == 0 ? Guidance(high) : Guidance(high, low, e.model.boundary);
+}
+
 std::vector<RoleExpert> ExpertsOf(const Experiment& e, Role role) {
   const std::vector<Expert> experts = FindExperts(ModelOf(e, role), e.model.boundary);
   if (experts.size() == 1)

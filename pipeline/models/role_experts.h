@@ -7,11 +7,15 @@
 
 #include "common/config/experiment.h"
 #include "common/storage/model_folder.h"
+#include "pipeline/flow/guidance.h"
 
 namespace sgmd {
 
 /// FindExperts(model), the first of two from `boundary` on; 0: from where the model's folder says.
 std::vector<Expert> FindExperts(const std::filesystem::path& model, double boundary);
+
+/// What the teacher's scores are guided with.
+Guidance GuidanceOf(const Experiment& experiment);
 
 /// What a role does with one of its model's transformers.
 enum class Held {

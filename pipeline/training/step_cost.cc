@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pipeline/models/role_experts.h"
 #include "pipeline/objectives/objective_cost.h"
 
 namespace sgmd {
@@ -39,7 +40,7 @@ StepCost StepCostOf(const Experiment& e, double generator_again, double fake_aga
                steps = static_cast<double>(std::max<std::int64_t>(e.steps, 1));
   StepCost cost;
   cost.rollout = MeanExit(e) + 1;
-  cost.score = e.model.guidance == 1.0 ? 1 : 2;
+  cost.score = GuidanceOf(e).Guides() ? 2 : 1;
   cost.gradient = GradientThroughInput(e.objective.name, fake_again);
   cost.exit_step = Training(adapters, generator_again);
   cost.inner = Training(adapters, fake_again);

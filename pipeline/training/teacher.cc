@@ -27,7 +27,7 @@ class Teacher::Routed : public VelocityModel {
 Teacher::Teacher(const Experiment& e, at::Device device, const RankGroup& group)
     : bank_(PromptBank::Open(e.model.prompts)),
       device_(device),
-      guidance_(e.model.guidance),
+      guidance_(GuidanceOf(e)),
       scores_(e.precision.scores == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat),
       anchor_sigmas_(AnchorSigmas(e.diversity.anchor_steps, e.diversity.anchor_grid, e.schedule.student_shift)) {
   for (const auto& [expert, held] : ExpertsOf(e, Role::kTeacher)) {
@@ -53,20 +53,22 @@ std::int64_t Teacher::Asked(const std::vector<at::Tensor>& sigmas) const {
 at::Tensor Teacher::Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts,
                           std::int64_t asked) {
   c10::NoGradGuard no_grad;
-  const std::int64_t batch = x_s.size(0), own = std::int64_t{1} << ExpertAt(min_sigmas_, sigma);
-  work_.forward += guidance_ == 1.0 ? batch : 2 * batch;
+  const std::size_t expert = ExpertAt(min_sigmas_, sigma);
+  const std::int64_t batch = x_s.size(0), own = std::int64_t{1} << expert;
+  const bool one = guidance_.high == guidance_.low;  // else the batch is on one side of the boundary
+  const double guidance = one ? guidance_.high : guidance_.At(sigma.select(0, 0).item<double>());
+  work_.forward += guidance == 1.0 ? batch : 2 * batch;
   SkipScore(asked & (own - 1));
-  const FrozenModel& model = *experts_[ExpertAt(min_sigmas_, sigma)];
-  const at::Tensor velocity =
-      GuidedVelocity(model, x_s.to(device_), sigma.to(device_), ConditionOn(prompts), Negative(batch), guidance_);
+  const at::Tensor velocity = GuidedVelocity(*experts_[expert], x_s.to(device_), sigma.to(device_),
+                                             ConditionOn(prompts), Negative(batch), guidance);
   SkipScore(asked & ~(own | (own - 1)));
   return ToHost(velocity.to(scores_));
 }
 
 at::Tensor Teacher::Anchor(const at::Tensor& noise, const std::vector<Digest>& prompts) {
   const std::int64_t batch = noise.size(0);
-  const auto steps = static_cast<std::int64_t>(anchor_sigmas_.size()) - 1;
-  work_.forward += (guidance_ == 1.0 ? batch : 2 * batch) * steps;
+  for (std::size_t step = 0; step + 1 < anchor_sigmas_.size(); ++step)
+    work_.forward += guidance_.At(anchor_sigmas_[step]) == 1.0 ? batch : 2 * batch;
   return ToHost(
       EulerSample(Routed(*this), noise.to(device_), anchor_sigmas_, ConditionOn(prompts), Negative(batch), guidance_));
 }

@@ -9,6 +9,7 @@
 
 #include "common/config/experiment.h"
 #include "pipeline/data/prompt_bank.h"
+#include "pipeline/flow/guidance.h"
 #include "pipeline/parallel/collectives.h"
 #include "pipeline/training/frozen_model.h"
 #include "pipeline/training/work.h"
@@ -50,7 +51,7 @@ class Teacher {
   std::vector<std::unique_ptr<FrozenModel>> experts_;  // null: never asked for
   WanConfig config_;
   at::Device device_;
-  double guidance_;
+  Guidance guidance_;
   at::ScalarType scores_;
   std::vector<double> anchor_sigmas_;
   Work work_;

@@ -72,6 +72,7 @@ TEST_F(ExperimentFile, OptionsOfTheMethodReadBackAndAreRefusedWhereTheyMeanNothi
   EXPECT_EQ(load("[objective]", "alignment = 0.03").objective.alignment, 0.03);
   EXPECT_EQ(load("[diversity]", "weight = 0.05\nnoise_bank = 0").diversity.noise_bank, 0);
   EXPECT_EQ(ExperimentDigest(Load(With("[schedule]", "exit = \"micro_batch\""))), ExperimentDigest(plain));
+  EXPECT_THAT(ErrorOf(With("[model]", "guidance_low = 2")), HasSubstr("no model here is two experts"));
   EXPECT_THAT(ErrorOf(With("[schedule]", "exit = \"rank\"")), HasSubstr("one of: micro_batch, step"));
   EXPECT_THAT(ErrorOf(With("[objective]", "alignment = 1")), HasSubstr("allowed: [0, 1)"));
   EXPECT_THAT(ErrorOf(With("[outer]", "max_staleness = 17")), HasSubstr("allowed: [0, 16]"));

@@ -168,6 +168,9 @@ TEST(ScoreKey, ChangesWithEverythingThatDecidesTheScore) {
   const ScorerFingerprint scorer{{1, 2}, 2.0};
   const Digest key = ScoreKey(scorer, lease(0.5F, a, 1));
   EXPECT_EQ(ScoreKey(scorer, lease(0.5F, a, 1)), key);
+  ScorerFingerprint low = scorer;
+  low.guidance = Guidance(scorer.guidance.high, scorer.guidance.high + 1, 0.9);
+  EXPECT_NE(ScoreKey(low, lease(0.5F, a, 1)), key);
   EXPECT_NE(ScoreKey(scorer, lease(0.6F, a, 1)), key);
   EXPECT_NE(ScoreKey(scorer, lease(0.5F, b, 1)), key);
   EXPECT_NE(ScoreKey(scorer, lease(0.5F, a, 2)), key);

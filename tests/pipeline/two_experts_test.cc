@@ -6,6 +6,7 @@
 #include <set>
 
 #include "pipeline/flow/sampling.h"
+#include "pipeline/models/wan_experts.h"
 #include "pipeline/training/fake_score.h"
 #include "pipeline/training/generator.h"
 #include "pipeline/training/teacher.h"
@@ -84,8 +85,8 @@ TEST(DrawsOfTwoExperts, AreOfTheOneThatIsTrained) {
   }
 }
 
-TEST(TeacherOfTwoExperts, AnswersWithTheOneForTheNoiseLevel) {
-  ExpertsRun run(1);
+TEST(TeacherOfTwoExperts, AnswersWithTheOneForTheNoiseLevelAndItsGuidance) {
+  ExpertsRun run(1, "", "", 3, "guidance_low = 3.5\n");
   const Experiment e = run.experiment();
   Teacher teacher(e, at::kCPU);
   const SamplePlan plan = PlanSample(e, BankOf(e), 0, 0);
@@ -96,9 +97,27 @@ TEST(TeacherOfTwoExperts, AnswersWithTheOneForTheNoiseLevel) {
     const at::Tensor sigmas = at::full({2}, sigma, at::kFloat);
     const std::vector<Digest> none(2, bank.negative());
     const at::Tensor expected = GuidedVelocity(model, plan.noise, sigmas, {bank.Gather(plan.prompts, 8)},
-                                               {bank.Gather(none, 8)}, e.model.guidance);
+                                               {bank.Gather(none, 8)}, expert.min_sigma > 0 ? 2 : 3.5);
     EXPECT_TRUE(at::equal(teacher.Score(plan.noise, sigmas, plan.prompts), expected)) << expert.name;
   }
+}
+
+TEST(TeacherOfTwoExperts, GuidesAnAnchorByNoiseLevel) {
+  const Guidance both(2, 3.5, kBoundary);
+  EXPECT_EQ(both.At(kBoundary), 2);
+  EXPECT_EQ(both.At(0.99 * kBoundary), 3.5);
+  EXPECT_EQ(both.Formula(), "u + 2 (c - u), below sigma 0.875 u + 3.5 (c - u)");
+  ExpertsRun run(1, "", "", 3, "guidance_low = 3.5\n");
+  const Experiment e = run.experiment();
+  const WanExperts teacher = WanExperts::Load(FindExperts(e.model.teacher, e.model.boundary), at::kCPU);
+  const SamplePlan plan = PlanSample(e, BankOf(e), 0, 0);
+  const Conditioning text{BankOf(e).Gather(plan.prompts, 8)}, none{-text.text};
+  const std::vector<double> sigmas{1, kBoundary, 0.5, 0};
+  const auto to = [&](const at::Tensor& from, std::size_t i, double guidance) {
+    return EulerSample(teacher, from, {sigmas[i], sigmas[i + 1]}, text, none, guidance);
+  };
+  EXPECT_TRUE(at::equal(EulerSample(teacher, plan.noise, sigmas, text, none, GuidanceOf(e)),
+                        to(to(to(plan.noise, 0, 2), 1, 2), 2, 3.5)));
 }
 
 // A step that is on one side, of the generator's exits.

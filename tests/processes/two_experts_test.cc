@@ -56,6 +56,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"PairedSamples", "[inner]\nsource = \"paired\"\n"}, Case{"FreshRollouts", "[inner]\nsource = \"fresh\"\n"},
         Case{"SamplesUsedFiveTimes", "[outer]\nreuse = 5\n"},
         Case{"AnchorsOnBothSides", "[diversity]\nweight = 0.5\nnoise_bank = 16\nanchor_grid = 8\nanchor_steps = 7\n"},
+        Case{"AGuidanceForEach", "[diversity]\nweight = 0.5\nnoise_bank = 16\nanchor_grid = 8\nanchor_steps = 7\n", "",
+             3, "guidance_low = 3.5\n"},
         Case{"Alignment", "[objective]\nname = \"dmd2\"\nalignment = 0.03\n"},
         Case{"IntoOneTransformer", "", "", 3, "student = \"model\"\nfake_score = \"model\"\n"},
         Case{"HighNoiseAlone", kHighAlone}, Case{"LowNoiseAloneInGroups", kLowAlone, kTwoRanks, 4}),
