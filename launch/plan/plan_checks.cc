@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
-#include <optional>
 
 #include "common/error/error.h"
 #include "launch/plan/memory_plan.h"
@@ -28,21 +27,14 @@ TomlTable SectionOfExperiment(const LaunchPlan& plan, const TomlOverrides& overr
 
 void RequirePromptBank(const LaunchPlan& plan, const RoleConfigs& configs, const TomlOverrides& overrides) {
   const Experiment& e = plan.experiment;
-  const auto fail = [&](const std::string& why, const std::string& hint) {
-    TomlTable model = SectionOfExperiment(plan, overrides, "model");
-    model.Fail("prompts", why, hint);
-  };
-  std::optional<BankIndex> bank;
   try {
-    bank = BankIndex::Open(e.model.prompts);
-  } catch (const Error& error) {
-    fail(StrCat(e.model.prompts.string(), " is not a prompt bank: ", error.message()), "sgmd-encode makes one");
-  }
-  try {
+    const BankIndex bank = BankIndex::Open(e.model.prompts);
     for (const Role role : {Role::kTeacher, Role::kFakeScore, Role::kGenerator})
-      RequireFits(*bank, configs.Of(role), e.data.latent);
+      RequireFits(bank, configs.Of(role), e.data.latent);
   } catch (const Error& error) {
-    fail(StrCat(e.model.prompts.string(), " does not fit the model: ", error.message()), error.hint());
+    TomlTable model = SectionOfExperiment(plan, overrides, "model");
+    model.Fail("prompts", StrCat(e.model.prompts.string(), " cannot be the prompt bank: ", error.message()),
+               error.hint().empty() ? "sgmd-encode makes one" : error.hint());
   }
 }
 

@@ -9,8 +9,8 @@
 
 namespace sgmd {
 
-/// Throws Error located in the experiment file (or at its override) when [model] prompts is not a prompt bank, or not one
-/// that the models can read (RequireFits): the roles would say so when they have loaded them.
+/// Throws Error located in the experiment file (or at its override) when [model] prompts is not a prompt bank, or not
+/// one that the models can read (RequireFits): the roles would say so when they have loaded them.
 void RequirePromptBank(const LaunchPlan& plan, const RoleConfigs& configs, const TomlOverrides& overrides);
 
 /// Bytes of float32 weights that the generator sends the fake score in every step: 0 without [objective] alignment.

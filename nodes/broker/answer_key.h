@@ -19,8 +19,8 @@ struct ScorerFingerprint {
   std::string scores = "float32";                  // [precision] scores; no part of an anchor's key
   std::string device = "cpu";                      // the kinds of devices that the teachers compute on
 
-  /// "teacher <digest>, guidance <Guidance::Text>, in <compute>", what scores are kept in where that is not float32, and the device
-  /// where it is not the CPU.
+  /// "teacher <digest>, guidance <Guidance::Text>, in <compute>", what scores are kept in where that is not float32,
+  /// and the device where it is not the CPU.
   std::string Text() const;
 };
 

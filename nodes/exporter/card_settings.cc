@@ -169,8 +169,7 @@ std::string GivenGrid(const StudentSchedule& schedule) {
 std::string WithAFirstFrame(const Export& e) {
   if (!e.student.config.may_hold_image()) return "";
   return "`WanImageToVideoPipeline` loads the same folder for videos that begin with a picture. A student whose "
-         "prompts "
-         "had no first frames was not trained for that.\n\n";
+         "prompts had no first frames was not trained for that.\n\n";
 }
 
 std::string InDiffusers(const Export& e) {

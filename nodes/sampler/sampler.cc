@@ -151,7 +151,8 @@ class Decoder {
   std::optional<ProgressLine> line_;
 };
 
-// Each video when it is decoded, so that no more than one is held, and those that are there stay where a later one fails.
+// Each video when it is decoded, so that no more than one is held, and those that are there stay where a later one
+// fails.
 void WritePictures(const SampleOptions& o, const std::filesystem::path& vae, const at::Tensor& latents,
                    double frame_rate) {
   Decoder decoder(o, vae, latents);

@@ -1,5 +1,5 @@
-// The two ways in which models are given a first frame (wan_facts §1.3 "I2V in brief"): beside the latents, under a mask
-// (Wan2.1-I2V, Wan2.2-I2V-A14B), or in their place, without noise (Wan2.2-TI2V-5B).
+// The two ways in which models are given a first frame (wan_facts §1.3 "I2V in brief"): beside the latents, under a
+// mask (Wan2.1-I2V, Wan2.2-I2V-A14B), or in their place, without noise (Wan2.2-TI2V-5B).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -14,8 +14,8 @@
 
 namespace sgmd {
 
-/// A video in pixels: 1 + 4 k frames, and a height and a width that divide into the VAE's cells. 0 frames: as the model of
-/// the VAE takes them, the picture alone with TI2V-5B's, else 81.
+/// A video in pixels: 1 + 4 k frames, and a height and a width that divide into the VAE's cells. 0 frames: as the model
+/// of the VAE takes them, the picture alone with TI2V-5B's, else 81.
 struct VideoExtent {
   std::int64_t frames = 0, height = 480, width = 832;
 };

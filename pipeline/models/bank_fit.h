@@ -9,8 +9,9 @@
 
 namespace sgmd {
 
-/// What a model of `config` asks of the bank's first frames, for videos with latents of `latent` [C, F, H, W]: nothing of
-/// a model for text-to-video; of TI2V-5B, which makes videos either way, latents of one frame where the bank has any.
+/// What a model of `config` asks of the bank's first frames, for videos with latents of `latent` [C, F, H, W]: nothing
+/// of a model for text-to-video; of TI2V-5B, which makes videos either way, latents of one frame where the bank has
+/// any.
 FirstFrames FirstFramesFor(const WanConfig& config, const std::vector<std::int64_t>& latent, const BankIndex& bank);
 
 /// Throws Error unless a model of `config` can read every entry of the bank: its text, and the first frames that

@@ -75,9 +75,9 @@ class WanTransformer : public VelocityModel {
   /// Velocity [B, out_dim, F, H, W] of latents `x` [B, out_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000
   /// sigma) given text embeddings [B, text_len, text_dim], and of a model for image-to-video the first frame's latents
   /// [B, out_dim, F, H, W] and CLIP tokens [B, 257, image_dim], exactly where it takes them. F, H and W must be
-  /// divisible by the patch size. TI2V-5B may be given latents [B, out_dim, 1, H, W]: they are in the place of the first
-  /// frame of x, their tokens at time 0, and the velocity of that frame leads to them (LeadingTo). The result
-  /// is in the dtype of the float32 islands. Differentiable in x and, where they require it, in what is trained.
+  /// divisible by the patch size. TI2V-5B may be given latents [B, out_dim, 1, H, W]: they are in the place of the
+  /// first frame of x, their tokens at time 0, and the velocity of that frame leads to them (LeadingTo). The result is
+  /// in the dtype of the float32 islands. Differentiable in x and, where they require it, in what is trained.
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const override;
 
   const WanConfig& config() const { return config_; }

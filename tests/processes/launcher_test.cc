@@ -157,7 +157,7 @@ TEST(Launcher, RefusesPromptsThatAreNoPromptBankWhereTheyAreNamed) {
   for (const auto& [verb, code] : {std::pair("plan", 1), {"up", kExitRefused}}) {
     const Process process = run.Launch({verb, run.topology()});
     EXPECT_EQ(process.Wait(30), code);
-    EXPECT_THAT(process.Output(), AllOf(HasSubstr("experiment.toml:6:11: "), HasSubstr("is not a prompt bank")));
+    EXPECT_THAT(process.Output(), AllOf(HasSubstr("experiment.toml:6:11: "), HasSubstr("cannot be the prompt bank")));
   }
   EXPECT_FALSE(std::filesystem::exists(run.run()));
 }
