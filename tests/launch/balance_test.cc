@@ -17,8 +17,7 @@ namespace {
 using testing::HasSubstr;
 
 LaunchPlan Shipped(const std::string& topology) {
-  return LoadLaunchPlan(std::string(SGMD_SOURCE_DIR) + "/launch/topologies/" + topology + ".toml",
-                        RequiredFiles::kNone);
+  return LoadLaunchPlan(StrCat(SGMD_SOURCE_DIR, "/launch/topologies/", topology, ".toml"), RequiredFiles::kNone);
 }
 
 // TFLOP of a step on the busiest device, and that over the mean.
