@@ -1,6 +1,6 @@
 # The three kinds of target in this tree. Each takes: SOURCES files..., LINK libraries...
 #
-# Reading headers is most of the time of a build, so that all targets use one of four sets of precompiled headers. A folder says
+# Reading headers is much of the time of a build, and of files with ATen most, so that targets use one of four sets of them, precompiled. A folder says
 # by SGMD_HEADERS which target's set its libraries and programs use: sgmd_error (the standard library) or sgmd_pipeline (ATen too).
 # Tests use signals_test's, or with LibTorch pipeline_test's.
 

@@ -19,9 +19,9 @@ at::Tensor WithFirstFrame(const at::Tensor& x, const at::Tensor& first) {
 at::Tensor LeadingTo(const at::Tensor& first, const at::Tensor& x, const at::Tensor& sigma,
                      const at::Tensor& velocity) {
   constexpr double kSmallest = 1e-6;
-  const at::Tensor noise = sigma.to(velocity.options()).clamp_min(kSmallest).view({-1, 1, 1, 1, 1});
+  const at::Tensor level = sigma.to(velocity.options()).clamp_min(kSmallest).view({-1, 1, 1, 1, 1});
   const at::Tensor off = x.slice(2, 0, 1).to(velocity.options()) - first.to(velocity.options());
-  return at::cat({off / noise, velocity.slice(2, 1)}, 2);
+  return at::cat({off / level, velocity.slice(2, 1)}, 2);
 }
 
 }  // namespace sgmd

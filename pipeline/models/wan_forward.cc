@@ -59,8 +59,8 @@ at::Tensor WithImage(const WanConfig& config, const at::Tensor& x, const at::Ten
   return config.takes_image() ? at::cat({x, FirstFrameCondition(image.to(x.options()))}, 1) : WithFirstFrame(x, image);
 }
 
-// Time modulations: e [B, D] of the head, e0 of the blocks: [B, 6, D], or with a held frame, whose time is 0, [B, 12,
-// D].
+// Time modulations: e [B, D] of the head, and e0 of the blocks, [B, 6, D]; with a held frame, whose time is 0, e0 is
+// [B, 12, D].
 struct TimeEmbedding {
   at::Tensor e, e0;
 };
