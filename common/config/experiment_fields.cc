@@ -196,11 +196,11 @@ void VisitTraining(FieldVisitor& v, Experiment& e) {
        "what a teacher's scores are rounded to before they are sent and kept: `bfloat16` halves the bytes on the way "
        "and on disk"},
       e.precision.scores);
-  v.Field(
-      {"deterministic",
-       "on GPUs, the same bits twice on one model of GPU; `false` is faster (attention above all), and a resumed or "
-       "replayed run then differs"},
-      e.precision.deterministic);
+  v.Field({"deterministic",
+           "on GPUs, the same bits twice on one model of GPU; `false` is faster (the backward pass of attention above "
+           "all), and a resumed or "
+           "replayed run then differs"},
+          e.precision.deterministic);
   v.Field({"kernels",
            "what computes norms, gates, rotations and GELU: one pass over memory each, or chains of ATen's operations, "
            "which differ in the last bits"},

@@ -108,18 +108,22 @@ std::vector<std::pair<std::string, std::string>> AlikeDevices(const TimePlan& ti
   return alike;
 }
 
-// Share of a pass on a GPU in bfloat16 that determinism takes, from published speeds of an H100 in TFLOP/s: of
-// attention with and without it, a mean over forward and backward passes, and of other products.
+// Share of a training pass on a GPU in bfloat16 that determinism takes, from published speeds of an H100 in TFLOP/s: of
+// attention forward, of its backward pass with and without an order, which is twice the work, and of other products.
+// Forward passes do not differ (pipeline/models/cudnn_attention.h).
 std::string DeterminismText(const Experiment& e, const WanConfig& config) {
-  constexpr double kDeterministic = 300, kFast = 530, kProducts = 620;
+  constexpr double kForward = 580, kDeterministic = 270, kFast = 500, kProducts = 620;
   if (!e.precision.deterministic || e.precision.compute != Compute::kBfloat16) return "";
   const ForwardFlops flops = ForwardFlopsOf(config, TokenCount(config, e.data.latent));
-  const double attention = flops.self_attention + flops.cross_attention, products = flops.linear / kProducts;
-  const double share = 1 - (products + attention / kFast) / (products + attention / kDeterministic);
+  const double attention = flops.self_attention + flops.cross_attention;
+  const auto seconds = [&](double backward) {
+    return 3 * flops.linear / kProducts + attention / kForward + 2 * attention / backward;
+  };
   char percent[16];
-  std::snprintf(percent, sizeof percent, "%.0f", 100 * share);
+  std::snprintf(percent, sizeof percent, "%.0f", 100 * (1 - seconds(kFast) / seconds(kDeterministic)));
   return StrCat("  determinism  about ", percent,
-                " % of a pass, from published speeds of attention; [precision] deterministic = false gives it up\n");
+                " % of a training pass, nothing of others, from published speeds of attention; [precision] "
+                "deterministic = false gives it up\n");
 }
 
 }  // namespace

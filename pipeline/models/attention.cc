@@ -4,6 +4,8 @@
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "pipeline/models/cudnn_attention.h"
+
 namespace sgmd {
 namespace {
 
@@ -12,42 +14,25 @@ using torch::autograd::variable_list;
 
 thread_local KeepingAttention* keeping = nullptr;
 
-// Flash attention as LibTorch calls it, with its results in the open: output, log-sum-exp, and on a GPU what would make
-// dropout repeatable, which its backward pass takes although there is none.
-variable_list Compute(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  if (q.is_cpu()) {
-    auto [out, sums] = at::_scaled_dot_product_flash_attention_for_cpu(q, k, v);
-    return {out, sums};
-  }
-  const auto all = at::_scaled_dot_product_flash_attention(q, k, v);
-  return {std::get<0>(all), std::get<1>(all), std::get<6>(all), std::get<7>(all)};
-}
-
 struct FlashAttention : torch::autograd::Function<FlashAttention> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-    variable_list* kept = keeping->Next();
-    if (kept->empty()) *kept = Compute(q, k, v);
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            bool keep) {
+    const AttentionInputs in{q, k, v};
+    variable_list computed, *results = keep ? keeping->Next() : &computed;
+    if (results->empty()) {
+      const auto [out, sums] = CudnnAttends(in) ? CudnnForward(in) : FlashForward(in);
+      *results = {out, sums};
+    }
     // Not the kept tensor itself, which is to stay without a graph.
-    const at::Tensor out = kept->front().variable_data();
-    variable_list saved{q, k, v, out};
-    saved.insert(saved.end(), kept->begin() + 1, kept->end());
-    context->save_for_backward(saved);
+    const at::Tensor out = results->front().variable_data();
+    context->save_for_backward({q, k, v, out, results->back()});
     return out;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list s = context->get_saved_variables();
-    const at::Tensor &q = s[0], &k = s[1], &v = s[2], &out = s[3], &sums = s[4];
-    std::tuple<at::Tensor, at::Tensor, at::Tensor> found;
-    if (q.is_cpu()) {
-      found = at::_scaled_dot_product_flash_attention_for_cpu_backward(gradients[0], q, k, v, out, sums,
-                                                                       /*dropout_p=*/0.0, /*is_causal=*/false);
-    } else {
-      found = at::_scaled_dot_product_flash_attention_backward(gradients[0], q, k, v, out, sums, {}, {}, q.size(2),
-                                                               k.size(2), /*dropout_p=*/0.0, /*is_causal=*/false, s[5],
-                                                               s[6]);
-    }
-    return {std::get<0>(found), std::get<1>(found), std::get<2>(found)};
+    const auto [q, k, v] = FlashBackward(gradients[0], {s[0], s[1], s[2]}, {s[3], s[4]});
+    return {q, k, v, at::Tensor()};
   }
 };
 
@@ -73,7 +58,8 @@ std::vector<at::Tensor>* KeepingAttention::Next() {
 }
 
 at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool keep) {
-  if (keep && keeping != nullptr && TakesFlash(q, k, v)) return FlashAttention::apply(q, k, v);
+  keep = keep && keeping != nullptr;
+  if ((keep || CudnnAttends({q, k, v})) && TakesFlash(q, k, v)) return FlashAttention::apply(q, k, v, keep);
   return at::scaled_dot_product_attention(q, k, v);  // scale 1/sqrt(head)
 }
 

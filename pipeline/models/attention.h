@@ -32,8 +32,9 @@ class KeepingAttention {
 };
 
 /// softmax(q k^T / sqrt(d)) v of queries [B, H, N, d] over keys and values [B, H, M, d], all of one dtype;
-/// differentiable. LibTorch's scaled_dot_product_attention, and bit for bit its results. `keep`: whether
-/// KeepingAttention may keep it; it does where LibTorch would take its flash attention, which on a GPU is what
+/// differentiable. LibTorch's scaled_dot_product_attention, and bit for bit its results, but for deterministic runs in
+/// bfloat16 on a GPU where cuDNN's forward pass takes the place of FlashAttention-2's (cudnn_attention.h). `keep`:
+/// whether KeepingAttention may keep it; it does where LibTorch would take its flash attention, which on a GPU is what
 /// deterministic runs in bfloat16 take.
 at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool keep);
 

@@ -163,6 +163,7 @@ TEST_F(DeviceRuns, DoNotComputeAttentionAgainThatIsKept) {
     const std::string again = StrCat("checkpoint_blocks = true\nkeep_attention = \"", keep, "\"\n");
     auto counts = Counts(2, StrCat("[generator]\ndevice = \"cuda:0\"\nkeep_exit_graphs = 0\n", again,
                                    "[fake_score]\ndevice = \"cuda:0\"\n", again));
+    EXPECT_EQ(counts.at("sgmd-generator").at("attention").at("flash").get<int>(), 1) << "that of cuDNN's trial";
     return std::pair(counts.at("sgmd-generator").at("operators").at("attention").get<int>(),
                      counts.at("sgmd-fake-score").at("operators").at("attention").get<int>());
   };

@@ -13,7 +13,8 @@
 namespace sgmd::stand_in {
 namespace {
 
-// Returns flash attention for all three kernels that do not hold every score, as one implementation serves them here.
+// The kernel that keeps every score is counted here, the others where they compute. Flash attention takes the place of
+// the memory-efficient kernel.
 std::int64_t Choose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const std::optional<at::Tensor>& mask, double, bool, std::optional<double>, bool) {
   const bool half = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
@@ -23,9 +24,9 @@ std::int64_t Choose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
   const bool cudnn = half && strided && head % 8 == 0 && head <= 128 && q.size(2) > 1 && k.size(2) > 1 &&
                      !at::globalContext().deterministicAlgorithms();
   const bool efficient = strided && head % (half ? 8 : 4) == 0;
-  Meter::Get().Attention(cudnn ? "cudnn" : flash ? "flash" : efficient ? "memory_efficient" : "math");
-  return static_cast<std::int64_t>(cudnn || flash || efficient ? at::SDPBackend::flash_attention
-                                                               : at::SDPBackend::math);
+  if (cudnn) return static_cast<std::int64_t>(at::SDPBackend::cudnn_attention);
+  if (!flash && !efficient) Meter::Get().Attention("math");
+  return static_cast<std::int64_t>(flash || efficient ? at::SDPBackend::flash_attention : at::SDPBackend::math);
 }
 
 void Count(const char* name, std::initializer_list<at::Tensor> read, std::initializer_list<at::Tensor> written) {
@@ -40,8 +41,10 @@ void Count(const char* name, std::initializer_list<at::Tensor> read, std::initia
 using Forward = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, c10::SymInt, c10::SymInt, at::Tensor,
                            at::Tensor, at::Tensor>;
 
-Forward Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double dropout, bool causal, bool,
-               std::optional<double> scale) {
+// `kernel`: the one that the device would run.
+Forward Compute(const char* kernel, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double dropout,
+                bool causal, std::optional<double> scale) {
+  Meter::Get().Attention(kernel);
   const c10::impl::ExcludeDispatchKeyGuard below(c10::autograd_dispatch_keyset_with_ADInplaceOrView);
   auto [out, sums] =
       at::_scaled_dot_product_flash_attention_for_cpu(OnHost(q), OnHost(k), OnHost(v), dropout, causal, {}, scale);
@@ -57,6 +60,22 @@ Forward Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, do
           state,
           at::zeros({}, state.options()),
           at::empty({0}, q.options())};
+}
+
+Forward Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double dropout, bool causal, bool,
+               std::optional<double> scale) {
+  const bool half = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
+  return Compute(half ? "flash" : "memory_efficient", q, k, v, dropout, causal, scale);
+}
+
+// Sums over the keys from the last to the first, so that its last bits are others than those of flash attention. Where
+// heads are as wide as a test asks for, its sums are logarithms to another base.
+Forward AttendAsCudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::optional<at::Tensor>&,
+                      bool, double dropout, bool causal, bool, std::optional<double> scale) {
+  constexpr std::int64_t kKeys = 2;
+  Forward result = Compute("cudnn", q, k.flip(kKeys), v.flip(kKeys), dropout, causal, scale);
+  if (FromEnvironment("SGMD_STAND_IN_WRONG_HEAD", 0) == q.size(-1)) std::get<1>(result).mul_(1.4427);
+  return result;
 }
 
 // What comes where many blocks add to one place in any order.
@@ -82,9 +101,22 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> AttendBackward(
   return result;
 }
 
+// LibTorch has none of a fixed order.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> AttendBackwardAsCudnn(
+    const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
+    const at::Tensor& sums, const at::Tensor& seed, const at::Tensor& offset, const at::Tensor&, const at::Tensor&,
+    const at::Tensor&, c10::SymInt queries, c10::SymInt keys, double dropout, bool causal,
+    std::optional<double> scale) {
+  TORCH_CHECK(!at::globalContext().deterministicAlgorithms(), "cuDNN's attention has no deterministic backward pass");
+  return AttendBackward(gradient, q, k, v, out, sums, {}, {}, queries, keys, dropout, causal, seed, offset, scale);
+}
+
 TORCH_LIBRARY_IMPL(aten, CUDA, m) {
+  m.impl("_fused_sdp_choice", Choose);
   m.impl("_scaled_dot_product_flash_attention", Attend);
   m.impl("_scaled_dot_product_flash_attention_backward", AttendBackward);
+  m.impl("_scaled_dot_product_cudnn_attention", AttendAsCudnn);
+  m.impl("_scaled_dot_product_cudnn_attention_backward", AttendBackwardAsCudnn);
 }
 
 const bool registered = [] {

@@ -9,6 +9,8 @@
 //   SGMD_STAND_IN_BYTES    memory of all of them together (no limit): more is an out-of-memory error
 //   SGMD_STAND_IN_JITTER   1: the backward pass of attention rounds differently every time, as on a GPU, unless
 //                          deterministic algorithms are asked for
+//   SGMD_STAND_IN_WRONG_HEAD
+//                          the width of heads for which cuDNN's attention is wrong (none)
 //   SGMD_STAND_IN_REPORT   a file to which counts are appended at exit (meter.h)
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>

@@ -21,7 +21,7 @@ class Meter {
 
   /// One kernel that read and wrote so many bytes of device memory.
   void Kernel(const std::string& name, std::int64_t read, std::int64_t written);
-  /// The kernel of attention that a Hopper GPU would run.
+  /// One forward pass of the kernel of attention that a Hopper GPU would run.
   void Attention(const char* kernel);
   void ToDevice() { Add(to_device_copies_); }
   /// A copy for which the host waits; `pinned`: into memory that a device writes by itself.
