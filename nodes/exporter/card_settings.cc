@@ -166,22 +166,25 @@ std::string GivenGrid(const StudentSchedule& schedule) {
 }
 
 // Of a model that makes videos either way.
-std::string WithAFirstFrame(const Export& e) {
+std::string TheOtherWay(const Export& e) {
   if (!e.student.config.may_hold_image()) return "";
-  return "`WanImageToVideoPipeline` loads the same folder for videos that begin with a picture. A student whose "
-         "prompts had no first frames was not trained for that.\n\n";
+  return e.student.begins_with_picture
+             ? "`WanPipeline` loads the same folder for videos from a prompt alone, which this student was not trained "
+               "for.\n\n"
+             : "`WanImageToVideoPipeline` loads the same folder for videos that begin with a picture. A student whose "
+               "prompts had no first frames was not trained for that.\n\n";
 }
 
 std::string InDiffusers(const Export& e) {
   const DiffusersScheduler scheduler = DiffusersScheduler::Of(e.schedule);
   const std::string pipeline = PipelineOf(e.student);
   const std::string call =
-      StrCat(GivenGrid(e.schedule), "video = pipe(", e.student.config.takes_image() ? "image, " : "",
+      StrCat(GivenGrid(e.schedule), "video = pipe(", e.student.begins_with_picture ? "image, " : "",
              "prompt, num_inference_steps=", e.steps(), ", guidance_scale=1.0).frames[0]\n```\n\n");
   switch (e.form) {
     case ExportForm::kDiffusers:
       return StrCat("```python\nfrom diffusers import ", pipeline, "\npipe = ", pipeline,
-                    ".from_pretrained(\"<this folder>\")\n", call, WithAFirstFrame(e));
+                    ".from_pretrained(\"<this folder>\")\n", call, TheOtherWay(e));
     case ExportForm::kLora:
       return StrCat(
           "```python\nfrom diffusers import ", scheduler.name, ", ", pipeline, "\npipe = ", pipeline,

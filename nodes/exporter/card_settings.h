@@ -23,12 +23,12 @@ inline bool InRgb(const StudentSource& student) { return student.config.out_dim 
 
 /// What it makes videos of, as Hugging Face names tasks.
 inline const char* TaskOf(const StudentSource& student) {
-  return student.config.takes_image() ? "image-to-video" : "text-to-video";
+  return student.begins_with_picture ? "image-to-video" : "text-to-video";
 }
 
 /// The pipeline of diffusers that runs it.
 inline const char* PipelineOf(const StudentSource& student) {
-  return student.config.takes_image() ? "WanImageToVideoPipeline" : "WanPipeline";
+  return student.begins_with_picture ? "WanImageToVideoPipeline" : "WanPipeline";
 }
 
 /// "## Settings". `name` and `missing` as of ModelCard.

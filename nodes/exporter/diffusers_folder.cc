@@ -41,7 +41,7 @@ std::string IndexJson(const StudentSource& student, const DiffusersScheduler& sc
                      {"transformer", transformer},
                      {"transformer_2", two ? transformer : ordered_json{nullptr, nullptr}},
                      {"vae", {"diffusers", "AutoencoderKLWan"}}};
-  if (student.config.takes_image()) {
+  if (student.begins_with_picture) {
     const auto part = [&](const char* name) {
       return student.config.takes_clip() ? ordered_json{"transformers", name} : ordered_json{nullptr, nullptr};
     };

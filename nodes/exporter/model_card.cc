@@ -53,7 +53,7 @@ std::string Origin(const StudentSource& s, ExportForm form, const StudentSchedul
                   ".");
   }
   if (!s.kind.empty()) return StrCat("A few-step ", TaskOf(s), " transformer of the Wan family, distilled by sgmd.");
-  return StrCat(s.config.takes_image() ? "An " : "A ", TaskOf(s),
+  return StrCat(s.begins_with_picture ? "An " : "A ", TaskOf(s),
                 " transformer of the Wan family. Its files do not say how it was made; the settings below are for "
                 "4-step students.");
 }

@@ -7,6 +7,7 @@
 #include "common/config/topology.h"
 #include "common/error/error.h"
 #include "common/storage/checkpoint_layout.h"
+#include "pipeline/data/bank_index.h"
 #include "pipeline/models/lora.h"
 #include "pipeline/models/role_experts.h"
 
@@ -157,6 +158,21 @@ StudentSource OfModel(const fs::path& model, WeightsChoice choice) {
   return source;
 }
 
+bool BeginsWithPicture(const StudentSource& source) {
+  if (!source.config.may_hold_image() || !source.experiment) return source.config.takes_image();
+  const fs::path& prompts = source.experiment->model.prompts;
+  return fs::exists(prompts) && !BankIndex::Open(prompts).images().empty();
+}
+
+StudentSource Find(const fs::path& source, WeightsChoice choice) {
+  if (IsCheckpoint(source)) return OfCheckpoint(source, choice);
+  const RunFolder run{source};
+  if (!fs::exists(run.Experiment())) return OfModel(source, choice);
+  if (const auto checkpoint = NewestCheckpoint(run.Checkpoints())) return OfCheckpoint(*checkpoint, choice);
+  if (fs::exists(run.Student())) return OfModel(run.Student(), choice);
+  throw Error("the run has no checkpoint yet", run.Checkpoints().string(), "sgmd-launch status shows how far it is");
+}
+
 }  // namespace
 
 std::vector<StudentExpert> StudentSource::Trained() const {
@@ -166,12 +182,9 @@ std::vector<StudentExpert> StudentSource::Trained() const {
 }
 
 StudentSource OpenStudent(const fs::path& source, WeightsChoice choice) {
-  if (IsCheckpoint(source)) return OfCheckpoint(source, choice);
-  const RunFolder run{source};
-  if (!fs::exists(run.Experiment())) return OfModel(source, choice);
-  if (const auto checkpoint = NewestCheckpoint(run.Checkpoints())) return OfCheckpoint(*checkpoint, choice);
-  if (fs::exists(run.Student())) return OfModel(run.Student(), choice);
-  throw Error("the run has no checkpoint yet", run.Checkpoints().string(), "sgmd-launch status shows how far it is");
+  StudentSource student = Find(source, choice);
+  student.begins_with_picture = BeginsWithPicture(student);
+  return student;
 }
 
 NamedTensors AdaptersOf(const StudentExpert& expert) {

@@ -38,6 +38,10 @@ struct StudentSource {
   bool adapters = false;  // what was trained are adapters over the model that it started from: a LoRA run's checkpoint
   std::string identity;   // ExperimentDigest in a checkpoint's manifest; empty of other sources
 
+  /// Whether its videos begin with a picture: always, or of TI2V-5B, which makes videos either way, where the prompts
+  /// that it was trained on, if they are still there, had first frames.
+  bool begins_with_picture = false;
+
   bool has_two_experts() const { return experts.size() > 1; }
   std::vector<StudentExpert> Trained() const;
 };

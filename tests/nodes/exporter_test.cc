@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "nodes/exporter/diffusers_scheduler.h"
+#include "pipeline/data/prompt_bank.h"
 #include "pipeline/flow/flow_matching.h"
 
 namespace sgmd {
@@ -133,6 +134,28 @@ TEST_F(Exporter, CardClaimsOnlyWhatTheFilesSay) {
       card(run()),
       HasSubstr("A 4-step text-to-video transformer of the Wan family, distilled by sgmd with the sgmd objective"));
   EXPECT_THAT(card(folder_ / "teacher"), AllOf(HasSubstr("do not say how it was made"), Not(HasSubstr("distilled"))));
+}
+
+// TI2V-5B makes videos either way.
+TEST_F(Exporter, CardNamesTheTaskOfThePromptsThatTheStudentWasTrainedOn) {
+  WanConfig config = teacher_.config();
+  config.model_type = "ti2v";
+  fs::create_directories(folder_ / "ti2v");
+  WanTransformer(config).Save(folder_ / "ti2v");
+  SaveRunIn(run(), "", "ti2v");
+  const auto card = [&](const std::vector<std::string>& images) {
+    const at::Tensor row = at::zeros({1, config.text_dim}), picture = at::zeros({2, 1, 4, 4});
+    std::vector<TensorView> tensors{ViewOf(DigestText("a prompt").Hex(), row), ViewOf(DigestText("").Hex(), row)};
+    if (!images.empty()) tensors.push_back(ViewOf(ImageTensor(images.front()), picture));
+    WritePromptBank(folder_ / "bank", tensors, {"a prompt"}, "",
+                    {{kPromptEncoderKey, "words"}, {kImageEncoderKey, "none"}}, images);
+    return ModelCard(OpenStudent(run(), WeightsChoice::kBest), ExportForm::kDiffusers, "s", DType::kF32, {});
+  };
+  EXPECT_THAT(card({}), AllOf(HasSubstr("pipeline_tag: text-to-video"), HasSubstr("import WanPipeline"),
+                              HasSubstr("prompts had no first frames was not trained for that")));
+  EXPECT_THAT(card({DigestText("a picture").Hex()}),
+              AllOf(HasSubstr("pipeline_tag: image-to-video"), HasSubstr("import WanImageToVideoPipeline"),
+                    HasSubstr("pipe(image, prompt"), HasSubstr("from a prompt alone, which this student was not")));
 }
 
 TEST_F(Exporter, CardNamesOnlyToolsThatCanRunTheModel) {
