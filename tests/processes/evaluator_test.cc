@@ -13,7 +13,7 @@
 #include "common/storage/atomic_folder.h"
 #include "launch/run/exit_codes.h"
 #include "pipeline/evaluation/motion_features.h"
-#include "tests/support/tiny_run.h"
+#include "tests/support/experts_run.h"
 
 namespace sgmd {
 namespace {
@@ -140,6 +140,33 @@ TEST(EvaluatorAfterARun, BaselinesSayWhatADistanceCanBe) {
     }
   }
   EXPECT_THAT(arms, ElementsAre("data", "teacher", "teacher-again", "teacher-4", "base-4", "base-2"));
+}
+
+// What it measures of the teacher and of an untrained student, and of `student` beside the teacher.
+std::vector<std::string> FiguresOf(const TinyRun& run, const std::filesystem::path& student) {
+  WriteFeatures(run);
+  SaveRun(LoadLaunchPlan(run.topology()));
+  EXPECT_EQ(Evaluate(run, "--baselines"), 0);
+  EXPECT_EQ(Evaluate(run, StrCat("--student ", student.string())), 0);
+  std::vector<std::string> figures = Lines(run.run() / "evaluation" / "baselines.jsonl");
+  for (const std::string& line : Lines(run.run() / "report.md")) {
+    if (line.starts_with("|")) figures.push_back(line);
+  }
+  return figures;
+}
+
+TEST(EvaluatorAfterARun, GivesTwoEqualExpertsTheFiguresOfTheOneModel) {
+  const std::string topology = "[evaluator]\nfeatures = \"features.safetensors\"\n";
+  const TinyRun one(1, "", topology);
+  const ExpertsRun two(1, "", topology);
+  WriteTinyModel(two.folder() / "experts" / kLowNoiseExpert);
+  const std::vector<std::string> figures = FiguresOf(one, one.folder() / "model");
+  EXPECT_GT(figures.size(), 10U);
+  EXPECT_EQ(FiguresOf(two, two.folder() / "experts"), figures);
+  WriteTinyModel(two.folder() / "experts" / kLowNoiseExpert, /*seed=*/3);
+  std::filesystem::remove(two.folder() / "reference.safetensors");
+  std::filesystem::remove_all(two.run());
+  EXPECT_NE(FiguresOf(two, two.folder() / "experts"), figures);
 }
 
 TEST(EvaluatorAfterARun, RefusesTooFewVideosForTheFeatures) {
