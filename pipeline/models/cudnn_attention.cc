@@ -95,7 +95,7 @@ bool CudnnAttends(const AttentionInputs& in) {
 AttentionResult CudnnForward(const AttentionInputs& in) {
   const auto all = at::_scaled_dot_product_cudnn_attention(in.q, in.k, in.v, /*attn_bias=*/std::nullopt,
                                                            /*compute_log_sumexp=*/true);
-  return {std::get<0>(all), std::get<1>(all).view({in.q.size(0), in.q.size(1), in.q.size(2)})};
+  return {std::get<0>(all), std::get<1>(all).reshape({in.q.size(0), in.q.size(1), in.q.size(2)}).contiguous()};
 }
 
 }  // namespace sgmd
