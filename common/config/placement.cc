@@ -1,5 +1,7 @@
 #include "common/config/placement.h"
 
+#include <algorithm>
+
 #include "common/error/error.h"
 
 namespace sgmd {
@@ -21,6 +23,7 @@ void PlaceTrained(const Topology::TrainedRole& role, std::int64_t threads, Place
   p.device_memory_gib = role.device_memory_gib;
   p.checkpoint_blocks = role.checkpoint_blocks || role.ranks() > 1;
   p.keep_attention = p.checkpoint_blocks && role.keeps_attention();
+  p.keep_blocks = p.checkpoint_blocks ? std::max<std::int64_t>(role.keep_blocks, 0) : 0;
 }
 
 void PlaceTeacher(const Topology::Teacher& teacher, Placement& p) {

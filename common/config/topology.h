@@ -34,6 +34,7 @@ struct Topology {
     double device_memory_gib = 0.0;
     bool checkpoint_blocks = false;
     Keep keep_attention = Keep::kAuto;
+    std::int64_t keep_blocks = kAsManyAsFit;
 
     bool keeps_attention() const { return keep_attention == Keep::kAlways; }
     /// Processes that share the role, each with a shard of its model.

@@ -28,6 +28,13 @@ void VisitTrainedRole(FieldVisitor& v, const char* section, const char* meaning,
        "runs "
        "in bfloat16 alone"},
       role.keep_attention);
+  v.Field(
+      {"keep_blocks",
+       "where blocks run again, how many of them, the last ones of the model, keep all that their backward pass needs "
+       "and are not run again: the same bits for less time. More than the model has: all. -1: as many as "
+       "device_memory_gib leaves room for",
+       {-1, 1000}},
+      role.keep_blocks);
 }
 
 void VisitTeacher(FieldVisitor& v, Topology::Teacher& t) {

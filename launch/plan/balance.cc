@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <regex>
 #include <utility>
@@ -100,6 +101,18 @@ void PlaceTeachers(Topology& t, const std::vector<Window>& windows, int ranks, d
   t.teacher.device_memory_gib = memory_gib;
 }
 
+// With everything kept that is left to the plan: it takes no longer with any part of that.
+LaunchPlan WithAllKept(LaunchPlan plan) {
+  Topology::Generator& generator = plan.topology.generator;
+  if (generator.keep_exit_graphs == Topology::kAsManyAsFit)
+    generator.keep_exit_graphs = plan.experiment.data.micro_batches;
+  for (Topology::TrainedRole* role : {static_cast<Topology::TrainedRole*>(&generator), &plan.topology.fake_score}) {
+    if (role->keep_attention == Keep::kAuto) role->keep_attention = Keep::kAlways;
+    if (role->keep_blocks == Topology::kAsManyAsFit) role->keep_blocks = std::numeric_limits<std::int64_t>::max();
+  }
+  return plan;
+}
+
 double LargestNeed(const MemoryPlan& memory) {
   double largest = 0;
   for (const DeviceMemory& device : memory.devices) largest = std::max(largest, device.need);
@@ -165,12 +178,16 @@ Balanced BalancedOver(const LaunchPlan& original, const RoleConfigs& configs, co
   const auto consider = [&] {
     t.generator.keep_attention = original.topology.generator.keep_attention;
     t.fake_score.keep_attention = original.topology.fake_score.keep_attention;
+    t.generator.keep_blocks = original.topology.generator.keep_blocks;
+    t.fake_score.keep_blocks = original.topology.fake_score.keep_blocks;
     if (!asked) t.generator.keep_exit_graphs = 0;
     const MemoryPlan memory = PlanMemory(plan, configs, 0);
     const double need = LargestNeed(memory);
     if (least_need == 0 || need < least_need) least_need = need;
     if (!memory.Fits()) return;
     if (!asked) t.generator.keep_exit_graphs = Topology::kAsManyAsFit;
+    // To decide takes a hundred times as long as to see that it cannot help.
+    if (best && PlanTime(WithAllKept(plan), configs, tflops).step_seconds > 1.001 * best->step_seconds) return;
     DecideWhatIsKept(plan, configs, 0);
     const double seconds = PlanTime(plan, configs, tflops).step_seconds;
     if (best && seconds > 1.001 * best->step_seconds) return;

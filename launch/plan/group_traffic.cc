@@ -21,10 +21,10 @@ void AddForward(Passes& passes, double times) {
   passes.streams += times;
 }
 
-// Runs the blocks again first.
-void AddBackward(Passes& passes, double times, bool trains) {
-  passes.gathers += times;
-  passes.streams += 2 * times;
+// Runs blocks again first: this share of them.
+void AddBackward(Passes& passes, double times, double again, bool trains) {
+  passes.gathers += times * again;
+  passes.streams += times * (1 + again);
   if (trains) passes.exchanges += times;
 }
 
@@ -34,6 +34,8 @@ Passes PassesOf(const LaunchPlan& plan, const RoleConfigs& configs, Role role) {
   const double landed = static_cast<double>(LandedMicroBatches(e)) / static_cast<double>(e.data.micro_batches),
                updates = static_cast<double>(MostInnerUpdates(e)),
                kept = static_cast<double>(KeptGraphs(plan)) / static_cast<double>(e.data.micro_batches);
+  const double again =
+      1 - static_cast<double>(KeptBlocks(plan, configs, role)) / static_cast<double>(configs.Of(role).num_layers);
   Passes passes;
   if (role == Role::kTeacher) {
     const double samples = static_cast<double>(e.data.micro_batch * e.data.micro_batches);
@@ -42,16 +44,16 @@ Passes PassesOf(const LaunchPlan& plan, const RoleConfigs& configs, Role role) {
   } else if (role == Role::kGenerator) {
     AddForward(passes, cost.rolled_out * cost.rollout + updates * cost.fresh);
     AddForward(passes, landed - kept * cost.rolled_out);
-    AddBackward(passes, landed, /*trains=*/true);
+    AddBackward(passes, landed, again, /*trains=*/true);
     if (cost.diversity > 0) {
       AddForward(passes, 1);
-      AddBackward(passes, 1, /*trains=*/true);
+      AddBackward(passes, 1, again, /*trains=*/true);
     }
   } else {
     AddForward(passes, landed);
-    if (DifferentiatesFakeScore(e.objective.name)) AddBackward(passes, landed, /*trains=*/false);
+    if (DifferentiatesFakeScore(e.objective.name)) AddBackward(passes, landed, again, /*trains=*/false);
     if (e.inner.source != InnerSource::kPaired) AddForward(passes, updates);
-    AddBackward(passes, updates, /*trains=*/true);
+    AddBackward(passes, updates, again, /*trains=*/true);
   }
   return passes;
 }

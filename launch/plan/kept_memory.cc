@@ -1,6 +1,9 @@
 // What is kept in memory in place of being computed again, where there is room for it.
 #include <algorithm>
+#include <numeric>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "common/config/placement.h"
 #include "launch/plan/memory_plan.h"
@@ -23,10 +26,13 @@ bool HaveRoom(const LaunchPlan& plan, Role role, const RoleConfigs& configs, dou
   });
 }
 
+Topology::TrainedRole& SettingsOf(LaunchPlan& plan, Role role) {
+  return role == Role::kGenerator ? plan.topology.generator
+                                  : static_cast<Topology::TrainedRole&>(plan.topology.fake_score);
+}
+
 void DecideAttention(LaunchPlan& plan, Role role, const RoleConfigs& configs, double machine_bytes) {
-  Topology::TrainedRole& settings = role == Role::kGenerator
-                                        ? plan.topology.generator
-                                        : static_cast<Topology::TrainedRole&>(plan.topology.fake_score);
+  Topology::TrainedRole& settings = SettingsOf(plan, role);
   if (settings.keep_attention != Keep::kAuto) return;
   settings.keep_attention = Keep::kAlways;
   const Placement place = PlacementOf(plan, {role});
@@ -38,7 +44,57 @@ void DecideAttention(LaunchPlan& plan, Role role, const RoleConfigs& configs, do
   if (!kept || !HaveRoom(plan, role, configs, machine_bytes)) settings.keep_attention = Keep::kNever;
 }
 
+// What as many are kept of as fit.
+struct Countable {
+  Role role;
+  std::int64_t* count;      // in the topology
+  std::int64_t most, step;  // of which it is a multiple
+};
+
+// Those that are left to the plan.
+std::vector<Countable> CountablesOf(LaunchPlan& plan, const RoleConfigs& configs) {
+  std::vector<Countable> found;
+  std::int64_t& graphs = plan.topology.generator.keep_exit_graphs;
+  if (graphs == Topology::kAsManyAsFit) {
+    LaunchPlan all = plan;
+    all.topology.generator.keep_exit_graphs = plan.experiment.data.micro_batches;
+    found.push_back({Role::kGenerator, &graphs, KeptGraphs(all), RoundOf(plan, {Role::kGenerator})});
+  }
+  for (const Role role : {Role::kFakeScore, Role::kGenerator}) {
+    std::int64_t& blocks = SettingsOf(plan, role).keep_blocks;
+    const bool can = PlacementOf(plan, {role}).checkpoint_blocks;
+    if (blocks == Topology::kAsManyAsFit) found.push_back({role, &blocks, can ? configs.Of(role).num_layers : 0, 1});
+  }
+  return found;
+}
+
+// As many as there is room for beside what is kept by now. Who has room for more has room for less.
+void Fill(const Countable& countable, const LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes) {
+  std::int64_t least = 0, most = countable.most / countable.step;
+  while (least < most) {
+    const std::int64_t middle = (least + most + 1) / 2;
+    *countable.count = middle * countable.step;
+    if (HaveRoom(plan, countable.role, configs, machine_bytes)) {
+      least = middle;
+    } else {
+      most = middle - 1;
+    }
+  }
+  *countable.count = least * countable.step;
+}
+
+// FLOPs of a step, of all processes.
+double WorkOf(const LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes) {
+  double flops = 0;
+  for (const ProcessMemory& process : PlanMemory(plan, configs, machine_bytes).processes) flops += process.step_flops;
+  return flops;
+}
+
 }  // namespace
+
+std::int64_t KeptBlocks(const LaunchPlan& plan, const RoleConfigs& configs, Role role) {
+  return std::min(PlacementOf(plan, {role}).keep_blocks, configs.Of(role).num_layers);
+}
 
 std::int64_t KeptGraphs(const LaunchPlan& plan) {
   const Experiment& e = plan.experiment;
@@ -56,22 +112,30 @@ StepCost StepCostOf(const LaunchPlan& plan, const RoleConfigs& configs) {
     if (!place.checkpoint_blocks) return 0.0;
     const WanConfig& config = configs.Of(role);
     const ForwardFlops flops = ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent));
-    return place.keep_attention ? 1 - flops.self_attention / flops.total() : 1.0;
+    const double blocks =
+        1 - static_cast<double>(KeptBlocks(plan, configs, role)) / static_cast<double>(config.num_layers);
+    return blocks * (place.keep_attention ? 1 - flops.self_attention / flops.total() : 1.0);
   };
   return StepCostOf(plan.experiment, again(Role::kGenerator), again(Role::kFakeScore), kept);
 }
 
 void DecideWhatIsKept(LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes) {
-  std::int64_t& keep = plan.topology.generator.keep_exit_graphs;
-  const bool as_many_as_fit = keep == Topology::kAsManyAsFit;
-  if (as_many_as_fit) keep = 0;
   for (const Role role : {Role::kGenerator, Role::kFakeScore}) DecideAttention(plan, role, configs, machine_bytes);
-  if (!as_many_as_fit) return;
-  keep = plan.experiment.data.micro_batches;
-  keep = KeptGraphs(plan);
-  const std::int64_t round = RoundOf(plan, {Role::kGenerator});
-  while (keep > 0 && !HaveRoom(plan, Role::kGenerator, configs, machine_bytes))
-    keep = std::max<std::int64_t>(keep - round, 0);
+  const std::vector<Countable> countables = CountablesOf(plan, configs);
+  std::vector<std::size_t> order(countables.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::vector<std::int64_t> best;
+  double least = 0;
+  do {
+    for (const Countable& countable : countables) *countable.count = Topology::kAsManyAsFit;
+    for (const std::size_t i : order) Fill(countables[i], plan, configs, machine_bytes);
+    const double work = WorkOf(plan, configs, machine_bytes);
+    if (!best.empty() && work >= least) continue;
+    least = work;
+    best.clear();
+    for (const Countable& countable : countables) best.push_back(*countable.count);
+  } while (std::ranges::next_permutation(order).found);
+  for (std::size_t i = 0; i < countables.size(); ++i) *countables[i].count = best[i];
 }
 
 }  // namespace sgmd

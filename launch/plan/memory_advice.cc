@@ -66,6 +66,11 @@ std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bo
                             [&](const auto& p) { return p.device == worst; }) > 1) {
     changes.push_back({StrCat("a device each for ", ProcessesOn(memory, worst)), "no time", SpreadOverDevices});
   }
+  if (plan.topology.generator.keep_blocks > 0 || plan.topology.fake_score.keep_blocks > 0) {
+    changes.push_back(
+        {"[generator] and [fake_score] keep_blocks = 0", "these blocks run again in each backward pass",
+         [](LaunchPlan& p) { p.topology.generator.keep_blocks = p.topology.fake_score.keep_blocks = 0; }});
+  }
   if (KeptGraphs(plan) > 0) {
     changes.push_back({"[generator] keep_exit_graphs = 0", "one more forward pass a sample",
                        [](LaunchPlan& p) { p.topology.generator.keep_exit_graphs = 0; }});

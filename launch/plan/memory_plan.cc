@@ -72,6 +72,8 @@ struct Setting {
     pass.compute_bytes = half ? 2 : 4;
     pass.checkpoint_blocks = place.checkpoint_blocks;
     pass.keep_attention = place.keep_attention;
+    pass.keep_blocks = place.keep_blocks;
+    pass.twice = role == Role::kFakeScore && e.inner.source == InnerSource::kPaired;
     pass.lora_rank = adapters ? e.lora.rank : 0;
     pass.kernels = e.precision.kernels;
     pass.backward = role == Role::kTeacher ? Backward::kNone : adapters ? Backward::kAdapters : Backward::kFull;
@@ -79,23 +81,39 @@ struct Setting {
   }
 };
 
-// Where weights are kept in float32 and used in bfloat16, the copies live as long as the activations do: of all blocks,
-// or of the one that is run again (wan_facts §7 "gather buffers"), whose gradients are then also returned together.
-// Of a rank of a group: what is outside of the blocks, which stays gathered for a pass, and a block; of the one whose
-// gradients are exchanged also those, as they are sent and as they come (pipeline/parallel/sharded_parameters.h).
-double GatherBuffers(const Setting& s, Role role) {
+// Weights that the graph of a pass holds on to: where they are kept in float32 and used in bfloat16, the copies of all
+// blocks that do not run again; of a rank of a group, what was gathered of those that are kept.
+double GraphWeights(const Setting& s, const Placement& place, int ranks) {
+  const double layers = static_cast<double>(s.config.num_layers),
+               again = static_cast<double>(BlocksAgain(s.config, s.Pass(place.node.role, place))),
+               block = static_cast<double>(BlockParameterCount(s.config));
+  if (ranks > 1) return (s.half ? 2 : 4) * (layers - again) * (block + (s.adapters ? s.trained / layers : 0));
+  if (s.adapters || !s.half) return 0;  // the base is kept in the compute dtype
+  return 2 * (again > 0 ? (layers - again) * block : s.all);
+}
+
+// Of a rank of a group: what is outside of the blocks, which stays gathered for a pass, and blocks: the one that runs,
+// or in its place those that are kept; of the one whose gradients are exchanged also those, as they are sent and as
+// they come (pipeline/parallel/sharded_parameters.h).
+double GatherBuffers(const Setting& s, const Placement& place, int ranks) {
+  const Role role = place.node.role;
   const double bytes = s.half ? 2 : 4, block = static_cast<double>(BlockParameterCount(s.config));
   const double root = s.all - static_cast<double>(s.config.num_layers) * block;
   if (role == Role::kTeacher) return bytes * (root + block);
   const double exchanged = s.adapters ? s.trained / static_cast<double>(s.config.num_layers) : std::max(block, root);
-  return bytes * (root + block + 3 * exchanged);
+  const double kept = GraphWeights(s, place, ranks), runs = bytes * block;
+  const bool twice = s.Pass(role, place).twice;
+  return bytes * (root + 3 * exchanged) + (twice ? runs + kept : std::max(runs, kept));
 }
 
-double WeightCopies(const Setting& s, bool checkpoint_blocks) {
-  if (s.adapters) return 0;  // the base is kept in the compute dtype
-  const double block = static_cast<double>(BlockParameterCount(s.config));
-  if (checkpoint_blocks) return (s.half ? 2 + 4 : 4) * block;
-  return s.half ? 2 * s.all : 0;
+// Of a whole model; of a block that is run again its copies (wan_facts §7 "gather buffers") and its gradients, which
+// are returned together. By then what blocks kept is let go, unless the pass goes back twice.
+double WeightCopies(const Setting& s, const Placement& place) {
+  const PassSettings pass = s.Pass(place.node.role, place);
+  const double of_graph = GraphWeights(s, place, /*ranks=*/1);
+  if (s.adapters || BlocksAgain(s.config, pass) == 0) return of_graph;
+  const double again = (s.half ? 2 + 4 : 4) * static_cast<double>(BlockParameterCount(s.config));
+  return pass.twice ? of_graph + again : std::max(of_graph, again);
 }
 
 // Micro-batches whose gradients are on their way, at most.
@@ -127,9 +145,9 @@ double Buffers(const Setting& s, const Placement& place, int ranks) {
   const double rope = 8 * static_cast<double>(s.tokens * s.config.head_dim() / 2);  // complex64
   const double exits = role == Role::kGenerator && speaks ? InFlight(s) : 0;        // inputs of exit steps
   const double waiting = OnCpu(place) && speaks ? WaitingLatents(s, role, ranks) : 0;
-  const double copies = ranks > 1                ? GatherBuffers(s, role)
+  const double copies = ranks > 1                ? GatherBuffers(s, place, ranks)
                         : role == Role::kTeacher ? 0
-                                                 : WeightCopies(s, place.checkpoint_blocks);
+                                                 : WeightCopies(s, place);
   return (kWorkingLatents + exits + waiting) * s.LatentBytes() + text + rope + copies;
 }
 
@@ -141,11 +159,10 @@ double AttentionWorkspace(const Setting& s, const Placement& place, int sharing)
 }
 
 // Of `graphs` exit steps that are kept, those that wait while a pass runs: all, or all but the one whose backward pass
-// it is. In bfloat16 each has its own copies of the trained weights.
-double WaitingGraphs(const Setting& s, std::int64_t tokens, std::int64_t graphs, const Placement& place) {
+// it is. Each has its own copies of weights.
+double WaitingGraphs(const Setting& s, std::int64_t tokens, std::int64_t graphs, const Placement& place, int ranks) {
   const double waiting = static_cast<double>(std::max<std::int64_t>(graphs - (s.diversity() ? 0 : 1), 0));
-  const double copies = place.checkpoint_blocks ? 0 : WeightCopies(s, /*checkpoint_blocks=*/false);
-  return waiting * (GraphBytes(s.config, tokens, s.Pass(Role::kGenerator, place)) + copies);
+  return waiting * (GraphBytes(s.config, tokens, s.Pass(Role::kGenerator, place)) + GraphWeights(s, place, ranks));
 }
 
 // The ranks of a role have its parameters, kept graphs and, where they share tokens, activations in equal shares.
@@ -167,7 +184,7 @@ MemoryNeed NeedOf(const Setting& s, const LaunchPlan& plan, const Placement& pla
   }
   need.activations = ActivationBytes(s.config, tokens, s.Pass(role, place));
   if (role == Role::kGenerator)
-    need.activations += WaitingGraphs(s, tokens, KeptGraphs(plan) / RoundOf(plan, place.node), place);
+    need.activations += WaitingGraphs(s, tokens, KeptGraphs(plan) / RoundOf(plan, place.node), place, ranks);
   need.buffers = Buffers(s, place, ranks) + AttentionWorkspace(s, place, sharing);
   need.runtime = OnCpu(place) ? kCpuRuntime : kCudaRuntime;
   return need;

@@ -62,14 +62,21 @@ struct MemoryPlan {
 MemoryPlan PlanMemory(const LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes);
 
 /// Decides what is kept in place of being computed again where the topology leaves that to the plan: first attentions
-/// (keep_attention of both trained roles), then [generator] keep_exit_graphs, as many as fit. The devices of the role's
-/// ranks, whose memory must be known, have room for it beside everything else on them, a tenth of each left free.
-/// `machine_bytes` as above.
+/// (keep_attention of both trained roles), which save most for a byte; then [generator] keep_exit_graphs and
+/// keep_blocks of both roles, as many as fit of one after the other. A graph of an exit step saves one forward pass of
+/// a step for little more than the inputs of its blocks. A block saves a small part of every training pass of a step,
+/// for some fifteen times the bytes of its input, and for as many again with every graph that waits. So it depends on
+/// how many micro-batches a rank has which of them comes first: of all orders the one is taken that leaves least work.
+/// The devices of the role's ranks, whose memory must be known, have room for it beside everything else on them, a
+/// tenth of each left free. `machine_bytes` as above.
 void DecideWhatIsKept(LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes);
 
 /// Micro-batches of a step whose exit step is not run again; -1 in the topology counts as none. None of a pipelined
 /// run, whose rollouts are mostly older than the weights. Of a group whole rounds (GeneratorNode::KeepsGraphs).
 std::int64_t KeptGraphs(const LaunchPlan& plan);
+
+/// Blocks of a trained role's model whose graph is kept where the others run again; -1 in the topology counts as none.
+std::int64_t KeptBlocks(const LaunchPlan& plan, const RoleConfigs& configs, Role role);
 
 /// What a step of the plan's experiment costs with the topology's choices of what is kept.
 StepCost StepCostOf(const LaunchPlan& plan, const RoleConfigs& configs);

@@ -36,15 +36,18 @@ std::vector<std::string> UpCommand(const PlanOptions& o) {
   return command;
 }
 
-std::string KeptNote(const LaunchPlan& plan) {
-  std::vector<std::string> roles;
+std::string KeptNote(const LaunchPlan& plan, const RoleConfigs& configs) {
+  std::vector<std::string> roles, blocks;
   for (const Role role : {Role::kGenerator, Role::kFakeScore}) {
     if (PlacementOf(plan, {role}).keep_attention) roles.emplace_back(Spell(role));
+    if (const std::int64_t kept = KeptBlocks(plan, configs, role); kept > 0)
+      blocks.push_back(StrCat(kept, " of ", configs.Of(role).num_layers, " of ", Spell(role)));
   }
-  return StrCat(
-      "attention that is kept for blocks that run again: ", roles.empty() ? "none" : "of " + Joined(roles, " and "),
-      " (keep_attention)\n", "exit steps that are not run again: those of ", KeptGraphs(plan), " of ",
-      plan.experiment.data.micro_batches, " micro-batches ([generator] keep_exit_graphs)\n");
+  return StrCat("attention that is kept for blocks that run again: ",
+                roles.empty() ? "none" : "of " + Joined(roles, " and "), " (keep_attention)\n",
+                "blocks that are kept where others run again: ", blocks.empty() ? "none" : Joined(blocks, " and "),
+                " (keep_blocks)\n", "exit steps that are not run again: those of ", KeptGraphs(plan), " of ",
+                plan.experiment.data.micro_batches, " micro-batches ([generator] keep_exit_graphs)\n");
 }
 
 // Plans are also made for other machines: said, not refused.
@@ -75,8 +78,8 @@ int Plan(PlanOptions o) {
   } else {
     std::cout << PlanText(plan, NextEpoch({plan.topology.run.folder}), ProgramFolder(), FilesNeeded(o))
               << (scaled.empty() ? "" : "\nnote: " + scaled + "\n") << MemoryTable(PlanMemory(plan, configs, machine))
-              << KeptNote(plan) << TimeText(plan, configs, tflops) << DiskText(plan, configs) << DeviceNote(plan)
-              << advice;
+              << KeptNote(plan, configs) << TimeText(plan, configs, tflops) << DiskText(plan, configs)
+              << DeviceNote(plan) << advice;
   }
   return refused ? kExitRefused : 0;
 }

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -10,11 +11,18 @@ namespace sgmd {
 
 /// What a backward pass computes again in place of keeping it.
 struct Recomputation {
-  bool blocks = false;          // a block, of which only the inputs are kept
-  bool keep_attention = false;  // but not its self-attention, whose output is kept beside them (attention.h)
+  bool blocks = false;           // a block, of which only the inputs are kept
+  bool keep_attention = false;   // but not its self-attention, whose output is kept beside them (attention.h)
+  std::int64_t keep_blocks = 0;  // and not the last so many blocks, of which everything is kept
 
-  Recomputation(bool run_blocks_again = false, bool and_keep_attention = false)  // NOLINT: a bool reads as the first
-      : blocks(run_blocks_again), keep_attention(and_keep_attention) {}
+  Recomputation(bool run_blocks_again = false, bool and_keep_attention = false,  // NOLINT: a bool reads as the first
+                std::int64_t and_keep_blocks = 0)
+      : blocks(run_blocks_again), keep_attention(and_keep_attention), keep_blocks(and_keep_blocks) {}
+
+  /// Whether block `number` of `layers` runs again, and whether any does. The backward pass begins with the last
+  /// blocks: what they kept is let go before the others run again.
+  bool OfBlock(std::int64_t number, std::int64_t layers) const { return blocks && number < layers - keep_blocks; }
+  bool OfAnyBlock(std::int64_t layers) const { return OfBlock(0, layers); }
 };
 
 /// run(inputs) with one node in the graph in place of all that `run` does. The backward pass calls `run` again, with

@@ -158,16 +158,19 @@ double BlockBytes(const WanConfig& config, std::int64_t tokens, const PassSettin
 
 }  // namespace
 
+std::int64_t BlocksAgain(const WanConfig& config, const PassSettings& pass) {
+  return pass.checkpoint_blocks ? std::max<std::int64_t>(config.num_layers - pass.keep_blocks, 0) : 0;
+}
+
 double GraphBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass) {
   if (pass.backward == Backward::kNone) return 0;
   const double samples = static_cast<double>(pass.samples), n = static_cast<double>(tokens);
   const double outside = samples * Bytes(OutsideElements(config, n, pass), pass);
-  if (pass.checkpoint_blocks) {
-    const double inputs = CheckpointBytes(config, tokens, pass.samples, pass.compute_bytes);
-    const double statistics = 4 * samples * n * Sizes(config).h * Sizes(config).l;
-    return inputs + (pass.keep_attention ? inputs + statistics : 0) + outside;
-  }
-  return samples * Sizes(config).l * BlockBytes(config, tokens, pass) + outside;
+  const Sizes s(config);
+  const double again = static_cast<double>(BlocksAgain(config, pass));
+  const double inputs = CheckpointBytes(config, tokens, pass.samples, pass.compute_bytes) * again / s.l;
+  const double attention = pass.keep_attention ? inputs + 4 * samples * n * s.h * again : 0;
+  return samples * (s.l - again) * BlockBytes(config, tokens, pass) + inputs + attention + outside;
 }
 
 double AttentionWorkspaceBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t heads,
@@ -186,7 +189,8 @@ double ActivationBytes(const WanConfig& config, std::int64_t tokens, const PassS
     const double attention = pass.kernels == Kernels::kFused ? 8 * compute : 4 * compute + 5 * wide;
     return samples * n * std::max(attention * s.d, compute * (2 * s.d + 2 * s.f));
   }
-  const double again = pass.checkpoint_blocks ? BlockBytes(config, tokens, pass) : 0;
+  const bool beside = BlocksAgain(config, pass) > 0 && (pass.keep_blocks == 0 || pass.twice);
+  const double again = beside ? BlockBytes(config, tokens, pass) : 0;
   const double own = 4 * wide * n * s.d + compute * 2 * n * s.f;
   return GraphBytes(config, tokens, pass) + samples * (again + own);
 }

@@ -101,13 +101,19 @@ struct PassSettings {
   std::int64_t lora_rank = 0;
   Kernels kernels = Kernels::kFused;
   bool keep_attention = false;  // of blocks that run again: N D elements and 4 N H bytes a block
+  // The last so many of those, all where it is more, keep everything and do not run again.
+  std::int64_t keep_blocks = 0;
+  bool twice = false;  // the graph stays for a second backward pass
 };
 
 /// Inputs of all blocks: N D L stream bytes a sample (wan_facts §7: 2 N D L in bf16, twice that with a float32 stream).
 double CheckpointBytes(const WanConfig& config, std::int64_t tokens, std::int64_t samples, std::int64_t stream_bytes);
 
-/// Bytes that the graph of a forward pass keeps until its backward pass: kept by all blocks, or their inputs with
-/// checkpoint_blocks, + outside of the blocks (below). 0 for kNone.
+/// Blocks that run again in the backward pass: those with checkpoint_blocks that are not kept.
+std::int64_t BlocksAgain(const WanConfig& config, const PassSettings& pass);
+
+/// Bytes that the graph of a forward pass keeps until its backward pass: kept by blocks that do not run again + inputs
+/// (with keep_attention also attentions) of those that do + outside of the blocks (below). 0 for kNone.
 double GraphBytes(const WanConfig& config, std::int64_t tokens, const PassSettings& pass);
 
 /// Bytes that FlashAttention-2's backward pass takes for itself on a GPU with 132 multiprocessors (H100, H200), for
@@ -119,7 +125,8 @@ double AttentionWorkspaceBytes(const WanConfig& config, std::int64_t tokens, std
 /// Most bytes of activations alive at any time of a pass:
 ///   kNone                without gradients: the larger of attention's 8 N D and the feed-forward's 2 N D + 2 N F
 ///   otherwise            GraphBytes + the backward pass's own 4 N D + 2 N F
-///   checkpoint_blocks    GraphBytes + kept by one block + the backward pass's own
+///   blocks run again     GraphBytes + kept by one block + the backward pass's own; without that one block where some
+///                        are kept, unless `twice`: they are let go before the first block runs again
 /// Outside of the blocks, kFull keeps 2 N D (head), the patches N P Cin, M (T + 3 D) of the text embedding, and of CLIP
 /// tokens K (4 E + 2 D); the others N D, M D and K D. With Kernels::kReference attention has 4 N D and 5 wide N D
 /// without gradients, the backward pass's own 4 N D are wide, and the head keeps 2 N D wide and N D, of the others N D

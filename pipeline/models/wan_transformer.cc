@@ -95,7 +95,7 @@ at::ScalarType WanTransformer::wide() const { return precision_.storage == at::k
 at::Tensor WanTransformer::Forward(const at::Tensor& x, const at::Tensor& sigma, const Conditioning& condition) const {
   const BlockRunner blocks = [&](std::int64_t number, const WanBlockInputs& inputs, const at::Tensor& rope) {
     const WanBlock& block = blocks_[static_cast<std::size_t>(number)];
-    return recompute_.blocks
+    return recompute_.OfBlock(number, config_.num_layers)
                ? RunBlockCheckpointed(config_, block, inputs, rope, precision_.kernels, recompute_.keep_attention)
                : RunBlock(config_, block, inputs, rope, precision_.kernels);
   };

@@ -68,9 +68,10 @@ class WanTransformer : public VelocityModel {
 
   /// Whether Forward keeps only the inputs of each block for the backward pass and runs the block again there: the same
   /// results, bit for bit, with the activations of one block in place of all, for one more forward pass.
-  /// What self-attention gave may be kept beside them.
+  /// What self-attention gave may be kept beside them, and of the last blocks everything.
   void SetBlockCheckpointing(Recomputation recompute) { recompute_ = recompute; }
-  bool block_checkpointing() const { return recompute_.blocks; }
+  /// Whether any block runs again.
+  bool block_checkpointing() const { return recompute_.OfAnyBlock(config_.num_layers); }
 
   /// Velocity [B, out_dim, F, H, W] of latents `x` [B, out_dim, F, H, W] at `sigma` [B] in [0, 1] (timestep = 1000
   /// sigma) given text embeddings [B, text_len, text_dim], and of a model for image-to-video the first frame's latents

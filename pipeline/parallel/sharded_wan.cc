@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 
 #include <algorithm>
 #include <iterator>
@@ -25,14 +26,14 @@ struct ShardedWanParts {
       : config(c),
         arithmetic{form.precision.compute, at::kFloat, form.precision.kernels},
         lora(form.lora),
-        keep_attention(form.keep_attention),
+        recompute(form.recompute),
         parameters(tensors, group, device),
         share(form.sequence == nullptr ? nullptr : ShareTokens(*form.sequence)) {}
 
   WanConfig config;
   WanArithmetic arithmetic;
   LoraConfig lora;
-  bool keep_attention;
+  Recomputation recompute;
   ShardedParameters parameters;
   std::unique_ptr<TokenShare> share;  // null where each rank has all tokens of a sample
   RopeTables ropes;
@@ -44,6 +45,13 @@ ParameterSource From(const ShardedParameters::Views& views) {
   return [&views](const std::string& name, at::IntArrayRef) { return views.at(name); };
 }
 
+// A run of a block with a graph of its own, from leaves that its backward pass gives gradients of.
+struct RecordedRun {
+  variable_list inputs;
+  ShardedParameters::Views trained;
+  at::Tensor output;
+};
+
 // What an order of the graph belongs to: a capsule, because that is how a context of autograd carries what is no
 // tensor.
 struct UnitCall : torch::CustomClassHolder {
@@ -52,17 +60,33 @@ struct UnitCall : torch::CustomClassHolder {
   at::Tensor rope;
   std::size_t inputs = 0;  // of the block: the first of the tensors of its node
   std::int64_t held = 0;   // WanBlockInputs::held
+  bool again = true;       // the backward pass runs the block again
   mutable KeptAttention attention;
+  mutable std::optional<RecordedRun> kept;  // of a block that is not run again, from its forward to its backward pass
 
   std::string Unit() const { return number < 0 ? "" : BlockPrefix(number); }
-  // `for_graph`: in a pass of which a graph is kept, or in its backward pass.
-  at::Tensor Run(const ShardedParameters::Views& views, const variable_list& inputs, bool for_graph) const {
+  // `keeps_attention`: in the first or the second of two runs of the block.
+  at::Tensor Run(const ShardedParameters::Views& views, const variable_list& inputs, bool keeps_attention) const {
     WanBlock block = BlockFrom(parts->config, number, From(views));
     if (parts->lora.rank > 0) Adapt(block, views);
     std::optional<KeepingAttention> keeping;
-    if (parts->keep_attention && for_graph) keeping.emplace(attention);
+    if (parts->recompute.keep_attention && keeps_attention) keeping.emplace(attention);
     return RunBlock(parts->config, block, WanBlockInputs::Of(inputs, held), rope, parts->arithmetic.kernels,
                     parts->share.get());
+  }
+  // `needed`: which inputs need gradients; `trains`: whether the parameters that are trained do.
+  RecordedRun Record(variable_list from, const std::vector<bool>& needed, bool trains) const {
+    RecordedRun run{std::move(from), {}, {}};
+    for (std::size_t i = 0; i < run.inputs.size(); ++i)
+      run.inputs[i] = run.inputs[i].detach().requires_grad_(needed[i]);
+    ShardedParameters::Views views = parts->parameters.Gather(Unit());
+    for (auto& [name, tensor] : views) {
+      if (!trains || !parts->parameters.IsTrained(name)) continue;
+      run.trained.emplace(name, tensor = tensor.detach().requires_grad_());
+    }
+    const c10::AutoGradMode with_graph(true);
+    run.output = Run(views, run.inputs, /*keeps_attention=*/again);
+    return run;
   }
   void Adapt(WanBlock& block, const ShardedParameters::Views& views) const {
     for (const auto& [name, linear] : block.Linears()) {
@@ -87,38 +111,45 @@ struct BlockNode : torch::autograd::Function<BlockNode> {
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     context->saved_data["shards"] = static_cast<std::int64_t>(tensors.size() - call->inputs);
     context->save_for_backward(inputs);
-    return call->Run(call->parts->parameters.Gather(call->Unit()), inputs, /*for_graph=*/true);
+    if (call->again) return call->Run(call->parts->parameters.Gather(call->Unit()), inputs, /*keeps_attention=*/true);
+    std::vector<bool> needed;
+    for (const at::Tensor& input : inputs) needed.push_back(input.requires_grad());
+    const bool trains = tensors.size() > call->inputs && tensors[call->inputs].requires_grad();
+    call->kept = call->Record(inputs, needed, trains);
+    return call->kept->output.variable_data();  // not the output itself, whose graph is that of the run
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto& call = CallOf(context);
     const std::size_t shards = static_cast<std::size_t>(context->saved_data["shards"].toInt());
     const bool trains = shards > 0 && context->needs_input_grad(call.inputs);
-    variable_list inputs = context->get_saved_variables(), wanted;
+    const variable_list inputs = context->get_saved_variables();
+    std::vector<bool> needed;
+    for (std::size_t i = 0; i < inputs.size(); ++i) needed.push_back(context->needs_input_grad(i));
+    // A graph that is gone through once more (pipeline/objectives/shared_pass.h) has all of its runs still.
+    const bool once_more = torch::autograd::get_current_graph_task_keep_graph();
+    RecordedRun run = call.again ? call.Record(inputs, needed, trains) : once_more ? *call.kept : *std::move(call.kept);
+    if (!once_more) call.kept.reset();
+    variable_list wanted;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      inputs[i] = inputs[i].detach().requires_grad_(context->needs_input_grad(i));  // a graph of its own
-      if (context->needs_input_grad(i)) wanted.push_back(inputs[i]);
+      if (needed[i]) wanted.push_back(run.inputs[i]);
     }
-    const std::size_t needed = wanted.size();
-    ShardedParameters::Views views = call.parts->parameters.Gather(call.Unit()), trained;
-    for (auto& [name, tensor] : views) {
-      if (!trains || !call.parts->parameters.IsTrained(name)) continue;
-      wanted.push_back(tensor = tensor.detach().requires_grad_());
-      trained.emplace(name, tensor);
-    }
-    variable_list found;
-    {
-      const c10::AutoGradMode with_graph(true);
-      found = torch::autograd::grad({call.Run(views, inputs, /*for_graph=*/true)}, wanted, gradients, std::nullopt,
-                                    /*create_graph=*/false, /*allow_unused=*/true);
-    }
+    const std::size_t of_inputs = wanted.size();
     if (trains) {
-      for (std::size_t next = needed; auto& [name, tensor] : trained) tensor = found[next++];
+      for (const auto& [name, tensor] : run.trained) wanted.push_back(tensor);
+    }
+    const variable_list found =
+        torch::autograd::grad({run.output}, wanted, gradients, /*retain_graph=*/once_more && !call.again,
+                              /*create_graph=*/false, /*allow_unused=*/true);
+    ShardedParameters::Views trained = std::move(run.trained);
+    run = {};
+    if (trains) {
+      for (std::size_t next = of_inputs; auto& [name, tensor] : trained) tensor = found[next++];
       call.parts->parameters.Exchange(call.Unit(), trained);
     }
     variable_list result(1);  // of the call: none
     for (std::size_t i = 0, next = 0; i < inputs.size(); ++i)
-      result.push_back(context->needs_input_grad(i) ? found[next++] : at::Tensor());
+      result.push_back(needed[i] ? found[next++] : at::Tensor());
     result.resize(1 + call.inputs + shards);
     return result;
   }
@@ -178,7 +209,9 @@ at::Tensor Block(const std::shared_ptr<ShardedWanParts>& parts, std::int64_t num
   call->held = in.held;
   const std::vector<at::Tensor> shards = parts->parameters.TrainedOf(call->Unit());
   tensors.insert(tensors.end(), shards.begin(), shards.end());
-  if (!NeedGradients(tensors)) return call->Run(parts->parameters.Gather(call->Unit()), inputs, /*for_graph=*/false);
+  if (!NeedGradients(tensors))
+    return call->Run(parts->parameters.Gather(call->Unit()), inputs, /*keeps_attention=*/false);
+  call->again = parts->recompute.OfBlock(number, parts->config.num_layers);
   return BlockNode::apply(call, at::TensorList(tensors));
 }
 

@@ -15,16 +15,18 @@ struct ShardedWanParts;
 /// What is sharded of a model, and in which precision.
 struct ShardedWanForm {
   WanPrecision precision;
-  LoraConfig lora;                  // with rank > 0 only adapters are trained, over a frozen base
-  bool trained = true;              // else all of it is frozen
-  Collectives* sequence = nullptr;  // ranks that share the tokens of a pass; outlives the model
-  bool keep_attention = false;      // Recomputation; blocks always run again
+  LoraConfig lora;                   // with rank > 0 only adapters are trained, over a frozen base
+  bool trained = true;               // else all of it is frozen
+  Collectives* sequence = nullptr;   // ranks that share the tokens of a pass; outlives the model
+  Recomputation recompute = {true};  // blocks always run again, but those that are kept
 };
 
 /// Computes what WanTransformer computes with the same parameters, bit for bit. A pass gathers what is outside of the
 /// blocks, and each block when it runs; the backward pass gathers each block again, runs it again from its kept input,
-/// and exchanges the gradients of what is trained. Every rank makes the same passes in the same order, each with inputs
-/// of its own: in a backward pass rank r has the r-th micro-batch. Ranks that share tokens have the same inputs.
+/// and exchanges the gradients of what is trained. Of blocks whose graph is kept (Recomputation::keep_blocks) that also
+/// holds the gathered weights, until the backward pass has been there. Every rank makes the same passes in the same
+/// order, each with inputs of its own: in a backward pass rank r has the r-th micro-batch. Ranks that share tokens have
+/// the same inputs.
 class ShardedWan : public VelocityModel {
  public:
   /// Zero parameters that do not require gradients. `group` outlives it.

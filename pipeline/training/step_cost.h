@@ -28,7 +28,8 @@ struct StepCost {
 };
 
 /// `generator_again`, `fake_again`: the share of a forward pass that the role runs again in a backward pass: 0, 1 with
-/// checkpoint_blocks, less where attention is kept. The roles' own counts (work.h) take it as a whole pass.
+/// checkpoint_blocks, less where attention or blocks are kept. The roles' own counts (work.h) take it as a whole pass
+/// unless nothing at all runs again.
 /// `graphs_kept`: of what share of the micro-batches the backward pass takes the rollout's own exit step.
 StepCost StepCostOf(const Experiment& experiment, double generator_again, double fake_again, double graphs_kept = 0);
 

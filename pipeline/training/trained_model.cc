@@ -65,8 +65,8 @@ class WholeModel : public TrainedModel {
 
 class ShardedModel : public TrainedModel {
  public:
-  ShardedModel(ShardedWan model, bool adapted, at::Device device, const std::string& prefix)
-      : TrainedModel(adapted, /*recomputes=*/true),
+  ShardedModel(ShardedWan model, bool adapted, Recomputation recompute, at::Device device, const std::string& prefix)
+      : TrainedModel(adapted, recompute.OfAnyBlock(model.config().num_layers)),
         model_(std::move(model)),
         device_(device),
         prefix_(prefix),
@@ -124,8 +124,10 @@ std::unique_ptr<TrainedModel> Started::Transformer(const Expert& of) const {
   const std::string prefix = PrefixOf(of);
   const std::uint64_t seed = SeedFor(experiment.seed, 0, 0, prefix + Spell(role));
   if (group.ranks() > 1) {
-    const ShardedWanForm form{precision, LoraOf(experiment), true, group.sequence.get(), recompute.keep_attention};
-    return std::make_unique<ShardedModel>(ShardedWan::Load(of.model, form, seed, *group.device, device), adapted,
+    Recomputation again = recompute;
+    again.blocks = true;
+    const ShardedWanForm form{precision, LoraOf(experiment), true, group.sequence.get(), again};
+    return std::make_unique<ShardedModel>(ShardedWan::Load(of.model, form, seed, *group.device, device), adapted, again,
                                           device, prefix);
   }
   WanTransformer model = WanTransformer::Load(of.model, device, precision);

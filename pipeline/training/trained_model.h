@@ -1,6 +1,7 @@
 // The network of a trained role, on one rank of the role's group: one transformer, or two experts by noise level.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,7 +22,7 @@ namespace sgmd {
 
 /// What a role's backward pass computes again, as its topology says.
 inline Recomputation RecomputationOf(const Topology::TrainedRole& role) {
-  return {role.checkpoint_blocks, role.keeps_attention()};
+  return {role.checkpoint_blocks, role.keeps_attention(), std::max<std::int64_t>(role.keep_blocks, 0)};
 }
 
 /// What an optimizer updates by itself: all that is trained of one transformer.
@@ -38,7 +39,8 @@ class TrainedModel : public VelocityModel {
  public:
   /// Starts from the weights of ModelOf(experiment, role), of its experts from those that the role holds: all of it
   /// trainable with float32 masters, or with [lora] adapters over a frozen base. The role's name is the purpose of the
-  /// adapters' draws. `recompute`: as of WanTransformer::SetBlockCheckpointing; shards always run their blocks again.
+  /// adapters' draws. `recompute`: as of WanTransformer::SetBlockCheckpointing; shards always run their blocks
+  /// again, but those that are kept.
   static std::unique_ptr<TrainedModel> Start(const Experiment& experiment, at::Device device, Recomputation recompute,
                                              Role role, const RankGroup& group);
 
@@ -63,7 +65,7 @@ class TrainedModel : public VelocityModel {
 
   /// Whether adapters are trained over a frozen base.
   bool adapted() const { return adapted_; }
-  /// Whether a backward pass runs the blocks again.
+  /// Whether a backward pass runs blocks again.
   bool recomputes() const { return recomputes_; }
 
  protected:

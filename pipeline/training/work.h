@@ -11,7 +11,7 @@ struct Work {
   std::int64_t forward = 0;         // samples passed forward
   std::int64_t backward_input = 0;  // samples passed backward to the input alone
   std::int64_t backward_full = 0;   // samples passed backward to input and weights
-  std::int64_t recomputed = 0;      // samples passed forward once more within a backward pass (checkpointed blocks)
+  std::int64_t recomputed = 0;      // samples of which blocks ran forward once more within a backward pass; any: whole
 
   double ForwardEquivalents() const {
     return static_cast<double>(forward + backward_input + 2 * backward_full + recomputed);

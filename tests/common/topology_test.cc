@@ -25,6 +25,26 @@ TEST_F(TopologyFile, ReadsBlockCheckpointing) {
   EXPECT_TRUE(topology.fake_score.checkpoint_blocks);
 }
 
+TEST_F(TopologyFile, KeepsBlocksOfThoseThatRunAgain) {
+  WriteFileAtomically(folder_ / "e.toml", With("[data]", "micro_batches = 2"));
+  const auto load = [&](const std::string& fake_score) {
+    WriteFileAtomically(folder_ / "t.toml",
+                        "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[fake_score]\n" + fake_score);
+    SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
+    return LoadRun(folder_ / "run");
+  };
+  const auto kept = [](const LaunchPlan& plan) { return PlacementOf(plan, {Role::kFakeScore}).keep_blocks; };
+  EXPECT_EQ(load("").topology.fake_score.keep_blocks, Topology::kAsManyAsFit);
+  EXPECT_EQ(kept(load("checkpoint_blocks = true\n")), 0) << "until a plan has decided";
+  EXPECT_EQ(kept(load("checkpoint_blocks = true\nkeep_blocks = 3\n")), 3);
+  EXPECT_EQ(kept(load("keep_blocks = 3\n")), 0);
+  EXPECT_EQ(kept(load("keep_blocks = 3\ndevices = [\"cpu\", \"cpu\"]\n")), 3);
+  const auto error = [&](const std::string& text) { return sgmd::ErrorOf([&] { load(text); }); };
+  for (const char* wrong :
+       {"keep_blocks = -2\n", "keep_blocks = 1001\n", "keep_blocks = 1.5\n", "keep_blocks = \"all\"\n"})
+    EXPECT_THAT(error(wrong), HasSubstr("t.toml:5:15: \"keep_blocks\" ")) << wrong;
+}
+
 TEST_F(TopologyFile, TeachersTakeTheListedDevicesInTurn) {
   WriteFileAtomically(folder_ / "e.toml", kExperiment);
   const auto load = [&](const std::string& teacher) {

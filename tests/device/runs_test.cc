@@ -32,7 +32,7 @@ constexpr char kTwoGpus[] =
     "[teacher]\nreplicas = 2\ndevices = [\"cuda:0\", \"cuda:1\"]\n";
 constexpr char kGroups[] =
     "[generator]\ndevices = [\"cuda:0\", \"cuda:1\"]\nkeep_attention = \"always\"\n"
-    "[fake_score]\ndevices = [\"cuda:0\", \"cuda:1\"]\nkeep_attention = \"never\"\n"
+    "[fake_score]\ndevices = [\"cuda:0\", \"cuda:1\"]\nkeep_attention = \"never\"\nkeep_blocks = 1\n"
     "[teacher]\nranks = 2\ndevices = [\"cuda:0\", \"cuda:1\"]\n";
 
 class DeviceRuns : public testing::Test {
@@ -159,8 +159,9 @@ TEST_F(DeviceRuns, ReadFromTheDeviceOnlyLossesAndNorms) {
 }
 
 TEST_F(DeviceRuns, DoNotComputeAttentionAgainThatIsKept) {
-  const auto attentions = [](const char* keep) {
-    const std::string again = StrCat("checkpoint_blocks = true\nkeep_attention = \"", keep, "\"\n");
+  const auto attentions = [](const char* keep, int blocks = 0) {
+    const std::string again =
+        StrCat("checkpoint_blocks = true\nkeep_attention = \"", keep, "\"\nkeep_blocks = ", blocks, "\n");
     auto counts = Counts(2, StrCat("[generator]\ndevice = \"cuda:0\"\nkeep_exit_graphs = 0\n", again,
                                    "[fake_score]\ndevice = \"cuda:0\"\n", again));
     EXPECT_EQ(counts.at("sgmd-generator").at("attention").at("flash").get<int>(), 1) << "that of cuDNN's trial";
@@ -172,6 +173,9 @@ TEST_F(DeviceRuns, DoNotComputeAttentionAgainThatIsKept) {
   // In each of 2 steps 3 micro-batches go back through 2 blocks, once in the generator and twice in the fake score.
   EXPECT_EQ(generator - generator_kept, 2 * 3 * 2);
   EXPECT_EQ(fake_score - fake_score_kept, 2 * 3 * 2 * 2);
+  const auto [generator_block, fake_score_block] = attentions("never", 1);
+  EXPECT_EQ(generator - generator_block, 2 * 3 * 1 * 2) << "of a block that is kept, both of its attentions";
+  EXPECT_EQ(fake_score - fake_score_block, 2 * 3 * 1 * 2 * 2);
 }
 
 }  // namespace

@@ -34,16 +34,17 @@ class RankAlone : public Collectives {
   void WaitForAll() override {}
 };
 
-class RankMemory : public testing::TestWithParam<std::tuple<int, const char*>> {};
+class RankMemory : public testing::TestWithParam<std::tuple<int, const char*, int>> {};
 
 TEST_P(RankMemory, AtItsPeakIsThatOfThePlan) {
-  const auto& [ranks, experiment] = GetParam();
+  const auto& [ranks, experiment, kept] = GetParam();
   at::set_num_threads(1);
   TinyRun run(1, experiment);
   WriteTinyModel(run.folder() / "model", 1, 768);
   LaunchPlan plan = LoadLaunchPlan(run.topology());
   plan.topology.generator.devices.assign(static_cast<std::size_t>(ranks), "cpu");
   plan.topology.generator.keep_exit_graphs = 0;
+  plan.topology.generator.keep_blocks = kept;
   const MemoryPlan memory = PlanMemory(plan, RoleConfigs(plan.experiment), 0);
   const auto process = std::ranges::find(memory.processes, "generator/1", &ProcessMemory::process);
   ASSERT_NE(process, memory.processes.end());
@@ -51,7 +52,7 @@ TEST_P(RankMemory, AtItsPeakIsThatOfThePlan) {
 
   const auto group = std::make_shared<RankAlone>(ranks);
   const CountingAllocator counting;
-  Generator generator(plan.experiment, at::kCPU, /*checkpoint_blocks=*/false, {group, group, nullptr});
+  Generator generator(plan.experiment, at::kCPU, RecomputationOf(plan.topology.generator), {group, group, nullptr});
   CountingAllocator::ResetPeak();
   const SamplePlan sample = PlanSample(plan.experiment, generator.bank(), 0, 0);
   const Generator::Rollout rollout = generator.RollOut(sample);
@@ -83,10 +84,12 @@ TEST(TeacherRankMemory, AtItsPeakIsThatOfThePlan) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, RankMemory,
-                         testing::Combine(testing::Values(2, 4), testing::Values("", "[lora]\nrank = 8\n")),
+                         testing::Combine(testing::Values(2, 4), testing::Values("", "[lora]\nrank = 8\n"),
+                                          testing::Values(0, 1, 2)),
                          [](const auto& info) {
                            return std::to_string(std::get<0>(info.param)) +
-                                  (*std::get<1>(info.param) == '\0' ? "All" : "Adapters");
+                                  (*std::get<1>(info.param) == '\0' ? "All" : "Adapters") + "BlocksKept" +
+                                  std::to_string(std::get<2>(info.param));
                          });
 
 }  // namespace

@@ -74,6 +74,20 @@ TEST(Checkpointing, WithKeptAttentionGivesTheBitsOfPlainTraining) {
   ExpectSame(Train(model, {true, kKeepAttention}), Train(model, false));
 }
 
+// None, one, and all; of adapters with kept blocks see below.
+TEST(Checkpointing, WithKeptBlocksGivesTheBitsOfPlainTraining) {
+  for (const WanPrecision& precision : {WanPrecision(at::kFloat), WanPrecision(at::kFloat, at::kBFloat16)}) {
+    WanTransformer model = RandomModel(TinyWanConfig(4), precision);
+    const std::vector<at::Tensor> plain = Train(model, false);
+    for (const bool keep_attention : {false, true}) {
+      for (const std::int64_t kept : {0, 1, 3, 4, 9}) {
+        ExpectSame(Train(model, {true, keep_attention, kept}), plain);
+        EXPECT_EQ(model.block_checkpointing(), kept < 4);
+      }
+    }
+  }
+}
+
 // What is kept is one result a block, and it is not computed again: a block that were to compute with other weights in
 // its second run would still take the attention of the first.
 TEST(Checkpointing, TakesKeptAttentionInTheOrderOfTheCalls) {
@@ -97,6 +111,7 @@ TEST(Checkpointing, GivesTheBitsOfPlainTrainingOfAdapters) {
     const c10::NoGradGuard no_grad;
     for (const auto& [name, p] : model.adapters()) p.add_(Noise(p.sizes(), 8) * 0.1);
   }
+  for (const std::int64_t kept : {0, 1, 3}) ExpectSame(Train(model, {true, kKeepAttention, kept}), Train(model, false));
   ExpectSame(Train(model, true), Train(model, false));
 }
 
@@ -107,6 +122,7 @@ TEST(Checkpointing, GivesTheBitsOfPlainTrainingWithAFirstFrame) {
     WanTransformer model = RandomModel(config);
     ExpectSame(Train(model, true), Train(model, false));
     ExpectSame(Train(model, {true, kKeepAttention}), Train(model, false));
+    ExpectSame(Train(model, {true, kKeepAttention, 1}), Train(model, false));
   }
 }
 
@@ -123,27 +139,30 @@ TEST(Checkpointing, GivesTheInputGradientAlone) {
   for (const bool parameters : {false, true}) {
     model.SetRequiresGrad(parameters);
     std::vector<at::Tensor> gradients;
-    for (const bool checkpointing : {false, true}) {
-      model.SetBlockCheckpointing(checkpointing);
+    for (const Recomputation& recompute : {Recomputation(false), Recomputation(true), Recomputation(true, false, 2)}) {
+      model.SetBlockCheckpointing(recompute);
       const at::Tensor x = in.x.clone().requires_grad_(true);
       const at::Tensor loss = model.Forward(x, in.sigma, {in.context}).square().mean();
       gradients.push_back(torch::autograd::grad({loss}, {x})[0]);
     }
     EXPECT_TRUE(at::equal(gradients[0], gradients[1]));
+    EXPECT_TRUE(at::equal(gradients[0], gradients[2]));
     for (const auto& [name, p] : model.parameters()) EXPECT_FALSE(p.grad().defined()) << name;
   }
 }
 
 TEST(Checkpointing, LeavesOneNodeABlockInTheGraph) {
   const TinyInputs in;
-  const auto nodes = [&](std::int64_t layers, bool checkpointing) {
+  const auto nodes = [&](std::int64_t layers, Recomputation recompute) {
     WanTransformer model = RandomModel(TinyWanConfig(layers));
-    model.SetBlockCheckpointing(checkpointing);
+    model.SetBlockCheckpointing(recompute);
     const at::Tensor x = in.x.clone().requires_grad_(true);  // parameters do not: all nodes are of activations
     return NodesBehind(model.Forward(x, in.sigma, {in.context}));
   };
   EXPECT_EQ(nodes(3, true) - nodes(2, true), 1);
   EXPECT_GT(nodes(3, false) - nodes(2, false), 30);
+  EXPECT_EQ(nodes(3, {true, false, 1}) - nodes(2, {true, false, 1}), 1);
+  EXPECT_EQ(nodes(3, {true, false, 3}), nodes(3, false));
 }
 
 TEST(Checkpointing, KeepsOnlyTheInputsOfBlocks) {

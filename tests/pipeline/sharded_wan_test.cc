@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <map>
@@ -14,6 +15,7 @@
 #include "pipeline/flow/random.h"
 #include "pipeline/parallel/process_group.h"
 #include "pipeline/training/adamw.h"
+#include "tests/support/counting_allocator.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
@@ -41,6 +43,7 @@ struct Form {
   at::ScalarType compute;
   bool adapted;
   Image image = Image::kNone;
+  Recomputation recompute = {true};
 
   WanPrecision precision() const { return {adapted ? compute : at::kFloat, compute}; }
   LoraConfig lora() const { return adapted ? LoraConfig{2, 4.0} : LoraConfig{}; }
@@ -129,7 +132,8 @@ Outcome Alone(const Form& form) {
 }
 
 Outcome OfRank(Collectives& group, const Form& form, Collectives* sequence = nullptr) {
-  ShardedWan model(Config(form.image), {form.precision(), form.lora(), true, sequence}, group, at::kCPU);
+  ShardedWan model(Config(form.image), {form.precision(), form.lora(), true, sequence, form.recompute}, group,
+                   at::kCPU);
   ShardedParameters& parameters = model.parameters();
   const WanTransformer start = Whole(form);
   for (const auto& [name, tensor] : start.parameters()) parameters.Set(name, tensor);
@@ -186,15 +190,21 @@ TEST_P(ShardedModel, GivesTheBitsOfOneProcess) {
 
 INSTANTIATE_TEST_SUITE_P(
     Ranks, ShardedModel,
-    testing::Combine(testing::Values(1, 2, 4),
-                     testing::Values(Form{"Float32", at::kFloat, false}, Form{"Bfloat16", at::kBFloat16, false},
-                                     Form{"AdaptedFloat32", at::kFloat, true},
-                                     Form{"AdaptedBfloat16", at::kBFloat16, true},
-                                     Form{"ImageFloat32", at::kFloat, false, Image::kWithClip},
-                                     Form{"ImageBfloat16", at::kBFloat16, false, Image::kWithClip},
-                                     Form{"AdaptedImageBfloat16", at::kBFloat16, true, Image::kWithClip},
-                                     Form{"HeldImageFloat32", at::kFloat, false, Image::kHeld},
-                                     Form{"AdaptedHeldImageBfloat16", at::kBFloat16, true, Image::kHeld})),
+    testing::Combine(
+        testing::Values(1, 2, 4),
+        testing::Values(Form{"Float32", at::kFloat, false}, Form{"Bfloat16", at::kBFloat16, false},
+                        Form{"AdaptedFloat32", at::kFloat, true}, Form{"AdaptedBfloat16", at::kBFloat16, true},
+                        Form{"ImageFloat32", at::kFloat, false, Image::kWithClip},
+                        Form{"ImageBfloat16", at::kBFloat16, false, Image::kWithClip},
+                        Form{"AdaptedImageBfloat16", at::kBFloat16, true, Image::kWithClip},
+                        Form{"HeldImageFloat32", at::kFloat, false, Image::kHeld},
+                        Form{"AdaptedHeldImageBfloat16", at::kBFloat16, true, Image::kHeld},
+                        Form{"OneBlockKept", at::kFloat, false, Image::kNone, {true, true, 1}},
+                        Form{"TwoBlocksKeptBfloat16", at::kBFloat16, false, Image::kNone, {true, false, 2}},
+                        Form{"AllBlocksKept", at::kFloat, false, Image::kNone, {true, false, 3}},
+                        Form{"AdaptedBlocksKeptBfloat16", at::kBFloat16, true, Image::kNone, {true, true, 2}},
+                        Form{"ImageBlocksKept", at::kFloat, false, Image::kWithClip, {true, false, 2}},
+                        Form{"HeldImageBlocksKept", at::kFloat, false, Image::kHeld, {true, false, 9}})),
     [](const auto& info) { return std::to_string(std::get<0>(info.param)) + std::get<1>(info.param).name; });
 
 // What each of `ranks` ranks ends with, two and two sharing the tokens of a micro-batch.
@@ -233,6 +243,61 @@ TEST(SharedTokens, GiveTheSameBitsForOneMicroBatchAtOnceAndForTwo) {
     for (const std::vector<Outcome>* each : {&two, &four}) {
       for (const Outcome& found : *each) ExpectSame(found, two.front());
     }
+  }
+}
+
+TEST(SharedTokens, GiveTheSameBitsWhateverIsKept) {
+  for (const bool adapted : {false, true}) {
+    Form form{"", adapted ? at::kBFloat16 : at::kFloat, adapted};
+    const Outcome again = WithSharedTokens(2, form).front();
+    for (const std::int64_t kept : {1, 3}) {
+      form.recompute = {true, /*keep_attention=*/kept == 1, kept};
+      for (const Outcome& found : WithSharedTokens(2, form)) ExpectSame(found, again);
+    }
+  }
+}
+
+// A graph that is gone through twice, as by a fake score that gives both gradients of one pass; one that is never gone
+// through; and one that is gone through for the input alone while the parameters would take part.
+TEST(ShardedModelGraphs, OfKeptBlocksLiveUntilTheirLastBackwardPass) {
+  at::set_num_threads(1);
+  const Form form{"", at::kFloat, false};
+  const Inputs in = InputsOf(0, 0);
+  const auto gradients = [&](std::int64_t kept) {
+    const auto group = Solo();
+    ShardedWan model(Config(), {form.precision(), {}, true, nullptr, {true, false, kept}}, *group, at::kCPU);
+    const WanTransformer start = Whole(form);
+    for (const auto& [name, tensor] : start.parameters()) model.parameters().Set(name, tensor);
+    model.parameters().SetRequiresGrad(true);
+    const CountingAllocator counting;
+    const std::int64_t before = CountingAllocator::live();
+    std::vector<at::Tensor> found;
+    const auto beside_results = [&] {
+      std::int64_t bytes = CountingAllocator::live() - before;
+      for (const at::Tensor& tensor : found) bytes -= static_cast<std::int64_t>(tensor.nbytes());
+      return bytes;
+    };
+    {
+      const at::Tensor x = in.x.clone().requires_grad_();
+      const at::Tensor y = model.Forward(x, in.sigma, {in.text});
+      found.push_back(torch::autograd::grad({y.sum()}, {x}, {}, /*retain_graph=*/true)[0].sum());
+      const std::int64_t whole = beside_results();
+      y.square().mean().backward();
+      found.push_back(x.grad().sum());
+      for (const auto& [name, shard] : model.parameters().Trained()) found.push_back(shard.grad().clone());
+      EXPECT_ANY_THROW(y.mean().backward());
+      for (const auto& [name, shard] : model.parameters().Trained()) shard.mutable_grad() = at::Tensor();
+      if (kept > 0) EXPECT_LT(beside_results(), whole - kept * 300000) << "of gathered weights alone";
+      model.Forward(x, in.sigma, {in.text});
+    }
+    EXPECT_LT(beside_results(), 100000);
+    return found;
+  };
+  const std::vector<at::Tensor> again = gradients(0);
+  for (const std::int64_t kept : {1, 3}) {
+    const std::vector<at::Tensor> found = gradients(kept);
+    ASSERT_EQ(found.size(), again.size());
+    for (std::size_t i = 0; i < again.size(); ++i) EXPECT_TRUE(at::equal(found[i], again[i])) << kept << ": " << i;
   }
 }
 

@@ -46,6 +46,7 @@ struct Case {
   bool keep_attention = false;
   Kernels kernels = Kernels::kFused;
   bool image = false;  // a model that takes a first frame and CLIP tokens
+  std::int64_t keep_blocks = 0;
 };
 constexpr std::int64_t kRank = 8, kSamples = 2;
 
@@ -60,7 +61,7 @@ WanTransformer ModelFor(const Case& c) {
   lora.alpha = 1;
   if (adapters) model = model.WithAdapters(lora, 2);
   model.SetRequiresGrad(adapters || c.backward == Backward::kFull);
-  model.SetBlockCheckpointing({c.checkpoint_blocks, c.keep_attention});
+  model.SetBlockCheckpointing({c.checkpoint_blocks, c.keep_attention, c.keep_blocks});
   return model;
 }
 
@@ -109,14 +110,18 @@ double WeightCopies(const Case& c) {
   if (c.backward != Backward::kFull) return 0;
   const double block = static_cast<double>(BlockParameterCount(Config(c.image))),
                all = static_cast<double>(ParameterCount(Config(c.image)));
-  return c.checkpoint_blocks ? (c.half ? 6 : 4) * block : c.half ? 2 * all : 0;
+  const double kept = static_cast<double>(c.keep_blocks);
+  if (!c.checkpoint_blocks || c.keep_blocks >= Config().num_layers) return c.half ? 2 * all : 0;
+  return std::max(c.half ? 6.0 : 4.0, c.half ? 2 * kept : 0) * block;
+}
+
+PassSettings PassOf(const Case& c) {
+  return {c.backward, kSamples, c.half ? 2 : 4, c.checkpoint_blocks, kRank, c.kernels, c.keep_attention, c.keep_blocks};
 }
 
 void ExpectFormula(const Case& c) {
   const double peak = PeakOf(c);
-  const PassSettings pass{c.backward, kSamples,  c.half ? 2 : 4,  c.checkpoint_blocks,
-                          kRank,      c.kernels, c.keep_attention};
-  const double formula = ActivationBytes(Config(c.image), 4 * c.side * c.side, pass) + WeightCopies(c);
+  const double formula = ActivationBytes(Config(c.image), 4 * c.side * c.side, PassOf(c)) + WeightCopies(c);
   std::printf("formula %.2f MB, peak %.2f MB\n", formula / 1e6, peak / 1e6);
   EXPECT_LE(peak, 1.05 * formula);
   EXPECT_GE(peak, 0.75 * formula);
@@ -129,6 +134,14 @@ TEST(WanActivation, FormulaHoldsWithoutGradients) { ExpectFormula({.backward = B
 TEST(WanActivation, FormulaHoldsForCheckpointedTraining) { ExpectFormula({.checkpoint_blocks = true}); }
 TEST(WanActivation, FormulaHoldsForCheckpointedTrainingThatKeepsAttention) {
   ExpectFormula({.checkpoint_blocks = true, .keep_attention = true});
+}
+TEST(WanActivation, FormulaHoldsForCheckpointedTrainingThatKeepsBlocks) {
+  for (const std::int64_t kept : {1, 3, 6, 9}) {
+    ExpectFormula({.checkpoint_blocks = true, .keep_attention = true, .keep_blocks = kept});
+    ExpectFormula({.backward = Backward::kInput, .checkpoint_blocks = true, .keep_blocks = kept});
+    ExpectFormula({.backward = Backward::kAdapters, .checkpoint_blocks = true, .keep_blocks = kept});
+    ExpectFormula({.checkpoint_blocks = true, .half = true, .side = 6, .keep_blocks = kept});
+  }
 }
 TEST(WanActivation, FormulaHoldsForCheckpointedAdapters) {
   ExpectFormula({.backward = Backward::kAdapters, .checkpoint_blocks = true});
@@ -155,14 +168,15 @@ TEST(WanActivation, FormulaHoldsForReferenceKernels) {
 }
 
 TEST(WanActivation, FormulaHoldsForGraphsThatAreKept) {
-  for (const Recomputation recompute : {Recomputation(false), Recomputation(true), Recomputation(true, true)}) {
+  for (const Recomputation& recompute : {Recomputation(false), Recomputation(true), Recomputation(true, true),
+                                         Recomputation(true, false, 2), Recomputation(true, true, 6)}) {
     for (const Backward backward : {Backward::kFull, Backward::kAdapters}) {
-      const Case c{
-          .backward = backward, .checkpoint_blocks = recompute.blocks, .keep_attention = recompute.keep_attention};
+      const Case c{.backward = backward,
+                   .checkpoint_blocks = recompute.blocks,
+                   .keep_attention = recompute.keep_attention,
+                   .keep_blocks = recompute.keep_blocks};
       const double kept = KeptOf(c);
-      const double formula =
-          GraphBytes(Config(), 4 * c.side * c.side,
-                     {backward, kSamples, 4, c.checkpoint_blocks, kRank, c.kernels, c.keep_attention});
+      const double formula = GraphBytes(Config(), 4 * c.side * c.side, PassOf(c));
       std::printf("formula %.2f MB, kept %.2f MB\n", formula / 1e6, kept / 1e6);
       EXPECT_LE(kept, 1.05 * formula);
       EXPECT_GE(kept, 0.75 * formula);

@@ -106,6 +106,17 @@ TEST(Groups, ThatRunExitStepsAgainMatchTheSerialLoop) {
   }
 }
 
+// Where it is not said, a plan finds room for the graphs of all blocks of so small a model, and none runs again.
+TEST(Groups, ThatRunBlocksAgainMatchTheSerialLoop) {
+  for (const char* experiment : {"", "[inner]\nsource = \"paired\"\n[lora]\nrank = 2\n"}) {
+    for (const char* kept : {"0", "1"}) {
+      GroupRun run(4, 2, 2, experiment);
+      ExpectSerialWeights(
+          run, {"--set", StrCat("generator.keep_blocks=", kept), "--set", StrCat("fake_score.keep_blocks=", kept)});
+    }
+  }
+}
+
 TEST(Groups, GoOnWithAnyOtherNumberOfRanks) {
   GroupRun run(8, 4, 1);
   run.Edit("experiment.toml", "every = 4", "every = 2");
@@ -123,7 +134,8 @@ constexpr char kShared[] = "[sequence_parallel]\ngenerator = 2\nfake_score = 2\n
 TEST(Groups, ThatShareTokensEndInTheSameWeightsForAnyNumberOfPairs) {
   GroupRun one(3, 2, 2, kShared), two(3, 4, 4, kShared), alone(3, 1, 1);
   for (GroupRun* run : {&one, &two, &alone}) {
-    const Process up = run->Launch({"up", run->topology()});
+    const Process up =
+        run->Launch({"up", run->topology(), StrCat("--set=generator.keep_blocks=", run == &one ? 0 : 1)});
     ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
   }
   EXPECT_EQ(TinyRun::NewestState(one.run()), TinyRun::NewestState(two.run()));
@@ -199,11 +211,12 @@ TEST(Groups, AreExportedAsOneProcessIs) {
 // What they say at their end, against the plan: its formula leaves out the student's files and what fills up grains.
 TEST(Groups, ReceiveWhatThePlanSays) {
   constexpr std::int64_t kSteps = 12;
-  for (const char* experiment : {"", kShared}) {
+  for (const auto& [experiment, kept] : {std::pair("", 2), {kShared, 1}, {"", 0}}) {
     GroupRun run(kSteps, 2, 2, StrCat(experiment, "[schedule]\nexit_weights = [0, 0, 0, 1]\n"),
                  "[teacher]\nranks = 2\n");
     WriteTinyModel(run.folder() / "model", 1, 384);
-    const Process up = run.Launch({"up", run.topology()});
+    const Process up = run.Launch({"up", run.topology(), StrCat("--set=generator.keep_blocks=", kept),
+                                   StrCat("--set=fake_score.keep_blocks=", kept)});
     ASSERT_EQ(up.Wait(kPatience), kExitFinished) << up.Output();
     LaunchPlan plan = LoadRun(run.run());
     const RoleConfigs config(plan.experiment);
