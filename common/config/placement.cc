@@ -35,6 +35,7 @@ void PlaceTeacher(const Topology::Teacher& teacher, Placement& p) {
   if (!hosts.empty()) p.host = hosts[(devices.empty() ? replica : place) % hosts.size()];
   p.threads = teacher.threads;
   p.device_memory_gib = teacher.device_memory_gib;
+  p.offload = teacher.offload;
 }
 
 }  // namespace

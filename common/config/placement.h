@@ -20,6 +20,7 @@ struct Placement {
   bool checkpoint_blocks = false;  // runs blocks again in the backward pass
   bool keep_attention = false;     // but not their self-attention
   std::int64_t keep_blocks = 0;    // and of the last so many blocks nothing, which may be more than there are
+  bool offload = false;            // has two blocks at a time on the device
 
   /// The device, told apart from those of other hosts: "cuda:1", or "b/cuda:1".
   std::string DeviceOfHost() const;

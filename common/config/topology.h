@@ -50,6 +50,7 @@ struct Topology {
     std::string device = "cpu";
     std::vector<std::string> devices, hosts;  // of the ranks of the replicas in turn
     double device_memory_gib = 0.0;
+    bool offload = false;
     std::int64_t threads = 1;
   } teacher;
 

@@ -52,6 +52,12 @@ void VisitTeacher(FieldVisitor& v, Topology::Teacher& t) {
            "default the first of [run] hosts"},
           t.hosts);
   v.Field({"device_memory_gib", "memory of each device; 0: not known", kGibibytes}, t.device_memory_gib);
+  v.Field(
+      {"offload",
+       "for a teacher that one GPU cannot hold: the blocks of its model are in main memory, of which each replica "
+       "needs as much as the model has bytes, and two at a time on the GPU, the next copied while one computes; the "
+       "scores are the same, bit for bit. Not with `ranks` above 1, nor on the cpu"},
+      t.offload);
   v.Field({"threads", "CPU threads of each; they do not change results", kThreads}, t.threads);
 }
 

@@ -130,6 +130,18 @@ void CheckTeacherGroups(const TomlTable& teacher, const Topology::Teacher& t) {
   }
 }
 
+// A group shares the model already, and on the CPU the device's memory is the host's: nothing would be saved.
+void CheckOffload(const TomlTable& teacher, const Topology::Teacher& t) {
+  if (!t.offload) return;
+  if (t.ranks > 1)
+    teacher.Fail("offload", StrCat("a teacher of ", t.ranks, " ranks cannot be offloaded"),
+                 "its ranks share the model already: ranks = 1, or no \"offload\"");
+  const auto on_cpu = [](const std::string& device) { return ParseDevice(device)->kind == Device::Kind::kCpu; };
+  if (t.devices.empty() ? on_cpu(t.device) : std::ranges::any_of(t.devices, on_cpu))
+    teacher.Fail("offload", "a teacher on the cpu has its blocks in main memory already",
+                 "for teachers on GPUs alone; here remove this line");
+}
+
 void CheckTeachers(const TomlTable& teacher, const Topology& t) {
   CheckDevice(teacher, "device", t.teacher.device);
   for (const std::string& host : t.teacher.hosts) CheckHost(teacher, "hosts", host, t.run.hosts);
@@ -139,6 +151,7 @@ void CheckTeachers(const TomlTable& teacher, const Topology& t) {
                  "one host for each device, in the same order");
   }
   CheckTeacherGroups(teacher, t.teacher);
+  CheckOffload(teacher, t.teacher);
 }
 
 void CheckEvaluator(const TomlTable& evaluator, const Topology& t) {

@@ -180,6 +180,7 @@ Balanced BalancedOver(const LaunchPlan& original, const RoleConfigs& configs, co
     t.fake_score.keep_attention = original.topology.fake_score.keep_attention;
     t.generator.keep_blocks = original.topology.generator.keep_blocks;
     t.fake_score.keep_blocks = original.topology.fake_score.keep_blocks;
+    t.teacher.offload = original.topology.teacher.offload && t.teacher.ranks == 1;
     if (!asked) t.generator.keep_exit_graphs = 0;
     const MemoryPlan memory = PlanMemory(plan, configs, 0);
     const double need = LargestNeed(memory);

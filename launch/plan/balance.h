@@ -28,8 +28,8 @@ struct Balanced {
 /// The split with the shortest step (PlanTime) of those that fit (PlanMemory): generator and fake score as groups of
 /// 1, 2, 4, ... ranks that share the micro-batches evenly, each on GPUs of one host, teachers on any, whole or those of
 /// a host as a group. GPUs may have several roles, which in a strict run take turns. Everything but devices and hosts
-/// stays as it is in `plan`; several hosts are named a, b, ... where the plan does not name as many. `tflops` as in
-/// PlanTime. Throws Error, located at --balance, where none fits.
+/// stays as it is in `plan`, [teacher] offload where teachers are whole; several hosts are named a, b, ... where the
+/// plan does not name as many. `tflops` as in PlanTime. Throws Error, located at --balance, where none fits.
 Balanced BalancedOver(const LaunchPlan& plan, const RoleConfigs& configs, const Rack& rack,
                       std::optional<double> tflops);
 

@@ -1,10 +1,13 @@
 // What a person can change in a plan that does not fit, tried in order of cost.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <functional>
 
+#include "common/config/placement.h"
 #include "common/error/error.h"
 #include "launch/plan/memory_plan.h"
+#include "launch/plan/time_plan.h"
 
 namespace sgmd {
 namespace {
@@ -54,10 +57,30 @@ void SpreadOverDevices(LaunchPlan& plan) {
   t.teacher.devices = take(t.teacher.replicas * t.teacher.ranks);
 }
 
-std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bool cpu) {
+bool CanBeOffloaded(const LaunchPlan& plan) {
+  const Topology::Teacher& teacher = plan.topology.teacher;
+  if (teacher.offload || teacher.ranks > 1 || teacher.replicas == 0) return false;
+  return std::ranges::none_of(Placements(plan), [](const Placement& place) {
+    return place.node.role == Role::kTeacher && place.device.kind == Device::Kind::kCpu;
+  });
+}
+
+Change OffloadOf(const LaunchPlan& plan, const RoleConfigs& configs, const OffloadTime& pass) {
+  char cost[160];
+  std::snprintf(cost, sizeof cost,
+                "%s GB of main memory a teacher, and %s: copying takes %.2g s of a pass, computing %.2g s",
+                Gigabytes(configs.TransformersOf(Role::kTeacher).held * TeacherBlockBytes(plan, configs)).c_str(),
+                pass.copying > pass.computing ? "time" : "no time", pass.copying, pass.computing);
+  return {"[teacher] offload = true", cost, [](LaunchPlan& p) { p.topology.teacher.offload = true; }};
+}
+
+std::vector<Change> Changes(const LaunchPlan& plan, const RoleConfigs& configs, const MemoryPlan& memory, bool cpu) {
   const Experiment& e = plan.experiment;
   std::vector<Change> changes;
   const std::string& worst = Worst(memory).device;
+  const bool can_be_offloaded = CanBeOffloaded(plan);
+  const OffloadTime pass = OffloadTimeOf(plan, configs, {});
+  const bool hides = pass.copying <= pass.computing;
   if (plan.topology.evaluator.enabled && plan.topology.evaluator.vae_tile == 0) {
     changes.push_back({"[evaluator] vae_tile = 256", "about twice the time to decode a preview",
                        [](LaunchPlan& p) { p.topology.evaluator.vae_tile = 256; }});
@@ -71,6 +94,7 @@ std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bo
         {"[generator] and [fake_score] keep_blocks = 0", "these blocks run again in each backward pass",
          [](LaunchPlan& p) { p.topology.generator.keep_blocks = p.topology.fake_score.keep_blocks = 0; }});
   }
+  if (can_be_offloaded && hides) changes.push_back(OffloadOf(plan, configs, pass));
   if (KeptGraphs(plan) > 0) {
     changes.push_back({"[generator] keep_exit_graphs = 0", "one more forward pass a sample",
                        [](LaunchPlan& p) { p.topology.generator.keep_exit_graphs = 0; }});
@@ -85,6 +109,7 @@ std::vector<Change> Changes(const LaunchPlan& plan, const MemoryPlan& memory, bo
                          p.experiment.data.micro_batch = 1;
                        }});
   }
+  if (can_be_offloaded && !hides) changes.push_back(OffloadOf(plan, configs, pass));
   if (e.lora.rank == 0) {
     changes.push_back({StrCat("[lora] rank = ", kLoraRank), "adapters are trained in place of all parameters",
                        [](LaunchPlan& p) { p.experiment.lora.rank = kLoraRank; }});
@@ -111,7 +136,7 @@ std::string OversizeAdvice(const LaunchPlan& original, const RoleConfigs& config
   text += "what to change, in order of cost, each on top of those before it:\n";
   const bool cpu = Worst(memory).device.ends_with("cpu");
   int number = 0;
-  for (const Change& change : Changes(plan, memory, cpu)) {
+  for (const Change& change : Changes(plan, configs, memory, cpu)) {
     LaunchPlan changed = plan;
     change.apply(changed);
     const MemoryPlan after = PlanMemory(changed, configs, machine_bytes);

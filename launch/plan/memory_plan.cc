@@ -60,7 +60,10 @@ struct Setting {
   }
 
   bool diversity() const { return e.diversity.weight > 0; }
-  double LatentBytes() const {  // of a micro-batch, float32 (wan_facts §7 "Bytes")
+  double Block() const { return static_cast<double>(BlockParameterCount(config)); }
+  double Blocks() const { return static_cast<double>(config.num_layers) * Block(); }
+  double Outside() const { return all - Blocks(); }  // of the blocks
+  double LatentBytes() const {                       // of a micro-batch, float32 (wan_facts §7 "Bytes")
     double bytes = 4 * static_cast<double>(e.data.micro_batch);
     for (const std::int64_t extent : e.data.latent) bytes *= static_cast<double>(extent);
     return bytes;
@@ -85,8 +88,7 @@ struct Setting {
 // blocks that do not run again; of a rank of a group, what was gathered of those that are kept.
 double GraphWeights(const Setting& s, const Placement& place, int ranks) {
   const double layers = static_cast<double>(s.config.num_layers),
-               again = static_cast<double>(BlocksAgain(s.config, s.Pass(place.node.role, place))),
-               block = static_cast<double>(BlockParameterCount(s.config));
+               again = static_cast<double>(BlocksAgain(s.config, s.Pass(place.node.role, place))), block = s.Block();
   if (ranks > 1) return (s.half ? 2 : 4) * (layers - again) * (block + (s.adapters ? s.trained / layers : 0));
   if (s.adapters || !s.half) return 0;  // the base is kept in the compute dtype
   return 2 * (again > 0 ? (layers - again) * block : s.all);
@@ -97,8 +99,7 @@ double GraphWeights(const Setting& s, const Placement& place, int ranks) {
 // they come (pipeline/parallel/sharded_parameters.h).
 double GatherBuffers(const Setting& s, const Placement& place, int ranks) {
   const Role role = place.node.role;
-  const double bytes = s.half ? 2 : 4, block = static_cast<double>(BlockParameterCount(s.config));
-  const double root = s.all - static_cast<double>(s.config.num_layers) * block;
+  const double bytes = s.half ? 2 : 4, block = s.Block(), root = s.Outside();
   if (role == Role::kTeacher) return bytes * (root + block);
   const double exchanged = s.adapters ? s.trained / static_cast<double>(s.config.num_layers) : std::max(block, root);
   const double kept = GraphWeights(s, place, ranks), runs = bytes * block;
@@ -112,7 +113,7 @@ double WeightCopies(const Setting& s, const Placement& place) {
   const PassSettings pass = s.Pass(place.node.role, place);
   const double of_graph = GraphWeights(s, place, /*ranks=*/1);
   if (s.adapters || BlocksAgain(s.config, pass) == 0) return of_graph;
-  const double again = (s.half ? 2 + 4 : 4) * static_cast<double>(BlockParameterCount(s.config));
+  const double again = (s.half ? 2 + 4 : 4) * s.Block();
   return pass.twice ? of_graph + again : std::max(of_graph, again);
 }
 
@@ -174,7 +175,7 @@ MemoryNeed NeedOf(const Setting& s, const LaunchPlan& plan, const Placement& pla
   const auto& [all, held, trains] = s.transformers;
   const double share = 1.0 / ranks, frozen = (s.half ? 2 : 4) * s.all * share, trained = trains * s.trained * share;
   if (role == Role::kTeacher) {
-    need.weights = held * frozen;
+    need.weights = held * (place.offload ? (s.half ? 2 : 4) * (s.Outside() + 2 * s.Block()) : frozen);
   } else {
     const OptimizerConfig& optimizer = role == Role::kGenerator ? s.e.optimizer.generator : s.e.optimizer.fake_score;
     need.weights = 4 * trained + (s.adapters ? held : held - trains) * frozen;
@@ -265,7 +266,13 @@ MemoryPlan PlanMemory(const LaunchPlan& plan, const RoleConfigs& configs, double
   }
   const Setting setting(plan.experiment, configs, Role::kTeacher);  // latents are of one size for all
   memory.waiting.emplace_back(Spell(Role::kBroker), WaitingLatents(setting, Role::kBroker) * setting.LatentBytes());
+  if (plan.topology.teacher.offload) memory.offloaded = setting.transformers.held * TeacherBlockBytes(plan, configs);
   return memory;
+}
+
+double TeacherBlockBytes(const LaunchPlan& plan, const RoleConfigs& configs) {
+  const Setting setting(plan.experiment, configs, Role::kTeacher);
+  return (setting.half ? 2 : 4) * setting.Blocks();
 }
 
 double MachineMemory() {

@@ -20,7 +20,8 @@ inline constexpr double kGibibyte = 1024.0 * 1024 * 1024;
 /// is of those that the role holds, A of those that it trains, but gradients are of one unless the diversity loss adds
 /// its own.
 struct MemoryNeed {
-  double weights = 0;  // teacher, and the frozen base of adapters: 2 P (bfloat16) or 4 P; trained: 4 A (wan_facts §7)
+  double weights = 0;  // teacher, and the frozen base of adapters: 2 P (bfloat16) or 4 P; trained: 4 A (wan_facts §7);
+                       // of an offloaded teacher what is outside of the blocks, and two of them for each transformer
   double gradients = 0;    // 4 A
   double optimizer = 0;    // 4 A with beta1 = 0, else 8 A (wan_facts §5 "Optim"): with the above 12 or 16 bytes each
   double ema = 0;          // generator with [ema] decay > 0: 4 A
@@ -53,6 +54,8 @@ struct MemoryPlan {
   /// Bytes of samples, scores and anchors on their way in the main memory of the broker, and of each process on a GPU;
   /// of one on the CPU they are in `buffers`. At most (1 + max_staleness) micro_batches are on their way.
   std::vector<std::pair<std::string, double>> waiting;
+  /// Bytes of weights in the main memory of each teacher where they are offloaded ([teacher] offload), else 0.
+  double offloaded = 0;
   bool Fits() const;
 };
 
@@ -81,6 +84,9 @@ std::int64_t KeptBlocks(const LaunchPlan& plan, const RoleConfigs& configs, Role
 /// What a step of the plan's experiment costs with the topology's choices of what is kept.
 StepCost StepCostOf(const LaunchPlan& plan, const RoleConfigs& configs);
 
+/// Bytes of all blocks of one transformer of the teacher: what a pass copies to its device with [teacher] offload.
+double TeacherBlockBytes(const LaunchPlan& plan, const RoleConfigs& configs);
+
 /// MemTotal of /proc/meminfo, in bytes.
 double MachineMemory();
 
@@ -94,7 +100,8 @@ std::string BalanceText(const MemoryPlan& memory);
 std::string MemoryTable(const MemoryPlan& memory);
 
 /// What to change, in order of cost, each with what is needed after it and all before it, up to the first that makes
-/// the plan fit: devices of their own, activation checkpointing, smaller micro-batches, adapters, bfloat16, larger
+/// the plan fit: devices of their own, an offloaded teacher whose copies hide behind its work, activation
+/// checkpointing, smaller micro-batches, an offloaded teacher that waits for its copies, adapters, bfloat16, larger
 /// devices. Empty when it fits.
 std::string OversizeAdvice(const LaunchPlan& plan, const RoleConfigs& configs, double machine_bytes);
 

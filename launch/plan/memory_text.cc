@@ -94,7 +94,9 @@ std::string MemoryTable(const MemoryPlan& memory) {
   std::string waiting;
   for (const auto& [process, bytes] : memory.waiting)
     if (!process.starts_with("teacher")) waiting += StrCat(waiting.empty() ? "" : ", ", process, " ", Gigabytes(bytes));
-  return text + StrCat("samples on their way, GB of main memory at most: ", waiting, "\n");
+  text += StrCat("samples on their way, GB of main memory at most: ", waiting, "\n");
+  if (memory.offloaded == 0) return text;
+  return text + StrCat("offloaded weights, GB of main memory of each teacher: ", Gigabytes(memory.offloaded), "\n");
 }
 
 }  // namespace sgmd

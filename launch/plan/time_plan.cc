@@ -10,6 +10,7 @@
 #include "launch/plan/group_traffic.h"
 #include "launch/plan/memory_plan.h"
 #include "launch/plan/plan_checks.h"
+#include "pipeline/models/role_experts.h"
 #include "pipeline/models/wan_size.h"
 
 namespace sgmd {
@@ -21,6 +22,11 @@ double Tflops(const LaunchPlan& plan, const Device& device, std::optional<double
   return plan.experiment.precision.compute == Compute::kBfloat16 ? kGpuBfloat16Tflops : kGpuFloat32Tflops;
 }
 
+// Samples in a pass of the teacher.
+double TeacherSamples(const Experiment& e) {
+  return static_cast<double>(e.data.micro_batch) * (GuidanceOf(e).Guides() ? 2 : 1);
+}
+
 // The devices of a plan on one clock, in seconds from the start of a step.
 class Schedule {
  public:
@@ -30,6 +36,8 @@ class Schedule {
       const WanConfig& config = configs.Of(role);
       forward_[role] = ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent)).total();
     }
+    if (plan.topology.teacher.offload)
+      teachers_copy_ = OffloadTimeOf(plan, configs, tflops).copying / TeacherSamples(plan.experiment);
   }
 
   // `forwards` forward-equivalents by `node` and the other ranks of its group, in equal shares and not before `ready`;
@@ -39,7 +47,8 @@ class Schedule {
     double done = 0;
     for (node.rank = 0; node.rank < ranks; ++node.rank) {
       const Placement place = PlacementOf(plan_, node);
-      const double seconds = forwards / ranks * forward_.at(node.role) / (1e12 * Tflops(plan_, place.device, tflops_));
+      double seconds = forwards / ranks * forward_.at(node.role) / (1e12 * Tflops(plan_, place.device, tflops_));
+      if (place.offload) seconds = std::max(seconds, forwards * teachers_copy_);
       Use& use = uses_[place.DeviceOfHost()];
       use.free = std::max(use.free, ready) + seconds;
       use.busy += seconds;
@@ -81,6 +90,7 @@ class Schedule {
   const LaunchPlan& plan_;
   std::optional<double> tflops_;
   std::map<Role, double> forward_;  // FLOPs of one sample's forward pass
+  double teachers_copy_ = 0;        // seconds for one sample of an offloaded teacher
   std::map<std::string, Use> uses_;
 };
 
@@ -126,7 +136,25 @@ std::string DeterminismText(const Experiment& e, const WanConfig& config) {
                 "deterministic = false gives it up\n");
 }
 
+std::string OffloadText(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops) {
+  const OffloadTime pass = OffloadTimeOf(plan, configs, tflops);
+  char line[200];
+  std::snprintf(line, sizeof line,
+                "  offload      %s GB from main memory for a pass of a teacher: %.2g s at %g GB/s (assumed), beside "
+                "%.2g s of computing\n",
+                Gigabytes(TeacherBlockBytes(plan, configs)).c_str(), pass.copying, kHostLinkGigabytes, pass.computing);
+  return line;
+}
+
 }  // namespace
+
+OffloadTime OffloadTimeOf(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops) {
+  const WanConfig& config = configs.Of(Role::kTeacher);
+  const double flops =
+      TeacherSamples(plan.experiment) * ForwardFlopsOf(config, TokenCount(config, plan.experiment.data.latent)).total();
+  return {flops / (1e12 * Tflops(plan, PlacementOf(plan, {Role::kTeacher}).device, tflops)),
+          TeacherBlockBytes(plan, configs) / (1e9 * kHostLinkGigabytes)};
+}
 
 TimePlan PlanTime(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops) {
   const Experiment& e = plan.experiment;
@@ -186,6 +214,7 @@ std::string TimeText(const LaunchPlan& plan, const RoleConfigs& configs, std::op
     text += line;
   }
   text += traffic;
+  if (plan.topology.teacher.offload) text += OffloadText(plan, configs, tflops);
   if (gpu) text += DeterminismText(plan.experiment, configs.Of(Role::kGenerator));
   if (const double bytes = AlignmentBytes(plan.experiment, configs); bytes > 0)
     text += StrCat("  alignment    ", Gigabytes(bytes), " GB of weights a step from generator to fake_score\n");

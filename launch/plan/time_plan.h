@@ -14,6 +14,8 @@ namespace sgmd {
 inline constexpr double kGpuBfloat16Tflops = 400, kGpuFloat32Tflops = 50, kCpuTflops = 0.1;
 /// Likewise GB/s that a GPU receives from the others of its host.
 inline constexpr double kGpuLinkGigabytes = 300;
+/// Likewise that it receives from the main memory of its host.
+inline constexpr double kHostLinkGigabytes = 25;
 
 struct DeviceTime {
   std::string device;  // "cuda:1", or "b/cuda:1"
@@ -34,12 +36,20 @@ struct TimePlan {
 ///   teachers    score each micro-batch as it arrives, on the one that is free first; then anchors that are not cached
 ///   fake score  the gradient of each scored micro-batch; after the last, the inner updates
 ///
-/// A group's ranks take GroupTraffic more, of which nothing overlaps with computing; nothing on the CPU.
+/// A group's ranks take GroupTraffic more, of which nothing overlaps with computing; nothing on the CPU. A pass of an
+/// offloaded teacher takes as long as its copies, which overlap with computing, where that is longer (OffloadTime).
 ///
 /// A strict step (max_staleness = 0) ends with the last of them. A pipelined one overlaps steps: the busiest device
 /// sets the pace. Not counted: optimizers, messages, checkpoints, evaluation, start and compilation, and that small
 /// models do not reach a device's speed. `tflops`: speed of every device; nothing: the constants above.
 TimePlan PlanTime(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops);
+
+/// Seconds of a pass of the first teacher for a micro-batch, with both halves of guidance: of computing it, and of
+/// copying its blocks to the device, as with [teacher] offload.
+struct OffloadTime {
+  double computing = 0, copying = 0;
+};
+OffloadTime OffloadTimeOf(const LaunchPlan& plan, const RoleConfigs& configs, std::optional<double> tflops);
 
 /// Seconds a step, duration of the run, idle share of each device, and the speed that this assumes. Also what the ranks
 /// of groups send each other in a step (GroupTraffic), and with [objective] alignment the weights that travel.

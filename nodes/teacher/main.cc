@@ -10,6 +10,8 @@ int main(int argc, char** argv) {
       argc, argv, sgmd::Spell(sgmd::Role::kTeacher),
       "A frozen teacher: scores noised samples with classifier-free guidance.", [&](const sgmd::RingNode& node) {
         if (!node.follows()) return sgmd::RunTeacher(node, stop);
-        return sgmd::Follow(node, [&] { return sgmd::TeacherGroup(node.plan.experiment, node.device, node.group); });
+        return sgmd::Follow(node, [&] {
+          return sgmd::TeacherGroup(node.plan.experiment, node.device, node.group, node.plan.topology.teacher.offload);
+        });
       });
 }

@@ -120,7 +120,7 @@ class Departure {
 
 int RunTeacher(const RingNode& node, const StopRequests& stop) {
   Heartbeat heartbeat(node.plan.topology.transport.control, node.identity, node.plan.topology.transport.beat_seconds);
-  TeacherGroup teacher(node.plan.experiment, node.device, node.group);
+  TeacherGroup teacher(node.plan.experiment, node.device, node.group, node.plan.topology.teacher.offload);
   Client client = node.Connect({ModelDigest(node.plan.experiment.model.teacher)});
   client.Send(ToEnvelope(message::Credit{kRounds * static_cast<std::int64_t>(teacher.round())}));
   LogInfo("ready on ", node.device.str());

@@ -24,7 +24,7 @@ class Teacher::Routed : public VelocityModel {
   const Teacher& teacher_;
 };
 
-Teacher::Teacher(const Experiment& e, at::Device device, const RankGroup& group)
+Teacher::Teacher(const Experiment& e, at::Device device, const RankGroup& group, bool offload)
     : bank_(PromptBank::Open(e.model.prompts)),
       device_(device),
       guidance_(GuidanceOf(e)),
@@ -34,7 +34,8 @@ Teacher::Teacher(const Experiment& e, at::Device device, const RankGroup& group)
     min_sigmas_.push_back(expert.min_sigma);
     experts_.emplace_back();
     if (held == Held::kNot) continue;
-    experts_.back() = std::make_unique<FrozenModel>(expert.model, PrecisionOf(e, /*frozen=*/true), device, group);
+    experts_.back() =
+        std::make_unique<FrozenModel>(expert.model, PrecisionOf(e, /*frozen=*/true), device, group, offload);
     config_ = experts_.back()->config();
   }
   RequireFits(bank_, config_, e.data.latent);

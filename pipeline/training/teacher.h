@@ -22,7 +22,8 @@ namespace sgmd {
 /// those of ExpertsOf(experiment, teacher); a micro-batch is for one of them.
 class Teacher {
  public:
-  Teacher(const Experiment& experiment, at::Device device, const RankGroup& group = Alone());
+  /// `offload`: in a group of one, with the blocks of its experts in the host's memory.
+  Teacher(const Experiment& experiment, at::Device device, const RankGroup& group = Alone(), bool offload = false);
   /// x_s [B, C, F, H, W] and sigma [B] on the CPU -> velocity of the same shape on the CPU, in [precision] scores.
   at::Tensor Score(const at::Tensor& x_s, const at::Tensor& sigma, const std::vector<Digest>& prompts);
   /// The same in a group, where `asked` says which experts the micro-batches of its ranks are for (Asked): those run

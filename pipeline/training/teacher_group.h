@@ -9,11 +9,12 @@
 
 namespace sgmd {
 
-/// Every rank makes one, with the same experiment. Then rank 0 makes the calls, and the others Follow() them.
+/// Every rank makes one, as it would a Teacher, with the same experiment. Then rank 0 makes the calls, and the others
+/// Follow() them.
 class TeacherGroup {
  public:
-  TeacherGroup(const Experiment& experiment, at::Device device, const RankGroup& group)
-      : experiment_(experiment), orders_(group), role_(experiment, device, group) {}
+  TeacherGroup(const Experiment& experiment, at::Device device, const RankGroup& group, bool offload)
+      : experiment_(experiment), orders_(group), role_(experiment, device, group, offload) {}
 
   /// Micro-batches that the group answers at once, at most.
   std::size_t round() const { return static_cast<std::size_t>(orders_.round()); }

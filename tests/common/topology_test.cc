@@ -64,6 +64,24 @@ TEST_F(TopologyFile, TeachersTakeTheListedDevicesInTurn) {
   EXPECT_THROW(load("devices = [\"gpu\"]\n"), Error);
 }
 
+TEST_F(TopologyFile, OffloadsTeachersThatAreWholeAndOnGpus) {
+  WriteFileAtomically(folder_ / "e.toml", kExperiment);
+  const auto load = [&](const std::string& teacher) {
+    WriteFileAtomically(folder_ / "t.toml",
+                        "[run]\nexperiment = \"e.toml\"\nfolder = \"run\"\n[teacher]\noffload = true\n" + teacher);
+    SaveRun(LoadLaunchPlan(folder_ / "t.toml"));
+    return LoadRun(folder_ / "run");
+  };
+  const LaunchPlan plan = load("replicas = 2\ndevices = [\"cuda:0\", \"cuda:1\"]\n");
+  EXPECT_TRUE(PlacementOf(plan, {Role::kTeacher, 1}).offload);
+  EXPECT_FALSE(PlacementOf(plan, {Role::kGenerator}).offload);
+  const auto error = [&](const std::string& teacher) { return sgmd::ErrorOf([&] { load(teacher); }); };
+  EXPECT_THAT(error("ranks = 2\ndevices = [\"cuda:0\", \"cuda:1\"]\n"),
+              AllOf(HasSubstr("t.toml:5:11: a teacher of 2 ranks cannot be offloaded"), HasSubstr("ranks = 1")));
+  for (const char* on_cpu : {"", "device = \"cpu\"\n", "devices = [\"cuda:0\", \"cpu\"]\n"})
+    EXPECT_THAT(error(on_cpu), HasSubstr("t.toml:5:11: a teacher on the cpu has its blocks in main memory already"));
+}
+
 TEST_F(TopologyFile, TilesAreMultiplesOfWhatALatentPixelStandsFor) {
   const auto load = [&](std::int64_t channels, std::int64_t tile) {
     std::string text = kExperiment;

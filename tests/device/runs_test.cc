@@ -77,9 +77,21 @@ TEST_F(DeviceRuns, OfGroupsThatAreKilledAreBitwiseTheSame) {
 }
 
 TEST_F(DeviceRuns, OfTwoExpertsAreBitwiseTheSame) {
-  ExpertsRun one(7, kHalf, kOneGpu, 4), groups(7, kHalf, kGroups, 4);
-  for (const ExpertsRun* run : {&one, &groups}) WriteTinyExperts(run->folder() / "experts", kKeptWidth);
-  EXPECT_EQ(Finished(groups), Finished(one));
+  const std::string offloaded = std::string(kOneGpu) + "offload = true\n";
+  ExpertsRun one(7, kHalf, kOneGpu, 4), groups(7, kHalf, kGroups, 4), from_host(7, kHalf, offloaded, 4);
+  for (const ExpertsRun* run : {&one, &groups, &from_host}) WriteTinyExperts(run->folder() / "experts", kKeptWidth);
+  const std::string state = Finished(one);
+  EXPECT_EQ(Finished(groups), state);
+  EXPECT_EQ(Finished(from_host), state);
+}
+
+TEST_F(DeviceRuns, WithOffloadedTeachersAreBitwiseTheSameAndReplay) {
+  TinyRun one(7, kHalf, kOneGpu), offloaded(7, kHalf, std::string(kTwoGpus) + "offload = true\n");
+  const std::string state = Finished(one);
+  EXPECT_EQ(Finished(offloaded), state);
+  const Process replay = offloaded.Launch({"replay", offloaded.topology()});
+  ASSERT_EQ(replay.Wait(kPatience), 0) << replay.Output();
+  EXPECT_EQ(TinyRun::NewestState(offloaded.run().string() + "-replay"), state);
 }
 
 TEST_F(DeviceRuns, WithFirstFramesAreBitwiseTheSame) {
@@ -156,6 +168,17 @@ TEST_F(DeviceRuns, ReadFromTheDeviceOnlyLossesAndNorms) {
   EXPECT_LE(of_a_step("sgmd-generator", "to_host_copies"), 3 + 6);  // and norms of the tensors by grains
   for (const char* program : {"sgmd-teacher", "sgmd-generator", "sgmd-fake-score"})
     EXPECT_GE(of_a_step(program, "pinned_copies"), 3) << program;
+}
+
+// Of each of 3 micro-batches in each of 3 steps a pass of 2 blocks.
+TEST_F(DeviceRuns, CopyTheBlocksOfAnOffloadedTeacherForEachPass) {
+  const auto copies = [](const std::string& offload) {
+    const auto of = [&](std::int64_t steps) {
+      return Counts(steps, kOneGpu + offload).at("sgmd-teacher").at("to_device_copies").get<int>();
+    };
+    return of(6) - of(3);
+  };
+  EXPECT_EQ(copies("offload = true\n") - copies(""), 3 * 3 * 2);
 }
 
 TEST_F(DeviceRuns, DoNotComputeAttentionAgainThatIsKept) {

@@ -60,6 +60,17 @@ TEST(Balance, ATeacherThatIsTooLargeBesideTheRestIsAGroup) {
   }
 }
 
+TEST(Balance, TeachersStayOffloadedWhereTheyAreWhole) {
+  for (const auto& [topology, whole] :
+       {std::pair{"wan2.1-t2v-14b-to-1.3b-8x80gb", true}, {"wan2.1-t2v-14b-lora-720p-8x80gb", false}}) {
+    LaunchPlan plan = Shipped(topology);
+    plan.topology.teacher.offload = true;
+    const Balanced split = BalancedOver(plan, RoleConfigs(plan.experiment), ParseRack("8x80gb"), {});
+    EXPECT_EQ(split.plan.topology.teacher.ranks == 1, whole) << topology;
+    EXPECT_EQ(split.plan.topology.teacher.offload, whole) << topology;
+  }
+}
+
 TEST(Balance, WhatFitsNowhereIsAnErrorWithTheLeastNeed) {
   EXPECT_THAT(ErrorOf([] { BalancedOver(Shipped("wan2.1-t2v-14b-480p-8x141gb"), kWan14B, ParseRack("2x24gb"), {}); }),
               HasSubstr("no split over these machines fits: the least that one of their GPUs needs is"));

@@ -46,6 +46,31 @@ TEST(MemoryAdvice, WhatNoSettingHelpsNeedsALargerDevice) {
   EXPECT_EQ(OversizeAdvice(plan, kWan14B, 0), "");
 }
 
+// A teacher of 14B and students of 1.3B.
+TEST(MemoryAdvice, ATeacherThatItsGpuCannotHoldIsOffloadedFirstWhereThatTakesNoTime) {
+  LaunchPlan plan =
+      LoadLaunchPlan(SGMD_SOURCE_DIR "/launch/topologies/wan2.1-t2v-14b-to-1.3b-8x80gb.toml", RequiredFiles::kNone);
+  plan.topology = Checkpointed(PlanFor(kLatent480p, 79)).topology;
+  plan.topology.teacher.device_memory_gib = 23;
+  plan.topology.generator.keep_exit_graphs = 0;
+  const RoleConfigs configs(plan.experiment);
+  EXPECT_THAT(OversizeAdvice(plan, configs, 0),
+              testing::AllOf(HasSubstr("cuda:2 (teacher.0) needs"),
+                             HasSubstr("1. [teacher] offload = true  (28.1 GB of main memory a teacher, and no time: "
+                                       "copying takes 1.1 s of a pass, computing 8.4 s): it fits\n")));
+  plan.experiment.data.latent = {16, 1, 8, 8};
+  EXPECT_THAT(OversizeAdvice(plan, configs, 0),
+              HasSubstr("1. [teacher] offload = true  (28.1 GB of main memory a teacher, and time: copying takes 1.1 s "
+                        "of a pass, computing 0.0"));
+  plan.topology.teacher.device_memory_gib = 1;
+  const std::string advice = OversizeAdvice(plan, configs, 0);
+  EXPECT_THAT(advice, testing::AllOf(HasSubstr("1. [teacher] offload = true"), HasSubstr("GB needed where 1.1 are"),
+                                     HasSubstr("a device of at least")));
+  plan.topology.teacher.ranks = 2;
+  plan.topology.teacher.devices = {"cuda:2", "cuda:3"};
+  EXPECT_THAT(OversizeAdvice(plan, configs, 0), Not(HasSubstr("offload")));
+}
+
 TEST(MemoryAdvice, KeepsGroupsTogetherThatShareTokens) {
   LaunchPlan plan = Checkpointed(PlanFor(kLatent480p, 79));
   plan.topology.generator.devices = plan.topology.fake_score.devices = {"cuda:0", "cuda:1"};

@@ -41,6 +41,23 @@ TEST(MemoryPlan, WeightsAndOptimizersOfTheTable) {
   }
 }
 
+TEST(MemoryPlan, AnOffloadedTeacherHasTwoBlocksOnItsDeviceAndAllInMainMemory) {
+  LaunchPlan plan = PlanFor(kLatent480p, 23);
+  const MemoryPlan whole = PlanMemory(plan, kWan14B, 0);
+  EXPECT_EQ(whole.offloaded, 0);
+  EXPECT_THAT(MemoryTable(whole), testing::Not(HasSubstr("offloaded")));
+  plan.topology.teacher.offload = true;
+  const MemoryPlan memory = PlanMemory(plan, kWan14B, 0);
+  const double block = static_cast<double>(BlockParameterCount(kWan14B)), all = 14288491584;
+  const MemoryNeed need = Find(memory, "teacher.0").need;
+  EXPECT_EQ(need.weights, 2 * (all - 38 * block));
+  EXPECT_EQ(need.total() - need.weights, Find(whole, "teacher.0").need.total() - Find(whole, "teacher.0").need.weights);
+  EXPECT_FALSE(whole.devices.back().fits());
+  EXPECT_TRUE(memory.devices.back().fits());
+  EXPECT_EQ(memory.offloaded, 2 * 40 * block);
+  EXPECT_THAT(MemoryTable(memory), HasSubstr("offloaded weights, GB of main memory of each teacher: 28.1\n"));
+}
+
 TEST(MemoryPlan, AdaptersAreTrainedOverABaseInTheComputeDtype) {
   LaunchPlan plan = PlanFor(kLatent480p, 79);
   plan.experiment.lora.rank = 64;

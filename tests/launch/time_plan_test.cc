@@ -78,6 +78,24 @@ TEST_F(TimePlans, TeachersShareTheScores) {
   EXPECT_NEAR(Busy("cuda:3"), 2, 1e-9);
 }
 
+// A pass of two samples takes 2 s, and copies 5.66 GB. Where the device computes ten times as fast as the copies come,
+// these set its pace.
+TEST_F(TimePlans, AnOffloadedTeacherWaitsForItsCopiesWhereTheyTakeLonger) {
+  const double whole = Time().step_seconds, blocks = 4 * 30.0 * static_cast<double>(BlockParameterCount(kWan1_3B));
+  plan_.topology.teacher.offload = true;
+  EXPECT_NEAR(Time().step_seconds, whole, 1e-9);
+  const double quick = ForwardFlopsOf(kWan1_3B, 32760).total() / 1e12 / 0.01;  // a forward pass in 10 ms
+  const auto busy = [&] { return PlanTime(plan_, kWan1_3B, quick).devices[2].busy; };
+  EXPECT_NEAR(busy(), 2 * blocks / 25e9, 1e-9);
+  plan_.experiment.data.micro_batch = 3;
+  EXPECT_NEAR(busy(), 2 * blocks / 25e9, 1e-9);
+  plan_.experiment.model.guidance = 1;
+  EXPECT_NEAR(busy(), 2 * blocks / 25e9, 1e-9);
+  EXPECT_THAT(TimeText(plan_, kWan1_3B, quick),
+              HasSubstr("offload      5.6 GB from main memory for a pass of a teacher: 0.22 s at 25 GB/s (assumed), "
+                        "beside 0.03 s of computing"));
+}
+
 TEST_F(TimePlans, TheTextStatesTheSpeedThatItAssumes) {
   EXPECT_THAT(TimeText(plan_, kWan1_3B, {}), HasSubstr("at 50 TFLOP/s a GPU (assumed; --tflops says otherwise)"));
   plan_.experiment.precision.compute = Compute::kBfloat16;

@@ -2,8 +2,9 @@
 // brings, with memory that the CPU cannot read through a tensor's pointer and the CPU's kernels behind every operator.
 // Programs take it by SGMD_CUDA_LIBRARY (pipeline/device/open_device.h); `--device cuda` then works, and what would
 // fail on a GPU fails here: an operator given tensors of two devices, a device's address read by the CPU, memory taken
-// for zeroed, an operator that is not deterministic where determinism is asked for. It shows neither speed nor races,
-// nor dtypes that a CUDA kernel lacks.
+// for zeroed, an operator that is not deterministic where determinism is asked for, a stream that uses what another
+// has made without waiting for it (streams.h). It shows neither speed, nor other races, nor dtypes that a CUDA kernel
+// lacks.
 //
 //   SGMD_STAND_IN_DEVICES  how many devices there are (2)
 //   SGMD_STAND_IN_BYTES    memory of all of them together (no limit): more is an out-of-memory error
@@ -17,6 +18,7 @@
 
 #include "tests/support/stand_in_device/memory.h"
 #include "tests/support/stand_in_device/meter.h"
+#include "tests/support/stand_in_device/streams.h"
 
 namespace sgmd::stand_in {
 namespace {
@@ -26,7 +28,7 @@ using c10::DeviceIndex;
 using c10::DeviceType;
 using c10::Stream;
 
-// One stream a device, on which all is done at once.
+// All is done at once (streams.h).
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   DeviceType type() const override { return DeviceType::CUDA; }
   Device getDevice() const override { return {DeviceType::CUDA, CurrentDevice()}; }
@@ -44,14 +46,18 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   }
   DeviceIndex deviceCount() const noexcept override { return DeviceCount(); }
 
-  Stream getStream(Device device) const override { return Stream(Stream::DEFAULT, device); }
+  Stream getStream(Device device) const override { return CurrentStream(device); }
   Stream getDefaultStream(Device device) const override { return Stream(Stream::DEFAULT, device); }
-  Stream exchangeStream(Stream stream) const override { return Stream(Stream::DEFAULT, stream.device()); }
+  Stream getNewStream(Device device, int) const override { return NewStream(device); }
+  Stream exchangeStream(Stream stream) const override { return ExchangeStream(stream); }
   bool queryStream(const Stream&) const override { return true; }
   void synchronizeStream(const Stream&) const override {}
   void synchronizeDevice(DeviceIndex) const override {}
-  void record(void**, const Stream&, DeviceIndex, c10::EventFlag) const override {}
-  void block(void*, const Stream&) const override {}
+  void record(void** event, const Stream& stream, DeviceIndex, c10::EventFlag) const override {
+    RecordEvent(event, stream);
+  }
+  void block(void* event, const Stream& stream) const override { WaitForEvent(event, stream); }
+  void destroyEvent(void* event, DeviceIndex) const noexcept override { DestroyEvent(event); }
   bool queryEvent(void*) const override { return true; }
 };
 

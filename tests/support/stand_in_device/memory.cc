@@ -13,6 +13,7 @@
 #include <set>
 
 #include "tests/support/stand_in_device/meter.h"
+#include "tests/support/stand_in_device/streams.h"
 
 namespace sgmd::stand_in {
 namespace {
@@ -84,6 +85,7 @@ DeviceMemory& Memory() {
 
 void DeviceMemory::Free(void* context) {
   const std::unique_ptr<Block> block(static_cast<Block*>(context));
+  Forget(DeviceAddress(block->host));
   std::free(block->host);
   Meter::Get().Free(static_cast<std::int64_t>(block->bytes));
   const std::lock_guard lock(Memory().mutex_);
@@ -145,6 +147,7 @@ at::Tensor OnHost(const at::Tensor& tensor) {
   if (!tensor.defined() || !tensor.is_cuda()) return tensor;
   const auto options = tensor.options().device(at::kCPU);
   if (tensor.numel() == 0) return at::empty_strided(tensor.sizes(), tensor.strides(), options);
+  Touch(tensor.storage().data(), tensor.device());
   at::Tensor host = at::from_blob(
       HostAddress(tensor.const_data_ptr()), tensor.sizes(), tensor.strides(), [tensor](void*) {}, options);
   if (tensor.is_conj()) host._set_conj(true);

@@ -19,7 +19,8 @@ void RegisterAllocator();
 c10::Allocator* PinnedAllocator();
 bool IsPinned(const void* data);
 
-/// The bytes of `tensor` as a tensor of the CPU, which keeps it alive; one that is on the CPU already, as it is.
+/// The bytes of `tensor` as a tensor of the CPU, which keeps it alive; for its device's current stream (Touch). One
+/// that is on the CPU already, as it is.
 at::Tensor OnHost(const at::Tensor& tensor);
 
 /// A new tensor of the device.
