@@ -6,6 +6,7 @@
 #include "pipeline/parallel/process_group.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/env.h>
 #include <dlfcn.h>
 
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
@@ -77,9 +78,20 @@ class ProcessGroup : public Collectives {
   c10::intrusive_ptr<c10d::Backend> backend_;
 };
 
+// c10d notes each collective in one table of the process, to which its groups add without a lock: two that begin at
+// once, such as those of ranks that are threads, can end in a crash. Nobody reads the table.
+void SwitchOffFlightRecorder() {
+  static const bool off = [] {
+    c10::utils::set_env("TORCH_FR_BUFFER_SIZE", "0");
+    return true;
+  }();
+  (void)off;
+}
+
 // `connect` makes c10d's backend from a store.
 template <typename Connect>
 std::unique_ptr<Collectives> Connected(const Rendezvous& where, Connect connect) {
+  SwitchOffFlightRecorder();
   try {
     auto store = c10::make_intrusive<c10d::FileStore>(where.file.string(), where.ranks);
     store->setTimeout(where.timeout);
